@@ -1,0 +1,146 @@
+//! May this be done? The only place that refuses. Each question is asked under the append lock, of a world that has
+//! seen every entry, so that the answer still holds when the event is appended.
+
+use crate::event::{Done, DoneCleared, Event};
+use crate::id::RunId;
+use crate::message::Kind;
+use crate::world::{Marker, RunState, Task};
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(
+        "the task is being stopped since {since} (asked by {by}); wait until it has stopped, or take it up again with `run-agent resume`"
+    )]
+    Stopping { since: String, by: String },
+    #[error("root run {0} is still active")]
+    RootActive(RunId),
+    #[error("run {0} with this key exists already")]
+    KeyTaken(RunId),
+    #[error("run {0} has ended already")]
+    RunEnded(RunId),
+    #[error("run {0} has started already")]
+    RunStarted(RunId),
+    #[error("a stop of run {0} was asked for before it started")]
+    RunStopping(RunId),
+    #[error("run {0} is not known in this task")]
+    UnknownRun(RunId),
+    #[error(
+        "delegation depth {depth} is above the limit of {max}; do the work in this run, or give it back to the parent"
+    )]
+    TooDeep { depth: u32, max: u32 },
+    #[error(
+        "{0} is a type that only run-agent itself posts; post a type of your own, such as FACT or PROGRESS"
+    )]
+    ToolKind(Kind),
+    #[error("the task was deleted")]
+    Deleted,
+    #[error("the loop is not open")]
+    LoopNotOpen,
+    #[error("another driver took the loop")]
+    LoopTaken,
+}
+
+/// What a new run is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRun<'a> {
+    /// A root run of the loop's.
+    pub root: bool,
+    pub key: Option<&'a str>,
+    pub depth: u32,
+    pub max_depth: u32,
+}
+
+/// May this run be intended?
+///
+/// # Errors
+/// Says why not; [`Refusal::KeyTaken`] names the run to use instead.
+pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
+    if task.deleted {
+        return Err(Refusal::Deleted);
+    }
+    if let Some(run) = new.key.and_then(|key| task.run_with_key(key)) {
+        return Err(Refusal::KeyTaken(run.clone()));
+    }
+    if let Some(stop) = &task.ralph.stopping {
+        return Err(Refusal::Stopping { since: stop.at.to_string(), by: stop.how.by.clone() });
+    }
+    if new.max_depth > 0 && new.depth > new.max_depth {
+        return Err(Refusal::TooDeep { depth: new.depth, max: new.max_depth });
+    }
+    if new.root {
+        if let Some(active) = task.active_root() {
+            return Err(Refusal::RootActive(active.clone()));
+        }
+        if !task.ralph.is_open() {
+            return Err(Refusal::LoopNotOpen);
+        }
+    }
+    Ok(())
+}
+
+/// May the agent of this run be let go?
+///
+/// # Errors
+/// When the run has started or ended already, or a stop was asked for in the meantime.
+pub fn may_start_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
+    let run = task.runs.get(id).ok_or_else(|| Refusal::UnknownRun(id.clone()))?;
+    match &run.state {
+        RunState::Ended { .. } => Err(Refusal::RunEnded(id.clone())),
+        RunState::Running { .. } => Err(Refusal::RunStarted(id.clone())),
+        RunState::Queued { .. } if run.stopping.is_some() || task.ralph.stopping.is_some() => {
+            Err(Refusal::RunStopping(id.clone()))
+        }
+        RunState::Queued { .. } => Ok(()),
+    }
+}
+
+/// May this run's end be posted? Exactly one is.
+///
+/// # Errors
+/// When it has ended already.
+pub fn may_end_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
+    match task.runs.get(id) {
+        None => Err(Refusal::UnknownRun(id.clone())),
+        Some(run) if run.is_active() => Ok(()),
+        Some(_) => Err(Refusal::RunEnded(id.clone())),
+    }
+}
+
+/// May the loop's end be posted by the driver with this pid?
+///
+/// # Errors
+/// When the loop has ended, or another driver took it.
+pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>) -> Result<(), Refusal> {
+    if !task.ralph.is_open() && task.ralph.stopping.is_none() {
+        return Err(Refusal::LoopNotOpen);
+    }
+    match (driver, &task.ralph.driver) {
+        (Some((pid, boot)), Some(now))
+            if task.ralph.is_open() && (now.driver_pid, now.boot_id.as_str()) != (pid, boot) =>
+        {
+            Err(Refusal::LoopTaken)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// May somebody outside post this type?
+///
+/// # Errors
+/// For the tool's own types: nobody forges a lifecycle.
+pub fn may_post(kind: &Kind) -> Result<(), Refusal> {
+    if kind.is_tool_own() { Err(Refusal::ToolKind(kind.clone())) } else { Ok(()) }
+}
+
+/// The event that is due when marker and stream disagree: the marker wins.
+#[must_use]
+pub fn marker_event(task: &Task, marker: Marker, by: &str) -> Option<Event> {
+    match (marker, task.done.is_some()) {
+        (Marker::Present, false) => Some(Event::Done(Done { by: by.to_owned() })),
+        (Marker::Absent, true) => Some(Event::DoneCleared(DoneCleared { by: by.to_owned(), resume: false })),
+        (Marker::Present, true) | (Marker::Absent | Marker::NotAFile, false) | (Marker::NotAFile, true) => {
+            None
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The only file that spells paths (spec, section 2). Pure: it joins names that were checked, and looks at nothing.
+
+use std::path::{Path, PathBuf};
+
+use crate::id::{ProjectId, RunId, TaskId};
+use crate::store::StreamKey;
+
+/// The tool's own folder below the root; also the reason why no project may begin with a dot.
+pub const OWN_FOLDER: &str = ".run-agent";
+
+/// Paths below one root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    #[must_use]
+    pub fn store_file(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("store.yaml")
+    }
+
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join("config.hcl")
+    }
+
+    #[must_use]
+    pub fn project(&self, project: &ProjectId) -> PathBuf {
+        self.root.join(project.as_str())
+    }
+
+    #[must_use]
+    pub fn home_folders(&self, project: &ProjectId) -> PathBuf {
+        self.project(project).join("home-folders.md")
+    }
+
+    #[must_use]
+    pub fn task(&self, project: &ProjectId, task: &TaskId) -> TaskPaths {
+        TaskPaths { folder: self.project(project).join(task.as_str()) }
+    }
+
+    /// The folder in which a stream's files lie, and the stem of their names.
+    #[must_use]
+    pub fn stream(&self, key: &StreamKey) -> (PathBuf, &'static str) {
+        match &key.task {
+            Some(task) => (self.task(&key.project, task).folder, "TASK-MESSAGE-BUS"),
+            None => (self.project(&key.project), "PROJECT-MESSAGE-BUS"),
+        }
+    }
+
+    /// The markdown bus file of a stream.
+    #[must_use]
+    pub fn bus_file(&self, key: &StreamKey) -> PathBuf {
+        let (folder, stem) = self.stream(key);
+        folder.join(format!("{stem}.md"))
+    }
+}
+
+/// Paths of one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskPaths {
+    folder: PathBuf,
+}
+
+impl TaskPaths {
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    #[must_use]
+    pub fn prompt(&self) -> PathBuf {
+        self.folder.join("TASK.md")
+    }
+
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("TASK_STATE.md")
+    }
+
+    #[must_use]
+    pub fn done(&self) -> PathBuf {
+        self.folder.join(DONE)
+    }
+
+    /// Held by the loop's driver for as long as it lives.
+    #[must_use]
+    pub fn loop_lock(&self) -> PathBuf {
+        self.folder.join("loop.lock")
+    }
+
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.folder.join("runs")
+    }
+
+    #[must_use]
+    pub fn run(&self, run: &RunId) -> RunPaths {
+        RunPaths { folder: self.runs().join(run.as_str()) }
+    }
+}
+
+/// The marker's file name.
+pub const DONE: &str = "DONE";
+
+/// Paths of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunPaths {
+    folder: PathBuf,
+}
+
+macro_rules! run_files {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
+        impl RunPaths {
+            $($(#[$doc])* #[must_use] pub fn $name(&self) -> PathBuf { self.folder.join($file) })*
+        }
+    };
+}
+
+run_files! {
+    info = "run-info.yaml";
+    prompt = "prompt.md";
+    output = "output.md";
+    stdout = "agent-stdout.txt";
+    stderr = "agent-stderr.txt";
+    supervisor_log = "supervisor.log";
+    /// Held by the run's supervisor for as long as it lives; its text is the run's exit record.
+    supervisor_lock = "supervisor.lock";
+    /// Moments at which output had grown, by which the two streams are merged.
+    marks = "output.marks";
+    /// A named pipe: a byte wakes the supervisor, which then reads the stream.
+    doorbell = "doorbell";
+    /// What the built-in `shell` agent runs.
+    script = "script.sh";
+}
+
+impl RunPaths {
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}

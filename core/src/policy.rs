@@ -1,0 +1,86 @@
+//! The numbers that the loop follows, and the pure functions that use them.
+
+use serde::{Deserialize, Serialize};
+
+/// The `loop` block of the configuration; the defaults are those of the spec, section 8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoopPolicy {
+    /// How often the root agent is started again before the loop gives up.
+    pub max_restarts: u32,
+    /// The loop's own time: what it spends waiting is not counted. 0 = no limit.
+    pub max_wall_time_ms: u64,
+    pub restart_delay_ms: u64,
+    /// How long DONE waits for children. 0 = as long as they live.
+    pub child_wait_timeout_ms: u64,
+    pub after_children: AfterChildren,
+    pub restart_with_children: RestartWithChildren,
+}
+
+/// What a child's late result does to a task that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterChildren {
+    /// The root is started once more, to take it in.
+    #[default]
+    CatchUp,
+    Complete,
+}
+
+/// Whether the next root run waits for the children of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartWithChildren {
+    #[default]
+    Wait,
+    Overlap,
+}
+
+impl Default for LoopPolicy {
+    fn default() -> Self {
+        Self {
+            max_restarts: 20,
+            max_wall_time_ms: 8 * 60 * 60 * 1000,
+            restart_delay_ms: 1000,
+            child_wait_timeout_ms: 0,
+            after_children: AfterChildren::CatchUp,
+            restart_with_children: RestartWithChildren::Wait,
+        }
+    }
+}
+
+/// The longest pause after failures.
+const BACKOFF_MAX_MS: u64 = 60_000;
+
+/// How long to pause after `failures` root runs failed in a row: one second, doubling, at most a minute, less up to a
+/// fifth of jitter, so that loops which failed together do not start together. `seed` picks the jitter: the same seed
+/// gives the same pause in every process.
+#[must_use]
+pub fn backoff_ms(failures: u32, seed: &str) -> u64 {
+    let doublings = failures.saturating_sub(1).min(6);
+    let full = (1000u64 << doublings).min(BACKOFF_MAX_MS);
+    full - full / 5 * (fnv(seed) % 1000) / 1000
+}
+
+/// FNV-1a: spreads, and is the same everywhere. Not for anything that an enemy may choose.
+fn fnv(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_a_minute_with_jitter() {
+        let mut pauses = Vec::new();
+        for failures in 1..12 {
+            let pause = backoff_ms(failures, "20261121-0930001234-1-1");
+            let full = (1000u64 << (failures - 1).min(6)).min(BACKOFF_MAX_MS);
+            assert!((full * 4 / 5..=full).contains(&pause), "{failures}: {pause}");
+            pauses.push(pause);
+        }
+        assert_eq!(pauses.last(), pauses.get(8), "it stays at its greatest");
+        assert_ne!(backoff_ms(3, "a"), backoff_ms(3, "b"), "other seeds, other pauses");
+    }
+}

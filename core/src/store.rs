@@ -1,0 +1,295 @@
+//! The store trait: what everything above relies on, and all that it may rely on.
+//!
+//! A **store** holds **streams**, one for each project and one for each task. A stream is an append-only sequence of
+//! messages with a definite order that every reader sees alike, in every process.
+//!
+//! ```text
+//!   cursor      0        c1        c2        c3 = end
+//!               |  m1    |   m2    |   m3    |
+//! ```
+//!
+//! **Cursors.** A [`Cursor`] names a gap: the place before an entry, or the end. It is opaque (a byte offset here, a
+//! sequence number there) and ordered like the entries; `Cursor::START` is before the first entry. Cursors stay valid
+//! across rotation. They belong to one *incarnation* of a stream: when a stream was migrated, repaired or replaced
+//! from outside, its incarnation changes and a handle of the old one answers [`ReadError::Incarnation`]: resume by
+//! message id. Outside the process a cursor is written `<incarnation>.<n>`.
+//!
+//! **Order and visibility.** `append` gives ids and times under the stream's append lock: ids increase strictly
+//! within a stream, also when the clock steps back. A batch is contiguous, and no reader of a live stream sees a part
+//! of it before the whole. Once `append` returned, every later `read` of any process sees the entries, and they are
+//! never changed or reordered.
+//!
+//! **Readers never take the writers' lock to make progress**, and a reader that dies or stops holds nobody up.
+//!
+//! **Durability.** What an append acknowledges is visible at once and survives the death of any process.
+//! [`Durability`] says what it survives beyond that. `flush` makes everything up to a cursor as safe as `always`.
+//!
+//! **Conditional append** is how "exactly once, however many look" is done: the caller names the cursor up to which
+//! it has read and a [`Condition`]. The store feeds the entries since then to the condition *while it holds the
+//! append lock*, and appends only if it then agrees. Nothing can come between the last entry that the condition saw
+//! and the batch. A busy stream cannot starve the caller, since there is no retry.
+//!
+//! **Damage is a value.** A reader reports what it cannot read with its place, and goes on behind it.
+//!
+//! **Edge values.** An empty batch appends nothing and acknowledges nothing. `read` with limit 0 returns no entry and
+//! `next == from`. A cursor beyond the end reads nothing. `last(0)` is empty with `next` at the end. `wait` may
+//! return early or late: a wake-up is a hint, and whoever wakes reads again from its cursor.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{MsgId, ProjectId, TaskId};
+use crate::message::{Draft, Message};
+
+/// The gap before an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Cursor(u64);
+
+impl Cursor {
+    /// Before the first entry of every stream.
+    pub const START: Self = Self(0);
+
+    /// For stores alone: what the number means is theirs.
+    #[must_use]
+    pub const fn new(n: u64) -> Self {
+        Self(n)
+    }
+
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Which stream: a task's, or its project's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamKey {
+    pub project: ProjectId,
+    pub task: Option<TaskId>,
+}
+
+impl StreamKey {
+    #[must_use]
+    pub fn project(project: ProjectId) -> Self {
+        Self { project, task: None }
+    }
+
+    #[must_use]
+    pub fn task(project: ProjectId, task: TaskId) -> Self {
+        Self { project, task: Some(task) }
+    }
+}
+
+impl std::fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.task {
+            Some(task) => write!(f, "{}/{task}", self.project),
+            None => write!(f, "{}", self.project),
+        }
+    }
+}
+
+/// What an acknowledged append survives, beyond the death of any process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The page cache: nothing beyond.
+    #[default]
+    None,
+    /// A power cut, but for the last moments: synced when the last sync is older than the store's interval.
+    Interval,
+    /// A power cut.
+    Always,
+}
+
+/// A message with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The gap before it.
+    pub at: Cursor,
+    /// The gap after it: where to go on.
+    pub next: Cursor,
+    pub message: Message,
+}
+
+/// A stretch of a stream that cannot be read. What stands before and after it can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    pub at: Cursor,
+    pub next: Cursor,
+    /// For people: the file and offset, or whatever names the place in this store.
+    pub place: String,
+    pub what: String,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    pub damage: Vec<Damage>,
+    /// Where to go on.
+    pub next: Cursor,
+}
+
+impl Page {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.damage.is_empty()
+    }
+}
+
+/// Decides about a conditional append, under the append lock. It must be quick and must not touch the stream.
+pub trait Condition {
+    /// An entry that the caller had not read yet, in order, each once.
+    fn see(&mut self, entry: &Entry);
+    /// After the last of them: append, or not?
+    fn agrees(&mut self) -> bool;
+}
+
+/// What a stream can tell about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    pub appended_messages: u64,
+    pub appended_bytes: u64,
+    pub syncs: u64,
+    pub lock_waits: u64,
+    pub lock_timeouts: u64,
+    pub bytes: u64,
+}
+
+/// What a check of a whole stream found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub entries: u64,
+    pub damage: Vec<Damage>,
+}
+
+/// A place where streams live.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Opens a stream. Its folder must exist; the stream itself is made by the first append.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] when the project or task is not there.
+    fn open(&self, key: &StreamKey) -> Result<Arc<dyn Stream>, OpenError>;
+}
+
+/// One incarnation of one stream. All methods may be called from several threads at once.
+pub trait Stream: Send + Sync + std::fmt::Debug {
+    fn key(&self) -> &StreamKey;
+
+    /// Which incarnation this handle reads and its cursors belong to.
+    fn incarnation(&self) -> u64;
+
+    /// Appends a batch and returns it with ids, times and places.
+    ///
+    /// # Errors
+    /// When it fails nothing was acknowledged, and a reader may see none of it or (after a failed sync only) all.
+    fn append(&self, batch: Vec<Draft>, durability: Durability) -> Result<Vec<Entry>, AppendError>;
+
+    /// Appends a batch if `condition` agrees after it has seen every entry from `seen` on. `None`: it did not agree.
+    ///
+    /// # Errors
+    /// As [`Stream::append`]; besides, when the entries since `seen` cannot be read.
+    fn append_if(
+        &self,
+        seen: Cursor,
+        condition: &mut dyn Condition,
+        batch: Vec<Draft>,
+        durability: Durability,
+    ) -> Result<Option<Vec<Entry>>, AppendError>;
+
+    /// Reads forward from a cursor, at most `limit` entries. An empty page whose `next` is `from` is the end.
+    ///
+    /// # Errors
+    /// When the stream is of another incarnation, or the system fails. Damage is not an error.
+    fn read(&self, from: Cursor, limit: usize) -> Result<Page, ReadError>;
+
+    /// The last `count` entries, in order, without reading the whole stream.
+    ///
+    /// # Errors
+    /// As [`Stream::read`].
+    fn last(&self, count: usize) -> Result<Page, ReadError>;
+
+    /// The gap *after* the entry with this id: where whoever has seen it goes on.
+    ///
+    /// # Errors
+    /// [`ReadError::UnknownId`] when no entry has this id.
+    fn find(&self, id: &MsgId) -> Result<Cursor, ReadError>;
+
+    /// The gap after the last whole entry.
+    ///
+    /// # Errors
+    /// As [`Stream::read`].
+    fn end(&self) -> Result<Cursor, ReadError>;
+
+    /// Makes what stands before the returned cursor survive a power cut.
+    ///
+    /// # Errors
+    /// When the system cannot sync.
+    fn flush(&self) -> Result<Cursor, AppendError>;
+
+    /// Sleeps until something may stand behind `cursor`, or the time is up. Event-driven; a hint.
+    ///
+    /// # Errors
+    /// As [`Stream::read`].
+    fn wait(&self, cursor: Cursor, timeout: Duration) -> Result<(), ReadError>;
+
+    /// Starts a new file, segment or whatever this store rotates, whatever its size.
+    ///
+    /// # Errors
+    /// [`AppendError::Unsupported`] from a store that does not rotate.
+    fn rotate(&self) -> Result<(), AppendError>;
+
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// As [`Stream::read`].
+    fn verify(&self) -> Result<Report, ReadError>;
+
+    /// # Errors
+    /// As [`Stream::read`].
+    fn stats(&self) -> Result<Stats, ReadError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("no such {what}: {key}")]
+    NotFound { what: &'static str, key: StreamKey },
+    #[error("cannot open stream {key}: {what}")]
+    Io { key: StreamKey, what: String, source: io::Error },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error(
+        "the body has {bytes} bytes and a message takes at most {max}; post the payload as an attachment"
+    )]
+    TooLarge { bytes: usize, max: usize },
+    #[error("waited {} s for the append lock of {key}, which is held by {holder}; try again, or see what it does", waited.as_secs())]
+    LockTimeout { key: StreamKey, waited: Duration, holder: String },
+    #[error("cannot append to {key}: {what}")]
+    Io { key: StreamKey, what: String, source: io::Error },
+    #[error("cannot append to {key}: {what}")]
+    Unsupported { key: StreamKey, what: &'static str },
+    #[error("cannot read {key} before appending to it")]
+    Read {
+        key: StreamKey,
+        #[source]
+        source: ReadError,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(
+        "stream {key} was replaced since its cursor was taken (incarnation {had}, now {now}); resume by message id"
+    )]
+    Incarnation { key: StreamKey, had: u64, now: u64 },
+    #[error("no message {id} in {key}")]
+    UnknownId { key: StreamKey, id: MsgId },
+    #[error("cannot read {key}: {what}")]
+    Io { key: StreamKey, what: String, source: io::Error },
+}

@@ -1,0 +1,12 @@
+//! The DONE marker as somebody who looked at the task's folder found it.
+
+/// A file that agents and people make by hand. It is not part of the world: the driver looks at it, and posts an
+/// event where marker and stream disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    Absent,
+    /// Any regular file counts, also an empty one.
+    Present,
+    /// A folder, socket or anything else of that name: an error that the loop reports.
+    NotAFile,
+}

@@ -1,0 +1,213 @@
+//! The Ralph loop's state, as the stream tells it: who drives it, what it waits for, its counters, how it ended.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Ignored, Run};
+use crate::event::{Event, LoopOutcome, LoopStart, RunOutcome, Stopping};
+use crate::id::{RunId, TaskId};
+use crate::message::Message;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ralph {
+    pub state: RalphState,
+    /// The newest driver; whether it lives is not the stream's to know.
+    pub driver: Option<LoopStart>,
+    /// Restarts since the counters were last set back.
+    pub restarts: u32,
+    /// Root runs that failed in a row.
+    pub failures: u32,
+    /// Root runs of the task so far: the number of the newest.
+    pub attempts: u32,
+    /// The newest root run.
+    pub last_root: Option<RunId>,
+    /// A stop of the whole task that was asked for and has not come to its end.
+    pub stopping: Option<StopRequest>,
+    /// A root run that was stopped on request since this driver took the loop: the loop ends with it.
+    pub stopped_root: Option<RunId>,
+    /// The counters were set back and no root run was started since: the next one is no restart.
+    pub fresh: bool,
+    /// The loop's own time in ms up to the newest loop event: waiting and the machine's sleep are not in it.
+    pub active_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    pub at: Timestamp,
+    pub how: Stopping,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RalphState {
+    /// No loop ever ran here.
+    #[default]
+    Never,
+    Driven {
+        since: Timestamp,
+    },
+    BackingOff {
+        since: Timestamp,
+        delay_ms: u64,
+        reason: String,
+    },
+    Waiting {
+        since: Timestamp,
+        reason: String,
+        runs: Vec<RunId>,
+        until: Option<Timestamp>,
+    },
+    Blocked {
+        since: Timestamp,
+        reason: String,
+        tasks: Vec<TaskId>,
+    },
+    /// The breaker is open.
+    Cooling {
+        since: Timestamp,
+        cooldown_ms: u64,
+    },
+    Ended {
+        at: Timestamp,
+        outcome: LoopOutcome,
+        reason: String,
+    },
+}
+
+impl Ralph {
+    /// True between a driver's start and the loop's end, whether or not the driver still lives.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self.state {
+            RalphState::Never | RalphState::Ended { .. } => false,
+            RalphState::Driven { .. }
+            | RalphState::BackingOff { .. }
+            | RalphState::Waiting { .. }
+            | RalphState::Blocked { .. }
+            | RalphState::Cooling { .. } => true,
+        }
+    }
+
+    /// Folds in one event of the loop's own.
+    pub(super) fn apply(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
+        let at = message.ts;
+        match event {
+            Event::LoopStart(start) => {
+                self.state = RalphState::Driven { since: at };
+                self.stopping = None;
+                self.stopped_root = None;
+                self.active_ms = start.active_ms;
+                if start.fresh {
+                    self.reset();
+                }
+                self.driver = Some(start.clone());
+            }
+            Event::LoopStopping(how) => self.stopping = Some(StopRequest { at, how: how.clone() }),
+            Event::LoopEnd(end) => {
+                // A stop of a task that never had a loop ends here too.
+                if !self.is_open() && self.stopping.is_none() {
+                    return Err(Ignored::LoopEnded);
+                }
+                self.stopping = None;
+                self.active_ms = end.active_ms;
+                self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
+            }
+            _ if !self.is_open() => return Err(Ignored::LoopEnded),
+            Event::LoopRestart(restart) => {
+                self.restarts = self.restarts.saturating_add(1);
+                self.active_ms = restart.active_ms;
+                self.state = RalphState::Driven { since: at };
+            }
+            Event::LoopBackoff(backoff) => {
+                self.active_ms = backoff.active_ms;
+                self.state = RalphState::BackingOff {
+                    since: at,
+                    delay_ms: backoff.delay_ms,
+                    reason: backoff.reason.clone(),
+                };
+            }
+            Event::LoopWaiting(waiting) => {
+                self.active_ms = waiting.active_ms;
+                self.state = RalphState::Waiting {
+                    since: at,
+                    reason: waiting.reason.clone(),
+                    runs: waiting.runs.clone(),
+                    until: waiting.until,
+                };
+            }
+            Event::LoopBlocked(blocked) => {
+                self.state = RalphState::Blocked {
+                    since: at,
+                    reason: blocked.reason.clone(),
+                    tasks: blocked.waits_for.clone(),
+                };
+            }
+            Event::LoopBreaker(breaker) => {
+                self.state = RalphState::Cooling { since: at, cooldown_ms: breaker.cooldown_ms };
+            }
+            Event::ProjectCreated(_)
+            | Event::TaskCreated(_)
+            | Event::TaskUpdated(_)
+            | Event::TaskDeleted(_)
+            | Event::RunDeleted(_)
+            | Event::RunIntent(_)
+            | Event::RunStart(_)
+            | Event::RunEnd(_)
+            | Event::RunStopping(_)
+            | Event::RunParked(_)
+            | Event::RunIdle(_)
+            | Event::RunStuck(_)
+            | Event::RunActive(_)
+            | Event::RunUsage(_)
+            | Event::ChildLink(_)
+            | Event::Done(_)
+            | Event::DoneRejected(_)
+            | Event::DoneCleared(_)
+            | Event::VerifyStart(_)
+            | Event::VerifyStop(_)
+            | Event::AgentDegraded(_)
+            | Event::SupervisorRestart(_)
+            | Event::Posted => {}
+        }
+        Ok(())
+    }
+
+    /// Sets the counters back, as `resume` does.
+    pub(super) fn reset(&mut self) {
+        self.restarts = 0;
+        self.failures = 0;
+        self.active_ms = 0;
+        self.fresh = true;
+    }
+
+    /// A root run was intended.
+    pub(super) fn root_made(&mut self, id: &RunId, attempt: u32, at: Timestamp) {
+        self.attempts = self.attempts.max(attempt);
+        self.fresh = false;
+        self.last_root = Some(id.clone());
+        if self.is_open() {
+            self.state = RalphState::Driven { since: at };
+        }
+    }
+
+    /// A root run ended.
+    pub(super) fn root_ended(&mut self, id: &RunId, outcome: RunOutcome, lasted_ms: Option<u64>) {
+        match outcome {
+            RunOutcome::Completed => self.failures = 0,
+            RunOutcome::Failed => {
+                // A run that lasted was not one of a row of quick failures.
+                let lasted = lasted_ms.is_some_and(|ms| ms > LONG_RUN_MS);
+                self.failures = if lasted { 1 } else { self.failures.saturating_add(1) };
+            }
+            RunOutcome::Stopped => self.stopped_root = Some(id.clone()),
+        }
+    }
+}
+
+/// A failure after so long starts the row of failures anew (spec, section 5).
+const LONG_RUN_MS: u64 = 120_000;
+
+/// Root runs that are still active.
+pub(super) fn active_root<'a>(runs: impl Iterator<Item = (&'a RunId, &'a Run)>) -> Option<&'a RunId> {
+    runs.filter(|(_, run)| run.is_root() && run.is_active()).map(|(id, _)| id).last()
+}

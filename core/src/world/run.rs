@@ -1,0 +1,231 @@
+//! One run's state machine: queued, running, ended. What comes out of order is told to the caller and changes nothing.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Ignored, Totals};
+use crate::event::{Event, RunEnd, RunIntent, RunOutcome, RunStart, Stopping};
+use crate::id::RunId;
+use crate::message::Message;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub agent: String,
+    /// Which start of a loop's root agent this is, from 1; a run with none is a job.
+    pub attempt: Option<u32>,
+    pub parent: Option<RunId>,
+    pub previous: Option<RunId>,
+    pub key: Option<String>,
+    pub depth: u32,
+    /// The intent's time, or the first event's that told of the run.
+    pub made: Timestamp,
+    pub state: RunState,
+    /// A stop was asked for while the run was active.
+    pub stopping: Option<Stopping>,
+    /// Seconds of silence, while the run is idle.
+    pub idle_s: Option<u64>,
+    pub usage: Totals,
+    pub session_id: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Intended; `ahead` tells how many wait for a slot before it, when it is parked.
+    Queued {
+        intent: Option<Box<RunIntent>>,
+        ahead: Option<u32>,
+    },
+    Running {
+        start: Box<RunStart>,
+        since: Timestamp,
+    },
+    Ended {
+        start: Option<Box<RunStart>>,
+        started: Option<Timestamp>,
+        end: Box<RunEnd>,
+        at: Timestamp,
+    },
+}
+
+/// One vocabulary everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    Queued,
+    Running,
+    Completed,
+    Failed,
+    Stopped,
+}
+
+impl RunStatus {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Run {
+    pub(super) fn intended(message: &Message, intent: &RunIntent) -> Self {
+        Self {
+            agent: intent.agent.clone(),
+            attempt: intent.attempt,
+            parent: intent.parent_run_id.clone(),
+            previous: intent.previous_run_id.clone(),
+            key: intent.key.clone(),
+            depth: intent.depth,
+            made: message.ts,
+            state: RunState::Queued { intent: Some(Box::new(intent.clone())), ahead: None },
+            stopping: None,
+            idle_s: None,
+            usage: Totals::default(),
+            session_id: None,
+        }
+    }
+
+    /// A run whose first event is its start: another tool of the family, which posts no intent, made it.
+    pub(super) fn started_without_intent(message: &Message, start: &RunStart) -> Self {
+        Self {
+            agent: start.agent.clone(),
+            attempt: start.attempt,
+            parent: start.parent_run_id.clone(),
+            previous: start.previous_run_id.clone(),
+            key: None,
+            depth: 0,
+            made: message.ts,
+            state: RunState::Queued { intent: None, ahead: None },
+            stopping: None,
+            idle_s: None,
+            usage: Totals::default(),
+            session_id: None,
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> RunStatus {
+        match &self.state {
+            RunState::Queued { .. } => RunStatus::Queued,
+            RunState::Running { .. } => RunStatus::Running,
+            RunState::Ended { end, .. } => match end.status {
+                RunOutcome::Completed => RunStatus::Completed,
+                RunOutcome::Failed => RunStatus::Failed,
+                RunOutcome::Stopped => RunStatus::Stopped,
+            },
+        }
+    }
+
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        match &self.state {
+            RunState::Queued { .. } | RunState::Running { .. } => true,
+            RunState::Ended { .. } => false,
+        }
+    }
+
+    /// Started by the loop, not by a run or a person.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// What is known of the agent's process, once it existed.
+    #[must_use]
+    pub fn start(&self) -> Option<&RunStart> {
+        match &self.state {
+            RunState::Queued { .. } => None,
+            RunState::Running { start, .. } => Some(start),
+            RunState::Ended { start, .. } => start.as_deref(),
+        }
+    }
+
+    #[must_use]
+    pub fn end(&self) -> Option<(&RunEnd, Timestamp)> {
+        match &self.state {
+            RunState::Ended { end, at, .. } => Some((end, *at)),
+            RunState::Queued { .. } | RunState::Running { .. } => None,
+        }
+    }
+
+    #[must_use]
+    pub fn started(&self) -> Option<Timestamp> {
+        match &self.state {
+            RunState::Queued { .. } => None,
+            RunState::Running { since, .. } => Some(*since),
+            RunState::Ended { started, .. } => *started,
+        }
+    }
+
+    /// Folds in one event of this run.
+    pub(super) fn apply(&mut self, id: &RunId, message: &Message, event: &Event) -> Result<(), Ignored> {
+        if let (RunState::Ended { .. }, false) = (&self.state, matches!(event, Event::RunUsage(_))) {
+            return Err(Ignored::RunEnded(id.clone()));
+        }
+        match event {
+            Event::RunIntent(_) => return Err(Ignored::RunStarted),
+            Event::RunStart(start) => {
+                if let RunState::Running { .. } = self.state {
+                    return Err(Ignored::RunStarted);
+                }
+                self.state = RunState::Running { start: start.clone(), since: message.ts };
+            }
+            Event::RunEnd(end) => {
+                let (start, started) = match &self.state {
+                    RunState::Running { start, since } => (Some(start.clone()), Some(*since)),
+                    RunState::Queued { .. } | RunState::Ended { .. } => (None, None),
+                };
+                self.state = RunState::Ended { start, started, end: Box::new(end.clone()), at: message.ts };
+                self.idle_s = None;
+            }
+            Event::RunStopping(stopping) => self.stopping = Some(stopping.clone()),
+            Event::RunParked(parked) => {
+                if let RunState::Queued { ahead, .. } = &mut self.state {
+                    *ahead = parked.ahead;
+                }
+            }
+            Event::RunIdle(silence) | Event::RunStuck(silence) => self.idle_s = Some(silence.silent_s),
+            Event::RunActive(_) => self.idle_s = None,
+            Event::RunUsage(usage) => {
+                self.usage.add(usage);
+                if usage.session_id.is_some() {
+                    self.session_id.clone_from(&usage.session_id);
+                }
+            }
+            Event::ProjectCreated(_)
+            | Event::TaskCreated(_)
+            | Event::TaskUpdated(_)
+            | Event::TaskDeleted(_)
+            | Event::RunDeleted(_)
+            | Event::LoopStopping(_)
+            | Event::ChildLink(_)
+            | Event::Done(_)
+            | Event::DoneRejected(_)
+            | Event::DoneCleared(_)
+            | Event::VerifyStart(_)
+            | Event::VerifyStop(_)
+            | Event::AgentDegraded(_)
+            | Event::LoopStart(_)
+            | Event::LoopRestart(_)
+            | Event::LoopBackoff(_)
+            | Event::LoopBlocked(_)
+            | Event::LoopWaiting(_)
+            | Event::LoopBreaker(_)
+            | Event::LoopEnd(_)
+            | Event::SupervisorRestart(_)
+            | Event::Posted => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,384 @@
+//! One task: its runs, its loop, its marker, and the status that they amount to.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::change::{Change, TaskRow};
+use super::ralph::{self, Ralph, RalphState};
+use super::run::{Run, RunState, RunStatus};
+use super::thread::Thread;
+use super::{Ignored, Totals};
+use crate::event::{ChildLink, Event, LoopOutcome, RunEnd, TaskText};
+use crate::id::{MsgId, RunId, TaskId};
+use crate::message::Message;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub thread: Thread,
+    pub created: Option<(TaskText, Timestamp)>,
+    pub deleted: bool,
+    pub runs: BTreeMap<RunId, Run>,
+    pub ralph: Ralph,
+    /// The DONE marker, as the stream last told of it.
+    pub done: Option<DoneMark>,
+    /// Runs and tasks elsewhere in the project that this task's runs started, and whether they still run.
+    pub links: BTreeMap<String, ChildLink>,
+    pub usage: Totals,
+    /// The event that gave the task its status, and when.
+    pub since: Option<(MsgId, Timestamp)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneMark {
+    pub id: MsgId,
+    pub at: Timestamp,
+    /// A child run ended or posted after it.
+    pub late_results: bool,
+    /// A root run was started after it, to take late results in.
+    pub root_started: bool,
+}
+
+/// One vocabulary everywhere; finer things are the status's reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    Created,
+    Blocked,
+    Queued,
+    Running,
+    Waiting,
+    BackingOff,
+    Completed,
+    Failed,
+    Stopped,
+}
+
+impl TaskStatus {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Blocked => "blocked",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::BackingOff => "backing_off",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl std::fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Task {
+    /// Runs that have not ended, in order of time.
+    pub fn active(&self) -> impl Iterator<Item = (&RunId, &Run)> {
+        self.runs.iter().filter(|(_, run)| run.is_active())
+    }
+
+    /// The root run that is active, if any: there is never a reason to start a second one.
+    #[must_use]
+    pub fn active_root(&self) -> Option<&RunId> {
+        ralph::active_root(self.runs.iter())
+    }
+
+    /// `run` and every run below it, in order of time.
+    #[must_use]
+    pub fn with_descendants(&self, run: &RunId) -> Vec<RunId> {
+        let mut tree = vec![run.clone()];
+        let mut next = 0;
+        while let Some(parent) = tree.get(next).cloned() {
+            next += 1;
+            tree.extend(
+                self.runs
+                    .iter()
+                    .filter(|(_, r)| r.parent.as_ref() == Some(&parent))
+                    .map(|(id, _)| id.clone()),
+            );
+            if next > self.runs.len() {
+                // Parents that name each other in a circle: written by hand.
+                break;
+            }
+        }
+        tree.sort();
+        tree.dedup();
+        tree
+    }
+
+    #[must_use]
+    pub fn status(&self) -> TaskStatus {
+        let running = self.active().any(|(_, run)| run.status() == RunStatus::Running);
+        let active = self.active().next().is_some();
+        match &self.ralph.state {
+            RalphState::Never => self.status_of_jobs(running, active),
+            RalphState::Driven { .. } if running => TaskStatus::Running,
+            RalphState::Driven { .. } => TaskStatus::Queued,
+            RalphState::BackingOff { .. } | RalphState::Cooling { .. } => TaskStatus::BackingOff,
+            RalphState::Waiting { .. } => TaskStatus::Waiting,
+            RalphState::Blocked { .. } => TaskStatus::Blocked,
+            RalphState::Ended { .. } if running => TaskStatus::Running,
+            RalphState::Ended { .. } if active => TaskStatus::Queued,
+            RalphState::Ended { outcome, .. } => match outcome {
+                LoopOutcome::Completed => TaskStatus::Completed,
+                LoopOutcome::Failed => TaskStatus::Failed,
+                LoopOutcome::Stopped => TaskStatus::Stopped,
+            },
+        }
+    }
+
+    fn status_of_jobs(&self, running: bool, active: bool) -> TaskStatus {
+        if running {
+            return TaskStatus::Running;
+        }
+        if active {
+            return TaskStatus::Queued;
+        }
+        match self.runs.values().next_back().map(Run::status) {
+            None => TaskStatus::Created,
+            Some(RunStatus::Completed) => TaskStatus::Completed,
+            Some(RunStatus::Stopped) => TaskStatus::Stopped,
+            Some(RunStatus::Failed | RunStatus::Queued | RunStatus::Running) => TaskStatus::Failed,
+        }
+    }
+
+    /// What the status does not say: why it waits, how it ended. Empty when there is nothing to add.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        if self.ralph.stopping.is_some() {
+            return "stopping".to_owned();
+        }
+        match &self.ralph.state {
+            RalphState::Never | RalphState::Driven { .. } => String::new(),
+            RalphState::BackingOff { reason, .. }
+            | RalphState::Waiting { reason, .. }
+            | RalphState::Blocked { reason, .. } => reason.clone(),
+            RalphState::Cooling { .. } => "breaker".to_owned(),
+            RalphState::Ended { .. } if self.active().next().is_some() => {
+                "runs go on without the loop".to_owned()
+            }
+            RalphState::Ended { reason, .. } => reason.clone(),
+        }
+    }
+
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.created.as_ref().map_or("", |(text, _)| text.title.as_str())
+    }
+
+    /// Folds in the meaning of one message of this task's stream.
+    pub(super) fn apply(
+        &mut self,
+        id: &TaskId,
+        message: &Message,
+        event: &Event,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), Ignored> {
+        if let Event::Posted = event {
+            self.note_late_post(message);
+            return Ok(());
+        }
+        let before = self.row(id);
+        let outcome = self.apply_lifecycle(message, event);
+        if let (Some(run), true) = (&message.content.run, outcome.is_ok()) {
+            match self.runs.get(run) {
+                Some(known) => changes.push(Change::Run(Box::new(known.row(id, run)))),
+                None if matches!(event, Event::RunDeleted(_)) => {
+                    changes.push(Change::RunDeleted { task: id.clone(), id: run.clone() });
+                }
+                None => {}
+            }
+        }
+        let mut after = self.row(id);
+        if after.status != before.status || after.reason != before.reason {
+            self.since = Some((message.id.clone(), message.ts));
+            after.since = Some(message.ts);
+        }
+        if after != before {
+            changes.push(Change::Task(Box::new(after)));
+        }
+        outcome
+    }
+
+    fn apply_lifecycle(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
+        match event {
+            Event::Posted => Ok(()),
+            Event::ProjectCreated(_) => Err(Ignored::NotATask),
+            Event::TaskCreated(text) | Event::TaskUpdated(text) => {
+                let made = self.created.as_ref().map_or(message.ts, |(_, at)| *at);
+                self.created = Some((text.clone(), made));
+                Ok(())
+            }
+            Event::TaskDeleted(_) => {
+                self.deleted = true;
+                Ok(())
+            }
+            Event::RunDeleted(_) => {
+                let id = run_of(message)?;
+                match self.runs.get(id) {
+                    Some(run) if run.is_active() => Err(Ignored::RunStarted),
+                    Some(_) => {
+                        self.runs.remove(id);
+                        Ok(())
+                    }
+                    None => Err(Ignored::UnknownRun(id.clone())),
+                }
+            }
+            Event::RunIntent(intent) => {
+                let id = run_of(message)?;
+                if self.runs.contains_key(id) {
+                    return Err(Ignored::RunStarted);
+                }
+                self.runs.insert(id.clone(), Run::intended(message, intent));
+                self.root_made(id, message.ts);
+                Ok(())
+            }
+            Event::RunStart(start) => {
+                let id = run_of(message)?;
+                if !self.runs.contains_key(id) {
+                    self.runs.insert(id.clone(), Run::started_without_intent(message, start));
+                    self.root_made(id, message.ts);
+                }
+                self.run_event(message, event)
+            }
+            Event::RunEnd(end) => {
+                self.run_event(message, event)?;
+                self.run_ended(run_of(message)?.clone(), end);
+                Ok(())
+            }
+            Event::RunUsage(usage) => {
+                self.run_event(message, event)?;
+                self.usage.add(usage);
+                Ok(())
+            }
+            Event::RunStopping(_)
+            | Event::RunParked(_)
+            | Event::RunIdle(_)
+            | Event::RunStuck(_)
+            | Event::RunActive(_) => self.run_event(message, event),
+            Event::ChildLink(link) => {
+                let name = link.child_run_id.as_ref().map_or("", RunId::as_str);
+                self.links
+                    .insert(format!("{}/{}/{name}", link.child_project_id, link.child_task_id), link.clone());
+                Ok(())
+            }
+            Event::Done(_) => {
+                if self.done.is_none() {
+                    let (id, at) = (message.id.clone(), message.ts);
+                    self.done = Some(DoneMark { id, at, late_results: false, root_started: false });
+                }
+                Ok(())
+            }
+            Event::DoneRejected(_) => {
+                self.done = None;
+                Ok(())
+            }
+            Event::DoneCleared(cleared) => {
+                self.done = None;
+                if cleared.resume {
+                    self.ralph.reset();
+                }
+                Ok(())
+            }
+            Event::LoopStart(_)
+            | Event::LoopRestart(_)
+            | Event::LoopBackoff(_)
+            | Event::LoopBlocked(_)
+            | Event::LoopWaiting(_)
+            | Event::LoopBreaker(_)
+            | Event::LoopStopping(_)
+            | Event::LoopEnd(_) => self.ralph.apply(message, event),
+            // Told to people and to `why`; they move nothing by themselves.
+            Event::VerifyStart(_)
+            | Event::VerifyStop(_)
+            | Event::AgentDegraded(_)
+            | Event::SupervisorRestart(_) => Ok(()),
+        }
+    }
+
+    fn run_event(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
+        let id = run_of(message)?;
+        match self.runs.get_mut(id) {
+            Some(run) => run.apply(id, message, event),
+            None => Err(Ignored::UnknownRun(id.clone())),
+        }
+    }
+
+    fn root_made(&mut self, id: &RunId, at: Timestamp) {
+        let Some(attempt) = self.runs.get(id).and_then(|run| run.attempt) else { return };
+        self.ralph.root_made(id, attempt, at);
+        if let Some(done) = &mut self.done {
+            done.root_started = true;
+        }
+    }
+
+    fn run_ended(&mut self, id: RunId, end: &RunEnd) {
+        let Some(run) = self.runs.get(&id) else { return };
+        if run.is_root() {
+            self.ralph.root_ended(&id, end.status, end.duration_ms);
+        } else if let Some(done) = &mut self.done {
+            done.late_results = true;
+        }
+    }
+
+    fn note_late_post(&mut self, message: &Message) {
+        let by_child =
+            message.content.run.as_ref().and_then(|id| self.runs.get(id)).is_some_and(|run| !run.is_root());
+        if let (true, Some(done)) = (by_child, &mut self.done) {
+            done.late_results = true;
+        }
+    }
+
+    /// The run with this key, if one was ever made.
+    #[must_use]
+    pub fn run_with_key(&self, key: &str) -> Option<&RunId> {
+        self.runs.iter().find(|(_, run)| run.key.as_deref() == Some(key)).map(|(id, _)| id)
+    }
+
+    /// How many runs there are of each status.
+    #[must_use]
+    pub fn run_counts(&self) -> BTreeMap<RunStatus, u32> {
+        let mut counts = BTreeMap::new();
+        for run in self.runs.values() {
+            *counts.entry(run.status()).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// The task as lists show it.
+    #[must_use]
+    pub fn row(&self, id: &TaskId) -> TaskRow {
+        TaskRow {
+            task_id: id.clone(),
+            status: self.status(),
+            reason: self.reason(),
+            title: self.title().to_owned(),
+            done: self.done.is_some(),
+            run_counts: self.run_counts(),
+            restarts: self.ralph.restarts,
+            since: self.since.as_ref().map(|(_, at)| *at),
+        }
+    }
+}
+
+fn run_of(message: &Message) -> Result<&RunId, Ignored> {
+    message.content.run.as_ref().ok_or(Ignored::NoRun)
+}
+
+impl RunState {
+    /// How many wait for a slot before it.
+    #[must_use]
+    pub fn ahead(&self) -> Option<u32> {
+        match self {
+            Self::Queued { ahead, .. } => *ahead,
+            Self::Running { .. } | Self::Ended { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Appending under the lock, step by step as `docs/formats/bus-file.md` numbers them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use run_agent_core::message::BODY_MAX;
+use run_agent_core::store::{AppendError, Condition};
+use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, Timestamp};
+
+use crate::lock::{LockError, LockFile, Memory};
+use crate::markdown;
+use crate::read::Bus;
+use crate::scan::{self, Found};
+use crate::store::FsStream;
+
+/// What a handle keeps open between appends.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    lock: Option<LockFile>,
+    bus: Option<(File, u64)>,
+}
+
+/// Counts the messages of this process.
+static SEQUENCE: AtomicU32 = AtomicU32::new(1);
+
+/// Entries that a condition is fed from at once: a bound on memory.
+const FEED_ENTRIES: usize = 1024;
+
+type Gate<'a> = (Cursor, &'a mut dyn Condition);
+
+impl FsStream {
+    pub(crate) fn append_locked(
+        &self,
+        gate: Option<Gate<'_>>,
+        batch: Vec<Draft>,
+        durability: Durability,
+    ) -> Result<Option<Vec<Entry>>, AppendError> {
+        if let Some(large) = batch.iter().find(|draft| draft.body.len() > BODY_MAX) {
+            return Err(AppendError::TooLarge { bytes: large.body.len(), max: BODY_MAX });
+        }
+        if batch.is_empty() && gate.is_none() {
+            return Ok(Some(Vec::new()));
+        }
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.take_lock(&mut writer)?;
+        let signals = block_signals();
+        let result = self.append_held(&lock, &mut writer.bus, gate, batch, durability);
+        lock.unlock();
+        unblock_signals(signals);
+        writer.lock = Some(lock);
+        result
+    }
+
+    /// Steps 1 and 2.
+    fn take_lock(&self, writer: &mut Writer) -> Result<LockFile, AppendError> {
+        loop {
+            let lock = match writer.lock.take() {
+                Some(lock) => lock,
+                None => LockFile::open(&self.lock).map_err(|e| self.append_error("cannot be locked", e))?,
+            };
+            match lock.lock(self.options.lock_timeout) {
+                Ok(waited) => self.counters.lock_waits.fetch_add(u64::from(waited), Relaxed),
+                Err(LockError::TimedOut(holder)) => {
+                    self.counters.lock_timeouts.fetch_add(1, Relaxed);
+                    let (key, waited) = (self.key.clone(), self.options.lock_timeout);
+                    return Err(AppendError::LockTimeout { key, waited, holder });
+                }
+                Err(LockError::Io(error)) => return Err(self.append_error("cannot be locked", error)),
+            };
+            if lock
+                .is_in_place()
+                .map_err(|e| self.append_error("has a lock file that cannot be looked at", e))?
+            {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Steps 3 to 6, with the lock held.
+    fn append_held(
+        &self,
+        lock: &LockFile,
+        open: &mut Option<(File, u64)>,
+        gate: Option<Gate<'_>>,
+        batch: Vec<Draft>,
+        durability: Durability,
+    ) -> Result<Option<Vec<Entry>>, AppendError> {
+        let (bus, mut memory) = self.open_for_append(lock, open)?;
+        if let Some((seen, condition)) = gate
+            && !self.ask(
+                &Bus { file: bus, len: memory.end - memory.base, base: memory.base },
+                seen,
+                condition,
+            )?
+        {
+            return Ok(None);
+        }
+        let (bytes, entries) = seal(&memory, batch);
+        if entries.is_empty() {
+            return Ok(Some(entries));
+        }
+        self.write(bus, &bytes, memory.end - memory.base)?;
+        if durability != Durability::None {
+            self.counters.syncs.fetch_add(1, Relaxed);
+            bus.sync_data().map_err(|e| self.append_error("was written but cannot be synced", e))?;
+        }
+        memory.end += bytes.len() as u64;
+        memory.last = entries.last().map(|entry| entry.message.id.clone());
+        // What was written is acknowledged by the file itself: a line that stays behind costs the next writer a look.
+        let _ = lock.remember(&memory);
+        self.counters.messages.fetch_add(entries.len() as u64, Relaxed);
+        self.counters.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        Ok(Some(entries))
+    }
+
+    /// Step 3: the bus file, and a memory that is true of it.
+    fn open_for_append<'o>(
+        &self,
+        lock: &LockFile,
+        open: &'o mut Option<(File, u64)>,
+    ) -> Result<(&'o File, Memory), AppendError> {
+        let remembered =
+            lock.recall().map_err(|e| self.append_error("has a lock file that cannot be read", e))?;
+        let (mut inode, mut len) = match std::fs::metadata(&self.bus) {
+            Ok(meta) => (meta.ino(), meta.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
+            Err(error) => return Err(self.append_error("cannot be looked at", error)),
+        };
+        if !matches!(open, Some((_, known)) if *known == inode) {
+            let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.bus);
+            let file = file.map_err(|e| self.append_error("cannot be opened", e))?;
+            let meta = file.metadata().map_err(|e| self.append_error("cannot be looked at", e))?;
+            (inode, len) = (meta.ino(), meta.len());
+            *open = Some((file, inode));
+        }
+        let Some((file, _)) = open else { unreachable!("it was opened above") };
+        let memory = match remembered {
+            Some(memory) if memory.inode == inode && memory.base + len == memory.end => memory,
+            Some(memory) if memory.inode == inode && memory.base + len > memory.end => {
+                self.catch_up(file, memory, len)?
+            }
+            Some(memory) => {
+                // Cut, emptied or replaced from outside: cursors that readers hold mean other places now.
+                let incarnation = memory.incarnation + u64::from(memory.end > memory.base);
+                self.catch_up(
+                    file,
+                    Memory { incarnation, base: memory.base, end: memory.base, inode, last: memory.last },
+                    len,
+                )?
+            }
+            None => self.catch_up(file, Memory { inode, ..Memory::NEW }, len)?,
+        };
+        self.incarnation.store(memory.incarnation, Relaxed);
+        Ok((file, memory))
+    }
+
+    /// Reads what stands behind the remembered end, and moves a torn tail away.
+    fn catch_up(&self, file: &File, mut memory: Memory, len: u64) -> Result<Memory, AppendError> {
+        let mut at = memory.end - memory.base;
+        while at < len {
+            let take = usize::try_from(len - at).unwrap_or(usize::MAX).min(1 << 20);
+            let mut bytes = vec![0; take];
+            file.read_exact_at(&mut bytes, at).map_err(|e| self.append_error("cannot be read", e))?;
+            let found = scan::forward(&bytes, &self.key, usize::MAX);
+            if found.rest == 0 {
+                self.move_torn_tail(file, at, len)?;
+                break;
+            }
+            for item in found.found {
+                if let Found::Entry { message, .. } = item {
+                    memory.last = memory.last.max(Some(message.id));
+                }
+            }
+            at += found.rest as u64;
+        }
+        memory.end = memory.base + at;
+        Ok(memory)
+    }
+
+    /// A writer died in the middle of its entry: nothing of it was acknowledged, and nothing is thrown away.
+    fn move_torn_tail(&self, file: &File, at: u64, len: u64) -> Result<(), AppendError> {
+        let mut bytes = vec![0; usize::try_from(len - at).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, at).map_err(|e| self.append_error("cannot be read", e))?;
+        let stamp = run_agent_core::text::stamp(Timestamp::now());
+        let torn = self.bus.with_extension(format!("md.torn-{stamp}-{at}"));
+        let kept = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&torn);
+        kept.and_then(|mut kept| kept.write_all(&bytes).and_then(|()| kept.sync_data()))
+            .map_err(|e| self.append_error("has a torn tail that cannot be kept aside", e))?;
+        file.set_len(at).map_err(|e| self.append_error("has a torn tail that cannot be cut off", e))
+    }
+
+    /// Feeds a condition with what came since its caller looked.
+    fn ask(
+        &self,
+        bus: &Bus<&File>,
+        seen: Cursor,
+        condition: &mut dyn Condition,
+    ) -> Result<bool, AppendError> {
+        let mut from = seen;
+        loop {
+            let page = self
+                .read_bus(bus, from, FEED_ENTRIES)
+                .map_err(|source| AppendError::Read { key: self.key.clone(), source })?;
+            for entry in &page.entries {
+                condition.see(entry);
+            }
+            if page.next == from {
+                return Ok(condition.agrees());
+            }
+            from = page.next;
+        }
+    }
+
+    /// Step 5: one write. What the system cut short is undone.
+    fn write(&self, mut bus: &File, bytes: &[u8], end: u64) -> Result<(), AppendError> {
+        let result = loop {
+            match bus.write(bytes) {
+                Ok(n) if n == bytes.len() => return Ok(()),
+                Ok(n) => {
+                    break Err(self.append_error(
+                        &format!("took only {n} of {} bytes (is the disk full?)", bytes.len()),
+                        io::ErrorKind::WriteZero.into(),
+                    ));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(self.append_error("cannot be written", error)),
+            }
+        };
+        let _ = bus.set_len(end);
+        result
+    }
+
+    pub(crate) fn sync_all(&self) -> Result<Cursor, AppendError> {
+        let end = self.find_end().map_err(|source| AppendError::Read { key: self.key.clone(), source })?;
+        match File::open(&self.bus) {
+            Ok(file) => {
+                self.counters.syncs.fetch_add(1, Relaxed);
+                file.sync_data().map_err(|e| self.append_error("cannot be synced", e))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(self.append_error("cannot be opened", error)),
+        }
+        Ok(end)
+    }
+}
+
+/// Step 4: ids, times and bytes.
+fn seal(memory: &Memory, batch: Vec<Draft>) -> (Vec<u8>, Vec<Entry>) {
+    let mut bytes = Vec::new();
+    let mut entries = Vec::with_capacity(batch.len());
+    let mut newest = memory.last.as_ref().and_then(MsgId::time);
+    for mut content in batch {
+        let ts = after(newest, Timestamp::now());
+        newest = Some(ts);
+        let id = MsgId::new(ts, std::process::id(), SEQUENCE.fetch_add(1, Relaxed));
+        if content.kind == Kind::ISSUE && content.issue.is_none() {
+            content.issue = Some(id.clone());
+        }
+        let at = Cursor::new(memory.end + bytes.len() as u64);
+        let message = Message { id, ts, content };
+        markdown::encode(&mut bytes, &message);
+        entries.push(Entry { at, next: Cursor::new(memory.end + bytes.len() as u64), message });
+    }
+    (bytes, entries)
+}
+
+/// The clock's time, or the next moment behind the newest entry where the clock stands still or was set back.
+fn after(newest: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    match newest {
+        Some(newest) if now <= newest => {
+            Timestamp::from_nanosecond(newest.as_nanosecond().saturating_add(1)).unwrap_or(newest)
+        }
+        _ => now,
+    }
+}
+
+/// While the lock is held, a signal must not end this thread between two steps.
+fn block_signals() -> Option<SigSet> {
+    let mut before = SigSet::empty();
+    let mut faults = SigSet::all();
+    for fault in [
+        nix::sys::signal::SIGSEGV,
+        nix::sys::signal::SIGBUS,
+        nix::sys::signal::SIGFPE,
+        nix::sys::signal::SIGILL,
+    ] {
+        faults.remove(fault);
+    }
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&faults), Some(&mut before)).ok().map(|()| before)
+}
+
+fn unblock_signals(before: Option<SigSet>) {
+    if let Some(before) = before {
+        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_gives_the_next_moment() {
+        let t = |n| Timestamp::from_nanosecond(n).unwrap();
+        assert_eq!(after(None, t(5)), t(5));
+        assert_eq!(after(Some(t(4)), t(5)), t(5));
+        assert_eq!(after(Some(t(5)), t(5)), t(6));
+        assert_eq!(after(Some(t(3_600_000_000_000)), t(5)), t(3_600_000_000_001));
+    }
+}

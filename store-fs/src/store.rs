@@ -1,0 +1,179 @@
+//! The store and its streams: which files belong to a stream, and what a handle holds.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use run_agent_core::layout::Layout;
+use run_agent_core::store::{AppendError, Condition, OpenError, Page, ReadError, Report, Stats};
+use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
+
+use crate::append::Writer;
+use crate::lock::Memory;
+use crate::wake::Wake;
+
+/// What the operator may set.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long an append waits for the lock.
+    pub lock_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lock_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Streams as markdown files below one root.
+#[derive(Debug)]
+pub struct FsStore {
+    layout: Layout,
+    options: Options,
+}
+
+impl FsStore {
+    #[must_use]
+    pub fn new(layout: Layout, options: Options) -> Self {
+        Self { layout, options }
+    }
+}
+
+impl Store for FsStore {
+    fn open(&self, key: &StreamKey) -> Result<Arc<dyn Stream>, OpenError> {
+        let (folder, stem) = self.layout.stream(key);
+        if !folder.is_dir() {
+            let what = if key.task.is_some() { "task" } else { "project" };
+            return Err(OpenError::NotFound { what, key: key.clone() });
+        }
+        let lock = folder.join(format!("{stem}.lock"));
+        let memory = Memory::peek(&lock).map_err(|source| OpenError::Io {
+            key: key.clone(),
+            what: format!("{}", lock.display()),
+            source,
+        })?;
+        Ok(Arc::new(FsStream {
+            key: key.clone(),
+            bus: self.layout.bus_file(key),
+            lock,
+            folder,
+            options: self.options.clone(),
+            incarnation: AtomicU64::new(memory.incarnation),
+            writer: Mutex::default(),
+            wake: Mutex::default(),
+            counters: Counters::default(),
+        }))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) messages: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) lock_waits: AtomicU64,
+    pub(crate) lock_timeouts: AtomicU64,
+}
+
+/// One stream's files, and what this handle keeps open.
+#[derive(Debug)]
+pub(crate) struct FsStream {
+    pub(crate) key: StreamKey,
+    pub(crate) folder: PathBuf,
+    pub(crate) bus: PathBuf,
+    pub(crate) lock: PathBuf,
+    pub(crate) options: Options,
+    /// The incarnation that this handle's cursors belong to. Only this handle's own first append may move it, when it
+    /// finds that the stream was replaced and nobody has told of it yet.
+    pub(crate) incarnation: AtomicU64,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) wake: Mutex<Option<Wake>>,
+    pub(crate) counters: Counters,
+}
+
+impl FsStream {
+    pub(crate) fn read_error(&self, what: &str, source: io::Error) -> ReadError {
+        ReadError::Io { key: self.key.clone(), what: format!("{} {what}", self.bus.display()), source }
+    }
+
+    pub(crate) fn append_error(&self, what: &str, source: io::Error) -> AppendError {
+        AppendError::Io { key: self.key.clone(), what: format!("{} {what}", self.bus.display()), source }
+    }
+}
+
+impl Stream for FsStream {
+    fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.incarnation.load(Relaxed)
+    }
+
+    fn append(&self, batch: Vec<Draft>, durability: Durability) -> Result<Vec<Entry>, AppendError> {
+        self.append_locked(None, batch, durability).map(Option::unwrap_or_default)
+    }
+
+    fn append_if(
+        &self,
+        seen: Cursor,
+        condition: &mut dyn Condition,
+        batch: Vec<Draft>,
+        durability: Durability,
+    ) -> Result<Option<Vec<Entry>>, AppendError> {
+        self.append_locked(Some((seen, condition)), batch, durability)
+    }
+
+    fn read(&self, from: Cursor, limit: usize) -> Result<Page, ReadError> {
+        self.read_from(from, limit)
+    }
+
+    fn last(&self, count: usize) -> Result<Page, ReadError> {
+        self.read_last(count)
+    }
+
+    fn find(&self, id: &MsgId) -> Result<Cursor, ReadError> {
+        self.find_id(id)
+    }
+
+    fn end(&self) -> Result<Cursor, ReadError> {
+        self.find_end()
+    }
+
+    fn flush(&self) -> Result<Cursor, AppendError> {
+        self.sync_all()
+    }
+
+    fn wait(&self, cursor: Cursor, timeout: Duration) -> Result<(), ReadError> {
+        self.wait_for_growth(cursor, timeout)
+    }
+
+    fn rotate(&self) -> Result<(), AppendError> {
+        Err(AppendError::Unsupported {
+            key: self.key.clone(),
+            what: "this version does not rotate markdown buses",
+        })
+    }
+
+    fn verify(&self) -> Result<Report, ReadError> {
+        self.check()
+    }
+
+    fn stats(&self) -> Result<Stats, ReadError> {
+        let bytes = match std::fs::metadata(&self.bus) {
+            Ok(meta) => meta.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(self.read_error("cannot be looked at", error)),
+        };
+        Ok(Stats {
+            appended_messages: self.counters.messages.load(Relaxed),
+            appended_bytes: self.counters.bytes.load(Relaxed),
+            syncs: self.counters.syncs.load(Relaxed),
+            lock_waits: self.counters.lock_waits.load(Relaxed),
+            lock_timeouts: self.counters.lock_timeouts.load(Relaxed),
+            bytes,
+        })
+    }
+}
