@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::MsgId;
-use crate::store::{Cursor, OpenError, Page, ReadError, Store, Stream, StreamKey};
+use crate::store::{Cursor, Entry, OpenError, Page, ReadError, Store, Stream, StreamKey};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,15 @@ impl Follow {
             // `ready` takes it up.
             Ok(()) | Err(ReadError::Incarnation { .. }) => self.ready(),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Counts an entry as handed out that the caller got in another way: from a conditional append that it made, or
+    /// that fed it. Such entries must come in order and begin at this reader's cursor.
+    pub fn note(&mut self, entry: &Entry) {
+        if entry.at >= self.cursor {
+            self.cursor = entry.next;
+            self.last = Some(entry.message.id.clone());
         }
     }
 

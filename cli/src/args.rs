@@ -1,0 +1,371 @@
+//! Every command and flag, and their help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "run-agent",
+    version,
+    about = "Runs swarms of AI coding agents on one machine and keeps the whole story",
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the loop gave up, 4 locked or already running,\n\
+                  5 not found, 124 time limit, 130 interrupted. `job` passes the agent's own code through.\n\n\
+                  Try `run-agent demo`: it needs no agent, token or network.",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Global {
+    /// Storage folder [default: $JRUN_ROOT, storage.root of the config, ~/run-agent]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) root: Option<PathBuf>,
+    /// Configuration file [default: $RUN_AGENT_CONFIG, ~/.config/run-agent/config.hcl, <root>/config.hcl]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) config: Option<PathBuf>,
+    /// Project [default: the caller's run, the folder around the working folder]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Everywhere")]
+    pub(crate) project: Option<String>,
+    /// Task: its id, a unique slug or a unique prefix of its id [default: as for --project]
+    #[arg(long, global = true, value_name = "TASK", help_heading = "Everywhere")]
+    pub(crate) task: Option<String>,
+    /// Print results as JSON
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A scripted swarm on the built-in shell agent: children in parallel, a crash, a question and its answer
+    Demo(DemoArgs),
+    /// Create or continue a task under the Ralph loop: its root agent is started again until it says DONE
+    Task(TaskArgs),
+    /// Take a task up again: removes DONE, sets the loop's counters back, and starts it
+    Resume(ResumeArgs),
+    /// One run of one agent
+    Job(JobArgs),
+    /// Block until runs end (124 while one still runs)
+    Wait(WaitArgs),
+    /// Stop a run and its children, or a task's loop and its whole tree
+    Stop(StopArgs),
+    /// For agents: mark the task done
+    Done(DoneArgs),
+    /// For agents: ask a question and block until its answer
+    Ask(AskArgs),
+    /// Post, read and follow messages
+    Bus(BusArgs),
+    /// Tasks of all projects, newest activity first
+    List(ListArgs),
+    /// One task (or run): its tree, what it waits for, its last messages
+    Status(StatusArgs),
+    /// A run's output
+    Output(OutputArgs),
+    #[command(name = "_supervise", hide = true)]
+    Supervise,
+    #[command(name = "_shim", hide = true)]
+    Shim(ShimArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {}
+
+/// Where a prompt comes from.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PromptArgs {
+    /// The prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompt_file")]
+    pub(crate) prompt: Option<String>,
+    /// A file with the prompt; `-` reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompt_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// The agent [default: the first of agents.order in the config that can be started]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
+    /// Replace the prompt of an existing task
+    #[arg(long)]
+    pub(crate) update_prompt: bool,
+    /// The agent's working folder [default: the project's root folder, else this one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// How often the root agent is started again before the loop gives up
+    #[arg(long, value_name = "N")]
+    pub(crate) max_restarts: Option<u32>,
+    /// Time limit of one run, such as 30m
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "JRUN_AGENT_TIMEOUT")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// Only remove DONE and set the counters back
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    /// The agent [default: the one of the task's last root run]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// The agent's working folder [default: the project's root folder, else this one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// How often the root agent is started again before the loop gives up
+    #[arg(long, value_name = "N")]
+    pub(crate) max_restarts: Option<u32>,
+    /// Time limit of one run, such as 30m
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "JRUN_AGENT_TIMEOUT")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The agent [default: the first of agents.order in the config that can be started]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    #[command(flatten)]
+    pub(crate) prompt: PromptArgs,
+    /// The agent's working folder [default: the project's root folder, else this one]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Return at once and print the run id
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) detach: bool,
+    /// Print the agent's output as it comes
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Start at most one run of this task with this key: a second call returns the first one's run
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Time limit of the run, such as 30m
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "JRUN_AGENT_TIMEOUT")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// The runs to wait for
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<String>,
+    /// How long at most, such as 90s [default: as long as it takes]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The run to stop, with its children; without it, --task names the task to stop
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Leave the run's children alone
+    #[arg(long, requires = "run")]
+    pub(crate) keep_children: bool,
+    /// Skip the grace period
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How long processes get after SIGTERM [default: stop.grace of the config, 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "force")]
+    pub(crate) grace: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoneArgs {
+    /// What was achieved, for the bus
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// The question
+    #[arg(required_unless_present = "resume", conflicts_with = "resume", value_name = "QUESTION")]
+    pub(crate) question: Option<String>,
+    /// How long to wait, such as 90s [default: as long as it takes]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    /// Wait on for the answer to a question that was asked before
+    #[arg(long, value_name = "ID")]
+    pub(crate) resume: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BusArgs {
+    #[command(subcommand)]
+    pub(crate) command: BusCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BusCommand {
+    /// Post a message and print its id
+    Post(PostArgs),
+    /// Read messages
+    #[command(alias = "poll")]
+    Read(ReadArgs),
+    /// Read messages as they come
+    #[command(alias = "stream")]
+    Follow(FilterArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PostArgs {
+    /// FACT PROGRESS DECISION REVIEW QUESTION ANSWER USER ERROR WARNING INFO OBSERVATION ISSUE, or a word of your own
+    #[arg(long = "type", value_name = "TYPE", default_value = "INFO")]
+    pub(crate) kind: String,
+    /// The text [default: stdin]
+    #[arg(long, visible_alias = "message", value_name = "TEXT", conflicts_with = "file")]
+    pub(crate) body: Option<String>,
+    /// A file with the text
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// A message that this one answers, supersedes …; repeatable
+    #[arg(long = "parent", value_name = "ID[:KIND]")]
+    pub(crate) parents: Vec<String>,
+    /// Several parents at once
+    #[arg(long = "parents", value_name = "ID,ID", value_delimiter = ',')]
+    pub(crate) parent_list: Vec<String>,
+    /// A question that holds the loop until it is answered
+    #[arg(long)]
+    pub(crate) blocking: bool,
+    /// A link; repeatable
+    #[arg(long = "link", value_name = "URL")]
+    pub(crate) links: Vec<String>,
+    /// A field of your own; repeatable
+    #[arg(long = "meta", value_name = "KEY=VALUE")]
+    pub(crate) meta: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// Begin with the last N messages that match [default: 20, or none with --since]
+    #[arg(long, value_name = "N", conflicts_with = "since")]
+    pub(crate) tail: Option<usize>,
+    /// Begin behind this message
+    #[arg(long, value_name = "ID")]
+    pub(crate) since: Option<String>,
+    /// Only these types; repeatable
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) kinds: Vec<String>,
+    /// Only what this run posted
+    #[arg(long, value_name = "RUN")]
+    pub(crate) from_run: Option<String>,
+    /// Only messages whose text contains this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) grep: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Go on with new messages as they come
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) follow: bool,
+    /// Block until something new that matches arrives, at most so long (124 if nothing does)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only tasks with an active run or loop
+    #[arg(long)]
+    pub(crate) active: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// A task or run [default: --task, the caller's, the folder around the working folder]
+    #[arg(value_name = "TASK|RUN")]
+    pub(crate) what: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// The run [default: the newest of the task]
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<String>,
+    /// Raw stdout instead of output.md
+    #[arg(long, group = "which")]
+    pub(crate) stdout: bool,
+    /// Raw stderr
+    #[arg(long, group = "which")]
+    pub(crate) stderr: bool,
+    /// stdout and stderr merged in order of time
+    #[arg(long, group = "which")]
+    pub(crate) merged: bool,
+    /// The prompt that the agent was given
+    #[arg(long, group = "which")]
+    pub(crate) prompt: bool,
+    /// Only the last N lines
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+    /// Go on until the run ends
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShimArgs {
+    #[arg(last = true)]
+    pub(crate) argv: Vec<String>,
+}
+
+/// `90s`, `5m`, `1h30m`, `500ms`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration; write it as 90s, 5m, 1h30m or 500ms");
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let n: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let ms = match &rest[..letters] {
+            "ms" => 1,
+            "s" | "" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        rest = &rest[letters..];
+        sum =
+            n.checked_mul(ms).and_then(|ms| sum.checked_add(Duration::from_millis(ms))).ok_or_else(wrong)?;
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        for (text, ms) in
+            [("90s", 90_000), ("5m", 300_000), ("1h30m", 5_400_000), ("500ms", 500), ("7", 7000), ("0s", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for wrong in ["", "s", "5x", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

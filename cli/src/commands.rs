@@ -1,0 +1,17 @@
+//! One file a verb.
+
+pub(crate) mod ask;
+pub(crate) mod bus;
+pub(crate) mod demo;
+pub(crate) mod done;
+pub(crate) mod internal;
+pub(crate) mod job;
+pub(crate) mod list;
+pub(crate) mod output;
+pub(crate) mod prompt;
+pub(crate) mod resume;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod target;
+pub(crate) mod task;
+pub(crate) mod wait;

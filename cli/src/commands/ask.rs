@@ -1,0 +1,74 @@
+//! `ask`: a blocking QUESTION, and its answer.
+
+use std::time::Instant;
+
+use run_agent_core::follow::{Follow, From};
+use run_agent_core::{Draft, Durability, Kind, Message, MsgId};
+use run_agent_runner::wake::{LOOK_AGAIN, Wake};
+
+use crate::args::{AskArgs, Global};
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::render;
+
+pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
+    let context = Context::open(global)?;
+    context.caller()?;
+    let key = context.stream()?;
+    let (question, mut follow) = match (&args.resume, &args.question) {
+        (Some(id), _) => {
+            let id = MsgId::parse(id)?;
+            let follow = Follow::open(context.tree.store.clone(), &key, From::After(id.clone()))?;
+            (id, follow)
+        }
+        (None, Some(text)) => {
+            if text.trim().is_empty() {
+                return Err(Failure::usage("the question is empty"));
+            }
+            let mut draft = Draft::new(Kind::QUESTION, key.project.clone(), key.task.clone(), text.clone());
+            draft.run = context.run_for(&key);
+            draft.meta.insert("blocking".to_owned(), "true".to_owned());
+            let stream = context.tree.store.open(&key)?;
+            let entry = stream.append(vec![draft], Durability::None)?.remove(0);
+            let follow =
+                Follow::open(context.tree.store.clone(), &key, From::After(entry.message.id.clone()))?;
+            (entry.message.id, follow)
+        }
+        (None, None) => return Err(Failure::usage("what is the question?")),
+    };
+
+    let began = Instant::now();
+    let wake = Wake::new();
+    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    loop {
+        let left = args.wait.map(|limit| limit.saturating_sub(began.elapsed()));
+        let page = follow.wait(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN))?;
+        if let Some(answer) = page.entries.iter().map(|e| &e.message).find(|m| answers(m, &question)) {
+            if context.json {
+                render::json(&serde_json::json!({ "question_id": question, "answer": answer }))?;
+            } else {
+                render::out(&format!("{}\n", answer.content.body.trim_end_matches('\n')))?;
+            }
+            return Ok(Exit::Done);
+        }
+        if wake.interrupted() {
+            return Ok(Exit::Interrupted);
+        }
+        if left.is_some_and(|left| left.is_zero()) && page.is_empty() {
+            if context.json {
+                render::json(&serde_json::json!({ "question_id": question, "answer": null }))?;
+            } else {
+                render::out(&format!("{question}\n"))?;
+            }
+            render::say(&format!(
+                "no answer yet; wait on with: run-agent ask --resume {question} --wait 90s"
+            ));
+            return Ok(Exit::TimeLimit);
+        }
+    }
+}
+
+fn answers(message: &Message, question: &MsgId) -> bool {
+    matches!(message.content.kind.as_str(), "ANSWER" | "USER")
+        && message.content.parents.iter().any(|parent| parent.msg_id == *question)
+}

@@ -1,0 +1,66 @@
+//! `demo`: a scripted swarm on the built-in shell agent, with real processes and the same code path as `task`.
+
+use run_agent_core::ProjectId;
+use run_agent_runner::TaskView;
+use run_agent_runner::make::{self, NewTask};
+
+use super::task::{Settings, run_loop};
+use crate::args::{DemoArgs, Global};
+use crate::context::Context;
+use crate::error::Outcome;
+use crate::render;
+
+const PROMPT: &str = include_str!("demo.md");
+
+pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
+    let quiet = Global { json: global.json, project: None, task: None, ..global.clone() };
+    let context = Context::open(&quiet)?;
+    let cause = context.cause();
+    let project = ProjectId::parse("demo")?;
+    make::project(&context.tree, &project, None, &cause, "demo")?;
+    let new = NewTask {
+        project: &project,
+        id: None,
+        slug: "demo",
+        prompt: PROMPT,
+        depends_on: Vec::new(),
+        source: "demo",
+    };
+    let name = make::task(&context.tree, new, &cause)?;
+    render::say(&format!(
+        "demo: a root agent, three children in parallel, a crash, a question. Task {}\n",
+        name.task
+    ));
+    let folder = context.tree.task(&name).folder().to_owned();
+    let settings = Settings {
+        agent: Some("shell".to_owned()),
+        cwd: Some(folder.clone()),
+        max_restarts: Some(3),
+        timeout: None,
+        fresh: false,
+    };
+    let exit = run_loop(&context, &name, &settings)?;
+    if context.json {
+        return Ok(exit);
+    }
+    let mut view = TaskView::open(&context.tree, &name)?;
+    view.refresh()?;
+    let mut out = String::from("\nwhat people and agents said on the bus:\n");
+    let stream = context.tree.store.open(&name.key())?;
+    for entry in stream.last(usize::MAX)?.entries {
+        if !entry.message.content.kind.is_tool_own() {
+            out.push_str(&format!("  {}\n", render::event_line(&entry.message)));
+        }
+    }
+    let id = &name.task;
+    let root = context.tree.layout.root();
+    let own_root = if global.root.is_some() { format!(" --root {}", root.display()) } else { String::new() };
+    out.push_str(&format!(
+        "\nfiles: {}\n  the bus      {}\n  the runs     {}\nlook at it again: run-agent{own_root} status {id}\n                  run-agent{own_root} bus read --task {id} --tail 100\n",
+        folder.display(),
+        context.tree.layout.bus_file(&name.key()).display(),
+        context.tree.task(&name).runs().display(),
+    ));
+    render::out(&out)?;
+    Ok(exit)
+}

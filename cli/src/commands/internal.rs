@@ -1,0 +1,52 @@
+//! The hidden commands: the supervisor and the exec shim.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use run_agent_core::layout::Layout;
+use run_agent_core::{ProjectId, TaskId};
+use run_agent_runner::Tree;
+use run_agent_runner::supervise::{Launch, shim as exec_shim, supervisor};
+use run_agent_runner::tree::TaskName;
+use run_agent_store_fs::{FsStore, Options};
+
+use crate::context::variable;
+use crate::error::{Exit, Failure, Outcome};
+
+fn tree(root: std::path::PathBuf) -> Tree {
+    let layout = Layout::new(root);
+    Tree { store: Arc::new(FsStore::new(layout.clone(), Options::default())), layout }
+}
+
+/// Reads its order from stdin and owns one run until it has ended.
+pub(crate) fn supervise() -> Outcome {
+    let mut order = Vec::new();
+    std::io::stdin().read_to_end(&mut order).map_err(|e| Failure::io("cannot read the order", &e))?;
+    match serde_json::from_slice::<Launch>(&order) {
+        Ok(launch) => supervisor::supervise(&tree(launch.root.clone()), launch)?,
+        // The starter was killed in the middle: the environment still tells which run this was to be.
+        Err(_) => supervisor::close_without_order(&tree_of_environment()?, &name_of_environment()?)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn missing(name: &str) -> Failure {
+    Failure::usage(format!("_supervise is started by run-agent alone: {name} is not set"))
+}
+
+fn tree_of_environment() -> Result<Tree, Failure> {
+    variable("JRUN_ROOT").map(|root| tree(root.into())).ok_or_else(|| missing("JRUN_ROOT"))
+}
+
+fn name_of_environment() -> Result<TaskName, Failure> {
+    let read = |name: &str| variable(name).ok_or_else(|| missing(name));
+    Ok(TaskName {
+        project: ProjectId::parse(&read("JRUN_PROJECT_ID")?)?,
+        task: TaskId::parse(&read("JRUN_TASK_ID")?)?,
+    })
+}
+
+/// Waits to be let go, then becomes the agent.
+pub(crate) fn shim(argv: &[String]) -> Outcome {
+    Ok(Exit::Agent(u8::try_from(exec_shim::run(argv)).unwrap_or(126)))
+}

@@ -1,0 +1,136 @@
+//! `job`: one run of one agent.
+
+use run_agent_core::RunId;
+use run_agent_core::decide::Refusal;
+use run_agent_core::world::RunStatus;
+use run_agent_runner::TaskView;
+use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
+use run_agent_runner::tree::TaskName;
+use run_agent_runner::wait::{Waited, for_runs};
+use run_agent_runner::wake::Wake;
+
+use super::output::Tail;
+use super::{prompt, target};
+use crate::args::{Global, JobArgs};
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::render;
+
+pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
+    let context = Context::open(global)?;
+    context.caller()?;
+    let config = context.config()?;
+    let agent = match &args.agent {
+        Some(name) => name.clone(),
+        None => config.default_agent()?,
+    };
+    let backend = config.agent(&agent)?;
+    let (parent, depth) = parent_and_depth(&context)?;
+    let text = prompt::read(&args.prompt, true)?.unwrap_or_default();
+    if text.trim().is_empty() {
+        return Err(run_agent_runner::make::MakeError::EmptyPrompt.into());
+    }
+    let name = match target::target(&context, false)? {
+        target::Target::Existing(name) => name,
+        target::Target::New { project, home, id, slug } => {
+            target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
+        }
+    };
+    let cwd = context.working_folder(&name.project, args.cwd.as_deref())?;
+    let cause = context.cause();
+    let mut view = TaskView::open(&context.tree, &name)?;
+    let request = Request {
+        backend: backend.as_ref(),
+        prompt: &text,
+        cwd: &cwd,
+        parent,
+        root: None,
+        key: args.key.as_deref(),
+        depth,
+        max_depth: config.max_depth(),
+        grace: config.grace(),
+        timeout: args.timeout.or_else(|| config.timeout_of(&agent)),
+        cause: &cause,
+    };
+    let run = match start(&context.tree, &mut view, request) {
+        Ok(Started { run, outcome: StartOutcome::Running { .. } }) => run,
+        Ok(Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } }) => {
+            return Err(Failure::new(Exit::Failed, format!("run {run} did not start: {why}")));
+        }
+        // The key names a run that was started before: that one is meant.
+        Err(StartError::Refused(Refusal::KeyTaken(run))) => run,
+        Err(error) => return Err(error.into()),
+    };
+    if args.detach {
+        return detached(&context, &name, &run);
+    }
+    wait_for(&context, &name, &mut view, &run, args.follow)
+}
+
+/// The calling run and the depth of a run that it starts.
+pub(crate) fn parent_and_depth(context: &Context) -> Result<(Option<RunId>, u32), Failure> {
+    let Some(caller) = context.caller()? else { return Ok((None, 0)) };
+    let view = TaskView::open(&context.tree, &caller.name)?;
+    let depth = view.run(&caller.run).map_or(0, |run| run.depth);
+    Ok((Some(caller.run.clone()), depth + 1))
+}
+
+fn detached(context: &Context, name: &TaskName, run: &RunId) -> Outcome {
+    if context.json {
+        render::json(
+            &serde_json::json!({ "project_id": name.project, "task_id": name.task, "run_id": run }),
+        )?;
+    } else {
+        render::out(&format!("{run}\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn wait_for(context: &Context, name: &TaskName, view: &mut TaskView, run: &RunId, follow: bool) -> Outcome {
+    let wake = Wake::new();
+    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    wake.watch_stream(&context.tree, name);
+    let waited = if follow {
+        let mut tail = Tail::merged(&context.tree.run(name, run));
+        tail.follow(&context.tree, view, run, &wake)?
+    } else {
+        for_runs(&context.tree, view, std::slice::from_ref(run), None, &wake, |_| {})?
+    };
+    if waited == Waited::Interrupted {
+        render::say(&format!(
+            "interrupted; run {run} goes on. Follow it: run-agent output {run} --follow    stop it: run-agent stop --run {run}"
+        ));
+        return Ok(Exit::Interrupted);
+    }
+    finish(context, name, view, run, follow)
+}
+
+fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown: bool) -> Outcome {
+    let Some(run) = view.run(id) else {
+        return Err(Failure::new(Exit::Failed, format!("run {id} is not in the stream of {name}")));
+    };
+    let (exit_code, reason) =
+        run.end().map(|(end, _)| (end.exit_code, end.reason.clone())).unwrap_or_default();
+    let exit = match (run.status(), exit_code.and_then(|code| u8::try_from(code).ok())) {
+        (RunStatus::Completed, _) => Exit::Done,
+        // The agent's own code, but never success for a run that did not complete.
+        (_, Some(code)) if code != 0 => Exit::Agent(code),
+        _ => Exit::Failed,
+    };
+    if context.json {
+        let mut row = serde_json::json!(run.row(&name.task, id));
+        row["project_id"] = serde_json::json!(name.project);
+        render::json(&row)?;
+        return Ok(exit);
+    }
+    if run.status() != RunStatus::Completed {
+        render::say(&format!("run {id} {}: {}", run.status(), render::safe(&reason)));
+    }
+    if !shown {
+        let output = context.tree.run(name, id).output();
+        render::out(
+            &std::fs::read(&output).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default(),
+        )?;
+    }
+    Ok(exit)
+}

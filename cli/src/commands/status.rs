@@ -1,0 +1,162 @@
+//! `status`: one task with its tree, or one run.
+
+use run_agent_core::run_info::RunInfo;
+use run_agent_core::world::{Run, Task};
+use run_agent_core::{RunId, Timestamp};
+use run_agent_runner::supervise::close::{self, Life};
+use run_agent_runner::tree::TaskName;
+use run_agent_runner::{TaskView, files};
+
+use crate::args::{Global, StatusArgs};
+use crate::context::Context;
+use crate::error::{Exit, Outcome};
+use crate::{find, render};
+
+/// How many of the last messages are shown.
+const MESSAGES: usize = 5;
+
+pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
+    let context = Context::open(global)?;
+    let (name, run) = match &args.what {
+        None => (context.required_task()?, None),
+        Some(text) if RunId::parse(text).is_ok() => {
+            let (name, run) = find::run(&context.tree, context.task()?.as_ref(), text)?;
+            (name, Some(run))
+        }
+        Some(text) => (find::task(&context.tree, context.existing_project()?.as_ref(), text)?, None),
+    };
+    let mut view = TaskView::open(&context.tree, &name)?;
+    close::close_dead(&context.tree, &mut view)?;
+    let notes = notes(&context, &name, view.task());
+    match run {
+        Some(id) => one_run(&context, &name, &view, &id, &notes),
+        None => whole_task(&context, &name, &view, &notes),
+    }
+}
+
+/// What stream and files disagree about, a line each: told, never a reason to fail.
+fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (id, run) in &task.runs {
+        let path = context.tree.run(name, id).info();
+        let place = path.display().to_string();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                if let Err(error) = RunInfo::from_yaml(&text, &place) {
+                    notes.push(format!("run {id}: {error}"));
+                }
+            }
+            Err(error) => notes.push(format!("run {id}: cannot read {place}: {error}")),
+        }
+        if run.is_active() {
+            match close::life(&context.tree, name, id, run) {
+                Ok(Life::Supervised | Life::Dead(_)) => {}
+                Ok(Life::AgentAlone(agent)) => {
+                    notes.push(format!(
+                        "run {id}: its supervisor was lost; the agent (pid {}) goes on",
+                        agent.pid
+                    ));
+                }
+                Ok(Life::Foreign) => {
+                    notes.push(format!("run {id}: it was started on another machine or in another container"))
+                }
+                Err(error) => notes.push(format!("run {id}: cannot tell whether it lives: {error}")),
+            }
+        }
+    }
+    let lock = context.tree.task(name).loop_lock();
+    if task.ralph.is_open() && !files::is_locked(&lock).unwrap_or(true) {
+        notes.push(format!("the loop's driver is gone; go on with `run-agent task --task {}`", name.task));
+    }
+    notes
+}
+
+fn whole_task(context: &Context, name: &TaskName, view: &TaskView, notes: &[String]) -> Outcome {
+    let task = view.task();
+    let key = name.key();
+    let page = context.tree.store.open(&key)?.last(MESSAGES)?;
+    if context.json {
+        let runs: Vec<_> = task.runs.iter().map(|(id, run)| run.row(&name.task, id)).collect();
+        let messages: Vec<_> = page.entries.iter().map(|entry| &entry.message).collect();
+        let damage: Vec<String> = view.damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect();
+        render::json(&serde_json::json!({
+            "id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
+            "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
+            "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
+            "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
+            "open_questions": task.thread.open_questions, "runs": runs, "last_messages": messages,
+            "notes": notes, "damage": damage,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    let now = Timestamp::now();
+    let mut out = String::new();
+    let reason = task.reason();
+    let reason = if reason.is_empty() { reason } else { format!(" ({})", render::safe(&reason)) };
+    let since =
+        task.since.as_ref().map(|(_, at)| format!(", since {}", render::ago(*at, now))).unwrap_or_default();
+    out.push_str(&format!("{name}  {}\n{}{reason}{since}\n", render::safe(task.title()), task.status()));
+    out.push_str(&format!(
+        "{} attempt(s), {} restart(s), {}\n",
+        task.ralph.attempts,
+        task.ralph.restarts,
+        if task.done.is_some() { "DONE" } else { "not DONE" }
+    ));
+    if !task.runs.is_empty() {
+        out.push('\n');
+        out.push_str(&render::tree_text(task, now));
+    }
+    if !task.thread.open_questions.is_empty() {
+        out.push_str(
+            "\nopen questions (answer with `run-agent bus post --type ANSWER --parent ID --body …`):\n",
+        );
+        for (id, question) in &task.thread.open_questions {
+            out.push_str(&format!(
+                "  {id}  {}\n",
+                render::safe(question.text.lines().next().unwrap_or_default())
+            ));
+        }
+    }
+    out.push_str("\nlast messages:\n");
+    for entry in &page.entries {
+        out.push_str(&format!("  {}\n", render::event_line(&entry.message)));
+    }
+    for damage in &view.damage {
+        out.push_str(&format!("damaged: {}: {}\n", damage.place, damage.what));
+    }
+    for note in notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    out.push_str(&format!("\nfiles: {}\n", context.tree.task(name).folder().display()));
+    render::out(&out)?;
+    Ok(Exit::Done)
+}
+
+fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, notes: &[String]) -> Outcome {
+    let notes: Vec<&String> = notes.iter().filter(|note| note.contains(id.as_str())).collect();
+    let Some(run) = view.run(id) else {
+        let text =
+            format!("run {id} is not in the stream of {name}: its starter was killed before it could say so");
+        return Err(crate::error::Failure::not_found(text));
+    };
+    let info = RunInfo::project(&name.project, &name.task, id, run);
+    if context.json {
+        let mut value = serde_json::json!(info);
+        value["children"] = serde_json::json!(children(view.task(), id));
+        value["notes"] = serde_json::json!(notes);
+        render::json(&value)?;
+        return Ok(Exit::Done);
+    }
+    // The same text as the run's own file, made from the stream.
+    let mut out = info.to_yaml();
+    for note in notes {
+        out.push_str(&format!("# note: {note}\n"));
+    }
+    render::out(&out)?;
+    Ok(Exit::Done)
+}
+
+fn children<'a>(task: &'a Task, id: &RunId) -> Vec<&'a RunId> {
+    let is_child = |run: &Run| run.parent.as_ref() == Some(id);
+    task.runs.iter().filter(|(_, run)| is_child(run)).map(|(id, _)| id).collect()
+}

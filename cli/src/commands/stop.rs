@@ -1,0 +1,55 @@
+//! `stop`: a run and its children, or a task's loop and its whole tree.
+
+use std::time::Duration;
+
+use run_agent_core::RunId;
+use run_agent_runner::TaskView;
+use run_agent_runner::stop::{How, Stopped, run as stop_run, task as stop_task};
+
+use crate::args::{Global, StopArgs};
+use crate::context::{Context, person};
+use crate::error::{Exit, Outcome};
+use crate::{find, render};
+
+pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
+    let context = Context::open(global)?;
+    let grace = match (args.force, args.grace) {
+        (true, _) => Duration::ZERO,
+        (false, Some(grace)) => grace,
+        (false, None) => context.config()?.grace(),
+    };
+    let how = How { by: person(), cause: context.cause(), grace, keep_children: args.keep_children };
+    let (what, name, stopped) = match &args.run {
+        Some(text) => {
+            let own = context.task()?;
+            let (name, id) = find::run(&context.tree, own.as_ref(), text)?;
+            let mut view = TaskView::open(&context.tree, &name)?;
+            let stopped = stop_run(&context.tree, &mut view, &id, &how)?;
+            (format!("run {id}"), name, stopped)
+        }
+        None => {
+            let name = context.required_task()?;
+            let mut view = TaskView::open(&context.tree, &name)?;
+            let stopped = stop_task(&context.tree, &mut view, &how)?;
+            (format!("task {name}"), name, stopped)
+        }
+    };
+    let (text, runs, exit): (String, &[RunId], Exit) = match &stopped {
+        Stopped::Done(runs) => (format!("{what} stopped ({} run(s))", runs.len()), runs, Exit::Done),
+        Stopped::HadEnded(status) => (format!("{what} had ended already: {status}"), &[], Exit::Done),
+        Stopped::Left(runs) => {
+            let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
+            (format!("{what}: these runs could not be stopped: {}", ids.join(" ")), runs, Exit::Failed)
+        }
+    };
+    if context.json {
+        let key = if exit == Exit::Done { "stopped_runs" } else { "left_runs" };
+        render::json(&serde_json::json!({
+            "project_id": name.project, "task_id": name.task, key: runs,
+            "had_ended": matches!(stopped, Stopped::HadEnded(_)),
+        }))?;
+    } else {
+        render::out(&format!("{text}\n"))?;
+    }
+    Ok(exit)
+}

@@ -1,0 +1,96 @@
+//! Which task `task` and `job` work on, and making it when it is new.
+
+use run_agent_core::id::SLUG_MAX;
+use run_agent_core::{ProjectId, TaskId, text};
+use run_agent_runner::make::{self, NewTask};
+use run_agent_runner::tree::TaskName;
+
+use crate::context::{Context, suggested_project};
+use crate::error::{Exit, Failure};
+use crate::{find, render};
+
+/// A task that is there, or one to be made.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Existing(TaskName),
+    New { project: ProjectId, home: Option<std::path::PathBuf>, id: Option<TaskId>, slug: Option<String> },
+}
+
+/// What `--task` and the surroundings say. `prefer_new`: without `--task`, make a new one rather than use the
+/// caller's.
+pub(crate) fn target(context: &Context, prefer_new: bool) -> Result<Target, Failure> {
+    let (project, home) = match context.project()? {
+        Some(project) => (project, None),
+        None => match context.task_flag().map(|text| find::task(&context.tree, None, text)) {
+            // A task that is known by itself needs no project.
+            Some(Ok(name)) => return Ok(Target::Existing(name)),
+            _ => {
+                let (project, home) = suggested_project().ok_or_else(|| {
+                    Failure::usage("which project? name it with --project (the working folder's name is no project name)")
+                })?;
+                (project, Some(home))
+            }
+        },
+    };
+    if let Some(text) = context.task_flag() {
+        let there = context.tree.layout.project(&project).is_dir();
+        let failure = match find::task(&context.tree, Some(&project), text) {
+            Ok(name) => return Ok(Target::Existing(name)),
+            Err(failure) if there && failure.exit() == Exit::Usage => return Err(failure),
+            Err(failure) => failure,
+        };
+        return match TaskId::parse(text) {
+            Ok(id) => Ok(Target::New { project, home, id: Some(id), slug: None }),
+            Err(_) if text.starts_with("task-") => Err(failure),
+            // A plain word names a new task by its slug; what is no slug is refused by the id.
+            Err(_) => {
+                TaskId::new(run_agent_core::Timestamp::UNIX_EPOCH, text, None)?;
+                Ok(Target::New { project, home, id: None, slug: Some(text.to_owned()) })
+            }
+        };
+    }
+    match context.task()? {
+        Some(name) if !prefer_new => Ok(Target::Existing(name)),
+        _ => Ok(Target::New { project, home, id: None, slug: None }),
+    }
+}
+
+/// Makes the project and the task that a [`Target::New`] names.
+pub(crate) fn make(
+    context: &Context,
+    project: &ProjectId,
+    home: Option<&std::path::Path>,
+    id: Option<&TaskId>,
+    slug: Option<&str>,
+    prompt: &str,
+) -> Result<TaskName, Failure> {
+    if prompt.trim().is_empty() {
+        return Err(make::MakeError::EmptyPrompt.into());
+    }
+    let cause = context.cause();
+    if make::project(&context.tree, project, home, &cause, "cli")? {
+        let place = home.map(|home| format!(" for {}", home.display())).unwrap_or_default();
+        render::say(&format!("new project {project}{place}"));
+    }
+    let slug = slug.map_or_else(|| text::slug(prompt, SLUG_MAX), str::to_owned);
+    let new = NewTask { project, id, slug: &slug, prompt, depends_on: Vec::new(), source: "cli" };
+    let name = make::task(&context.tree, new, &cause)?;
+    render::say(&format!("new task {}", name.task));
+    Ok(name)
+}
+
+/// The prompt of a task that is there.
+pub(crate) fn prompt_of(context: &Context, name: &TaskName) -> Result<String, Failure> {
+    let path = context.tree.task(name).prompt();
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().is_empty() => Err(Failure::usage(format!(
+            "{} is empty; give the task a prompt with --prompt and --update-prompt",
+            path.display()
+        ))),
+        Ok(text) => Ok(text),
+        Err(error) => Err(Failure::usage(format!(
+            "cannot read {}: {error}; give the task a prompt with --prompt and --update-prompt",
+            path.display()
+        ))),
+    }
+}

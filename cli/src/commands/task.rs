@@ -1,0 +1,209 @@
+//! `task`: create or continue a task, and drive its Ralph loop.
+
+use std::path::Path;
+use std::time::Duration;
+
+use run_agent_core::event::{LoopEnd, LoopOutcome};
+use run_agent_core::plan::reason;
+use run_agent_core::world::TaskStatus;
+use run_agent_core::{RunId, Timestamp};
+use run_agent_runner::TaskView;
+use run_agent_runner::drive::{Loop, Talk, drive};
+use run_agent_runner::make;
+use run_agent_runner::supervise::start::StartOutcome;
+use run_agent_runner::tree::TaskName;
+use run_agent_runner::wake::Wake;
+
+use super::{prompt, target};
+use crate::args::{Global, TaskArgs};
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::render;
+
+pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
+    let context = Context::open(global)?;
+    context.caller()?;
+    let given = prompt::read(&args.prompt, false)?;
+    let settings = Settings {
+        agent: args.agent.clone(),
+        cwd: args.cwd.clone(),
+        max_restarts: args.max_restarts,
+        timeout: args.timeout,
+        fresh: false,
+    };
+    let name = match target::target(&context, given.is_some())? {
+        target::Target::Existing(name) => {
+            check_prompt(&context, &name, given.as_deref(), args.update_prompt)?;
+            name
+        }
+        target::Target::New { project, home, id, slug } => {
+            // Known to be startable before anything is made.
+            settings.backend(&context, None)?;
+            let text = match given {
+                Some(text) => Some(text),
+                None => prompt::read(&args.prompt, true)?,
+            };
+            let text = text.unwrap_or_default();
+            target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
+        }
+    };
+    let view = TaskView::open(&context.tree, &name)?;
+    if view.task().status() == TaskStatus::Completed && view.task().done.is_some() {
+        render::say(&format!(
+            "{name} is completed; `run-agent resume --task {}` takes it up again",
+            name.task
+        ));
+        return finish(&context, &name, &view, None);
+    }
+    run_loop(&context, &name, &settings)
+}
+
+/// An existing prompt is not overwritten by accident, and another one is never passed over in silence.
+fn check_prompt(
+    context: &Context,
+    name: &TaskName,
+    given: Option<&str>,
+    update: bool,
+) -> Result<(), Failure> {
+    let Some(given) = given else { return target::prompt_of(context, name).map(drop) };
+    let path = context.tree.task(name).prompt();
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    if there == given {
+        return Ok(());
+    }
+    if update || there.trim().is_empty() {
+        make::update_prompt(&context.tree, name, given, &context.cause(), "cli")?;
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "task {name} has another prompt ({}); replace it with --update-prompt, or leave --prompt out to go on with it",
+        path.display()
+    )))
+}
+
+/// What a loop is started with, as flags and configuration say.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) agent: Option<String>,
+    pub(crate) cwd: Option<std::path::PathBuf>,
+    pub(crate) max_restarts: Option<u32>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) fresh: bool,
+}
+
+impl Settings {
+    /// The agent that was named, else the one that worked on the task before, else the configured one.
+    fn backend(
+        &self,
+        context: &Context,
+        before: Option<String>,
+    ) -> Result<Box<dyn run_agent_runner::agent::Backend>, Failure> {
+        let config = context.config()?;
+        let name = match self.agent.clone().or(before) {
+            Some(name) => name,
+            None => config.default_agent()?,
+        };
+        config.agent(&name)
+    }
+}
+
+/// Drives the loop of an existing task, telling on stderr what happens.
+pub(crate) fn run_loop(context: &Context, name: &TaskName, settings: &Settings) -> Outcome {
+    let text = target::prompt_of(context, name)?;
+    let mut view = TaskView::open(&context.tree, name)?;
+    let before =
+        view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).map(|run| run.agent.clone());
+    let backend = settings.backend(context, before)?;
+    let cwd = context.working_folder(&name.project, settings.cwd.as_deref())?;
+    let end = drive_loop(context, &mut view, backend.as_ref(), &text, &cwd, settings)?;
+    finish(context, name, &view, Some(&end))
+}
+
+fn drive_loop(
+    context: &Context,
+    view: &mut TaskView,
+    backend: &dyn run_agent_runner::agent::Backend,
+    prompt: &str,
+    cwd: &Path,
+    settings: &Settings,
+) -> Result<LoopEnd, Failure> {
+    let config = context.config()?;
+    let policy = config.policy(settings.max_restarts);
+    let cause = context.cause();
+    let (parent, depth) = super::job::parent_and_depth(context)?;
+    // A root run has no parent of its own task; a loop that another task's run started remembers who did.
+    let parent = parent.filter(|_| context.caller().ok().flatten().is_some_and(|c| c.name != view.name));
+    let what = Loop {
+        backend,
+        prompt,
+        cwd,
+        policy: &policy,
+        max_depth: config.max_depth(),
+        grace: config.grace(),
+        timeout: settings.timeout.or_else(|| config.timeout_of(backend.name())),
+        fresh: settings.fresh,
+        cause: &cause,
+        parent,
+        depth,
+    };
+    let mut wake = Wake::new();
+    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    let name = view.name.clone();
+    Ok(drive(&context.tree, view, &what, &mut wake, &mut |talk| tell(&name, &talk))?)
+}
+
+/// What the driver tells, for people.
+fn tell(name: &TaskName, talk: &Talk<'_>) {
+    match talk {
+        Talk::New(entries) => {
+            for entry in *entries {
+                render::say(&render::event_line(&entry.message));
+            }
+        }
+        Talk::Joined(run) => render::say(&format!("joined root run {run} of {name}, which is still alive")),
+        Talk::Started(started) => match &started.outcome {
+            StartOutcome::Running { .. } => {}
+            StartOutcome::Refused { why } | StartOutcome::Failed { why } => {
+                render::say(&format!("run {} did not start: {why}", started.run));
+            }
+        },
+        Talk::WaitingFor(runs) => {
+            let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
+            render::say(&format!("waiting for {} run(s): {}", runs.len(), ids.join(" ")));
+        }
+    }
+}
+
+/// Says how it ended, and with which exit code.
+fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&LoopEnd>) -> Outcome {
+    let exit = match end {
+        None => Exit::Done,
+        Some(end) => match (end.outcome, end.reason.as_str()) {
+            (LoopOutcome::Completed, _) => Exit::Done,
+            (LoopOutcome::Failed, reason::EXHAUSTED) => Exit::GaveUp,
+            (LoopOutcome::Failed, _) => Exit::Failed,
+            (LoopOutcome::Stopped, reason::INTERRUPTED) => Exit::Interrupted,
+            (LoopOutcome::Stopped, _) => Exit::Failed,
+        },
+    };
+    let task = view.task();
+    if exit == Exit::Interrupted {
+        render::say(&format!(
+            "interrupted; what runs goes on. Join it again: run-agent task --task {id}    stop it: run-agent stop --task {id}",
+            id = name.task
+        ));
+    }
+    // An error that the loop posted was told as it came; on stdout stands what it came to.
+    let reason = end.map_or_else(|| task.reason(), |end| end.reason.clone());
+    let status = end.map_or_else(|| task.status().as_str().to_owned(), |end| end.outcome.to_string());
+    if context.json {
+        render::json(&serde_json::json!({
+            "project_id": name.project, "task_id": name.task, "status": status, "reason": reason,
+            "restarts": task.ralph.restarts, "run_counts": task.run_counts(), "exit_code": exit.code(),
+        }))?;
+    } else {
+        let now = Timestamp::now();
+        render::out(&format!("{name} {status} ({reason})\n{}", render::tree_text(task, now)))?;
+    }
+    Ok(exit)
+}

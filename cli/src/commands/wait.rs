@@ -1,0 +1,80 @@
+//! `wait`: block until runs end.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use run_agent_core::RunId;
+use run_agent_core::world::RunStatus;
+use run_agent_runner::TaskView;
+use run_agent_runner::tree::TaskName;
+use run_agent_runner::wait::{Waited, for_runs};
+use run_agent_runner::wake::Wake;
+
+use crate::args::{Global, WaitArgs};
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::{find, render};
+
+pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
+    let context = Context::open(global)?;
+    let own = context.task()?;
+    let mut by_task: BTreeMap<TaskName, Vec<RunId>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for text in &args.runs {
+        let (name, run) = find::run(&context.tree, own.as_ref(), text)?;
+        by_task.entry(name.clone()).or_default().push(run.clone());
+        order.push((name, run));
+    }
+    let mut views = BTreeMap::new();
+    let wake = Wake::new();
+    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    let began = Instant::now();
+    let mut waited = Waited::AllEnded;
+    for (name, runs) in &by_task {
+        let mut view = TaskView::open(&context.tree, name)?;
+        wake.watch_stream(&context.tree, name);
+        let left = args.wait.map(|limit| limit.saturating_sub(began.elapsed()));
+        match for_runs(&context.tree, &mut view, runs, left, &wake, |_| {})? {
+            Waited::AllEnded => {}
+            other => waited = other,
+        }
+        views.insert(name.clone(), view);
+        if waited == Waited::Interrupted {
+            break;
+        }
+    }
+    report(&context, &order, &views, waited)
+}
+
+fn report(
+    context: &Context,
+    order: &[(TaskName, RunId)],
+    views: &BTreeMap<TaskName, TaskView>,
+    waited: Waited,
+) -> Outcome {
+    let mut all_completed = true;
+    let mut rows = Vec::new();
+    for (name, id) in order {
+        let run = views.get(name).and_then(|view| view.run(id));
+        all_completed &= run.is_some_and(|run| run.status() == RunStatus::Completed);
+        match run {
+            Some(run) if context.json => rows.push(serde_json::json!(run.row(&name.task, id))),
+            Some(run) if run.is_active() => render::out(&format!("{id} still running\n"))?,
+            Some(run) => {
+                let reason = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
+                render::out(&format!("{id} {} ({})\n", run.status(), render::safe(&reason)))?;
+            }
+            None if context.json => {}
+            None => render::out(&format!("{id} is not in the stream of {name}: it was never started\n"))?,
+        }
+    }
+    if context.json {
+        render::json(&serde_json::json!({ "runs": rows, "still_running": waited != Waited::AllEnded }))?;
+    }
+    Ok(match waited {
+        Waited::AllEnded if all_completed => Exit::Done,
+        Waited::AllEnded => Exit::Failed,
+        Waited::TimeUp => Exit::TimeLimit,
+        Waited::Interrupted => Exit::Interrupted,
+    })
+}

@@ -1,0 +1,410 @@
+//! Where a command works: which root, with which store and configuration, and which project, task and run the caller
+//! stands in. Explicit flags win over variables, and variables over folders.
+
+use std::cell::{Cell, OnceCell};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use run_agent_core::layout::Layout;
+use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
+use run_agent_runner::Tree;
+use run_agent_runner::tree::TaskName;
+use run_agent_store_fs::{FsStore, Options};
+
+use crate::args::Global;
+use crate::config::{Config, home_path};
+use crate::error::{Exit, Failure};
+use crate::find;
+
+/// Everything that a command knows about its surroundings.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) tree: Tree,
+    pub(crate) json: bool,
+    flags: Global,
+    config_path: Option<PathBuf>,
+    config: OnceCell<Config>,
+    warned: Cell<bool>,
+    caller: Option<CallerRun>,
+    around: Around,
+}
+
+/// The run whose agent called this command.
+#[derive(Debug, Clone)]
+pub(crate) struct CallerRun {
+    pub(crate) name: TaskName,
+    pub(crate) run: RunId,
+}
+
+/// What the working folder lies in.
+#[derive(Debug, Clone, Default)]
+struct Around {
+    project: Option<ProjectId>,
+    task: Option<TaskId>,
+}
+
+impl Context {
+    /// Opens the root. It is made when it is not there.
+    pub(crate) fn open(flags: &Global) -> Result<Self, Failure> {
+        let given = flags.root.clone().or_else(|| variable("JRUN_ROOT").map(PathBuf::from));
+        let mut config_path = find_config(flags, None)?;
+        let config = OnceCell::new();
+        let root = match given {
+            Some(root) => root,
+            None => {
+                // Only here does finding the root need the configuration.
+                let read = Config::read(config_path.as_deref())?;
+                let root = read.storage.root.as_deref().map(home_path);
+                let _ = config.set(read);
+                root.or_else(|| std::env::home_dir().map(|home| home.join("run-agent"))).ok_or_else(|| {
+                    Failure::usage(
+                        "there is no home folder; name the storage folder with --root or JRUN_ROOT",
+                    )
+                })?
+            }
+        };
+        let root = std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?;
+        prepare_root(&root)?;
+        if config_path.is_none() {
+            config_path = find_config(flags, Some(&root))?;
+            if config_path.is_some() {
+                // The empty one that stood in for it is out of date.
+                return Ok(Self::assemble(flags, root, config_path, OnceCell::new()));
+            }
+        }
+        Ok(Self::assemble(flags, root, config_path, config))
+    }
+
+    fn assemble(
+        flags: &Global,
+        root: PathBuf,
+        config_path: Option<PathBuf>,
+        config: OnceCell<Config>,
+    ) -> Self {
+        let options = config.get().map(store_options).unwrap_or_default();
+        let layout = Layout::new(root);
+        let store = Arc::new(FsStore::new(layout.clone(), options));
+        let around = around(&layout);
+        let tree = Tree { layout, store };
+        Self {
+            tree,
+            json: flags.json,
+            flags: flags.clone(),
+            config_path,
+            config,
+            warned: Cell::new(false),
+            caller: None,
+            around,
+        }
+        .with_caller()
+    }
+
+    fn with_caller(mut self) -> Self {
+        let read = || -> Option<CallerRun> {
+            let project = ProjectId::parse(&variable("JRUN_PROJECT_ID")?).ok()?;
+            let task = TaskId::parse(&variable("JRUN_TASK_ID")?).ok()?;
+            let run = RunId::parse(&variable("JRUN_ID")?).ok()?;
+            Some(CallerRun { name: TaskName { project, task }, run })
+        };
+        self.caller = read();
+        self
+    }
+
+    /// The configuration, read when it is first needed.
+    pub(crate) fn config(&self) -> Result<&Config, Failure> {
+        let config = match self.config.get() {
+            Some(config) => config,
+            None => {
+                let config = Config::read(self.config_path.as_deref())?;
+                self.config.get_or_init(|| config)
+            }
+        };
+        if !self.warned.replace(true) {
+            let in_root = self.config_path.as_deref() == Some(&self.tree.layout.config_file());
+            if in_root && config.storage.root.is_some() {
+                eprintln!("warning: storage.root is ignored in a configuration that lies inside a root");
+            }
+            for setting in config.not_in_effect() {
+                eprintln!("warning: {setting} is set, but this version does not act on it yet");
+            }
+        }
+        Ok(config)
+    }
+
+    /// The run whose agent called this command, checked against the folder that it names: commands that act for a run
+    /// must not act for a wrong one.
+    pub(crate) fn caller(&self) -> Result<Option<&CallerRun>, Failure> {
+        if variable("JRUN_ID").is_none() {
+            return Ok(None);
+        }
+        let Some(caller) = &self.caller else {
+            return Err(Failure::usage(format!(
+                "the environment says that an agent calls (JRUN_ID={}), but its ids are not valid: JRUN_PROJECT_ID={}, JRUN_TASK_ID={}",
+                variable("JRUN_ID").unwrap_or_default().escape_debug(),
+                variable("JRUN_PROJECT_ID").unwrap_or_default().escape_debug(),
+                variable("JRUN_TASK_ID").unwrap_or_default().escape_debug(),
+            )));
+        };
+        let folder = self.tree.run(&caller.name, &caller.run);
+        if folder.folder().is_dir() {
+            return Ok(Some(caller));
+        }
+        Err(Failure::usage(format!(
+            "the environment says that run {} of {} calls, but {} is not there",
+            caller.run,
+            caller.name,
+            folder.folder().display()
+        )))
+    }
+
+    /// Who asks, for the stream.
+    pub(crate) fn cause(&self) -> Cause {
+        match &self.caller {
+            Some(caller) => Cause::Run(caller.run.clone()),
+            None => Cause::Person(person()),
+        }
+    }
+
+    /// The project that is meant, if any.
+    pub(crate) fn project(&self) -> Result<Option<ProjectId>, Failure> {
+        if let Some(name) = &self.flags.project {
+            return Ok(Some(ProjectId::parse(name)?));
+        }
+        Ok(self.caller.as_ref().map(|c| c.name.project.clone()).or_else(|| self.around.project.clone()))
+    }
+
+    /// As [`Context::project`], and the project must be there.
+    pub(crate) fn existing_project(&self) -> Result<Option<ProjectId>, Failure> {
+        let project = self.project()?;
+        if let Some(project) = &project
+            && !self.tree.layout.project(project).is_dir()
+        {
+            let known = self.tree.projects().unwrap_or_default();
+            let near = find::nearest(project.as_str(), known.iter().map(ProjectId::as_str));
+            return Err(Failure::not_found(format!(
+                "no project `{project}` in {}{near}",
+                self.tree.layout.root().display()
+            )));
+        }
+        Ok(project)
+    }
+
+    /// The task that is meant, if any; it must be there.
+    pub(crate) fn task(&self) -> Result<Option<TaskName>, Failure> {
+        let project = self.existing_project()?;
+        if let Some(task) = &self.flags.task {
+            return find::task(&self.tree, project.as_ref(), task).map(Some);
+        }
+        // A project that was named is not the caller's or the folder's, whose task would be another project's.
+        let named = self.flags.project.is_some();
+        let own = self.caller.as_ref().map(|caller| caller.name.clone());
+        let here = self.around.project.clone().zip(self.around.task.clone());
+        let found = own.or(here.map(|(project, task)| TaskName { project, task }));
+        Ok(found.filter(|name| !named || Some(&name.project) == project.as_ref()))
+    }
+
+    /// As [`Context::task`], and there must be one.
+    pub(crate) fn required_task(&self) -> Result<TaskName, Failure> {
+        self.task()?.ok_or_else(|| {
+            Failure::usage("which task? name it with --task, or call from inside a task's folder")
+        })
+    }
+
+    /// The text of `--task`, for commands that may make the task.
+    pub(crate) fn task_flag(&self) -> Option<&str> {
+        self.flags.task.as_deref()
+    }
+
+    /// The stream that `bus` commands use, and why it is that one.
+    pub(crate) fn stream(&self) -> Result<StreamKey, Failure> {
+        if self.flags.task.is_some() {
+            return Ok(self.required_task()?.key());
+        }
+        if self.flags.project.is_some() {
+            let project = self.existing_project()?;
+            return project.map(StreamKey::project).ok_or_else(|| Failure::usage("which project?"));
+        }
+        if let Some(bus) = variable("JRUN_MESSAGE_BUS") {
+            return self.stream_of_bus(Path::new(&bus));
+        }
+        if let Some(name) = self.task()? {
+            return Ok(name.key());
+        }
+        match self.existing_project()? {
+            Some(project) => Ok(StreamKey::project(project)),
+            None => Err(Failure::usage(
+                "which message bus? name it with --project and --task, or call from inside a project's or task's folder",
+            )),
+        }
+    }
+
+    /// `JRUN_MESSAGE_BUS` names a bus file below this root.
+    fn stream_of_bus(&self, bus: &Path) -> Result<StreamKey, Failure> {
+        let wrong = || {
+            Failure::usage(format!(
+                "JRUN_MESSAGE_BUS={} is no message bus below {}",
+                bus.display(),
+                self.tree.layout.root().display()
+            ))
+        };
+        let inside = bus.strip_prefix(self.tree.layout.root()).map_err(|_| wrong())?;
+        let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
+        let key = match parts.as_slice() {
+            [project, _bus] => StreamKey::project(ProjectId::parse(project)?),
+            [project, task, _bus] => StreamKey::task(ProjectId::parse(project)?, TaskId::parse(task)?),
+            _ => return Err(wrong()),
+        };
+        if self.tree.layout.bus_file(&key) == bus { Ok(key) } else { Err(wrong()) }
+    }
+
+    /// The run that the caller's messages carry: its own, in a stream of its own project.
+    pub(crate) fn run_for(&self, key: &StreamKey) -> Option<RunId> {
+        self.caller
+            .as_ref()
+            .filter(|caller| caller.name.project == key.project)
+            .map(|caller| caller.run.clone())
+    }
+
+    /// The folder in which an agent of this project works.
+    pub(crate) fn working_folder(
+        &self,
+        project: &ProjectId,
+        flag: Option<&Path>,
+    ) -> Result<PathBuf, Failure> {
+        let folder = match flag {
+            Some(folder) => std::path::absolute(folder).map_err(|e| Failure::io(folder.display(), &e))?,
+            None => match project_root(&self.tree, project) {
+                Some(root) => root,
+                None => std::env::current_dir().map_err(|e| Failure::io("the working folder", &e))?,
+            },
+        };
+        if folder.is_dir() {
+            Ok(folder)
+        } else {
+            Err(Failure::usage(format!(
+                "the agent's working folder {} is not there; name one with --cwd",
+                folder.display()
+            )))
+        }
+    }
+}
+
+/// `project_root` of the project's home-folders file.
+fn project_root(tree: &Tree, project: &ProjectId) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(tree.layout.home_folders(project)).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("project_root:"))?.trim();
+    let root = run_agent_core::text::unquote(line).unwrap_or_else(|| line.to_owned());
+    Some(PathBuf::from(root)).filter(|root| root.is_absolute())
+}
+
+/// The folder and name of the project that the working folder suggests: the git top folder's, or its own.
+pub(crate) fn suggested_project() -> Option<(ProjectId, PathBuf)> {
+    let here = std::env::current_dir().ok()?;
+    let top = here.ancestors().find(|folder| folder.join(".git").exists()).unwrap_or(&here);
+    let name = top.file_name()?.to_str()?;
+    Some((ProjectId::parse(name).ok()?, top.to_owned()))
+}
+
+/// The name of the user who asks.
+pub(crate) fn person() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name)
+}
+
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn store_options(config: &Config) -> Options {
+    config.storage.lock_timeout.map(|span| Options { lock_timeout: span.0 }).unwrap_or_default()
+}
+
+fn find_config(flags: &Global, root: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    if let Some(root) = root {
+        return Ok(Some(root.join("config.hcl")).filter(|path| path.is_file()));
+    }
+    let named = flags.config.clone().or_else(|| variable("RUN_AGENT_CONFIG").map(PathBuf::from));
+    if let Some(path) = named {
+        return if path.is_file() {
+            Ok(Some(path))
+        } else {
+            Err(Failure::usage(format!("the configuration {} is not there", path.display())))
+        };
+    }
+    Ok(std::env::home_dir()
+        .map(|home| home.join(".config/run-agent/config.hcl"))
+        .filter(|path| path.is_file()))
+}
+
+/// Makes the root on first use, and refuses one that is another user's or another store's.
+fn prepare_root(root: &Path) -> Result<(), Failure> {
+    let own = root.join(run_agent_core::layout::OWN_FOLDER);
+    let store = own.join("store.yaml");
+    match std::fs::metadata(root) {
+        Ok(meta) if !meta.is_dir() => {
+            return Err(Failure::usage(format!("{} is not a folder", root.display())));
+        }
+        Ok(meta) => {
+            let me = nix::unistd::geteuid().as_raw();
+            if meta.uid() != me {
+                return Err(Failure::new(
+                    Exit::Failed,
+                    format!(
+                        "{} belongs to user {}, and this is user {me}; run as its owner, or name another folder with --root",
+                        root.display(),
+                        meta.uid()
+                    ),
+                ));
+            }
+        }
+        Err(_) => {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(root)
+                .map_err(|e| Failure::io(format!("cannot make the storage folder {}", root.display()), &e))?;
+        }
+    }
+    match std::fs::read_to_string(&store) {
+        Ok(text) => check_store(&text, &store),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir_all(&own)
+            .and_then(|()| run_agent_runner::files::replace(&store, STORE_YAML.as_bytes(), true))
+            .map_err(|e| Failure::io(format!("cannot write {}", store.display()), &e)),
+        Err(error) => Err(Failure::io(format!("cannot read {}", store.display()), &error)),
+    }
+}
+
+const STORE_YAML: &str = "version: 1\nbackend: \"fs\"\nformat: 1\n";
+
+fn check_store(text: &str, path: &Path) -> Result<(), Failure> {
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+            .map(|v| v.trim().trim_matches('"').to_owned())
+    };
+    match (value("version").as_deref(), value("backend").as_deref()) {
+        (Some("1"), Some("fs")) => Ok(()),
+        (Some("1"), Some(backend)) => Err(Failure::usage(format!(
+            "{}: this root holds its events in a `{backend}` store, which this version does not read; it reads `fs` (see `run-agent store migrate` of the version that wrote it)",
+            path.display()
+        ))),
+        (Some(version), _) => Err(Failure::usage(format!(
+            "{}: version {version} is newer than this program knows; update run-agent",
+            path.display()
+        ))),
+        (None, _) => {
+            Err(Failure::usage(format!("{}: it says no version; is this a run-agent root?", path.display())))
+        }
+    }
+}
+
+/// The project and task whose folder the working folder lies in.
+fn around(layout: &Layout) -> Around {
+    let Ok(here) = std::env::current_dir() else { return Around::default() };
+    let Ok(inside) = here.strip_prefix(layout.root()) else { return Around::default() };
+    let mut parts = inside.iter().filter_map(|part| part.to_str());
+    let project = parts.next().and_then(|name| ProjectId::parse(name).ok());
+    let task = project.as_ref().and_then(|_| parts.next()).and_then(|name| TaskId::parse(name).ok());
+    Around { project, task }
+}

@@ -1,0 +1,72 @@
+//! Small files that others may read while they are replaced, and locks that tell whether their holder lives.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Writes `text` to a temporary file beside `path` and renames it. `sync` makes it survive a power cut.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn replace(path: &Path, text: &[u8], sync: bool) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(text)?;
+    if sync {
+        file.sync_data()?;
+    }
+    std::fs::rename(&temporary, path)
+}
+
+/// Opens (and makes) a file that is locked for as long as somebody lives.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// Takes the lock if it is free.
+///
+/// # Errors
+/// When the system fails; a lock that is held is `Ok(false)`.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// True while somebody holds the lock at `path`. Probed shared and given back at once.
+///
+/// # Errors
+/// When the file is there but cannot be opened.
+pub fn is_locked(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The DONE marker as it lies in the task's folder.
+///
+/// # Errors
+/// When the folder cannot be looked at.
+pub fn marker(done: &Path) -> io::Result<run_agent_core::world::Marker> {
+    use run_agent_core::world::Marker;
+    match std::fs::symlink_metadata(done) {
+        Ok(meta) if meta.is_file() => Ok(Marker::Present),
+        Ok(_) => Ok(Marker::NotAFile),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Marker::Absent),
+        Err(error) => Err(error),
+    }
+}

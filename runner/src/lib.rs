@@ -1,0 +1,40 @@
+//! The runner makes reality match the plan: it starts agents, watches them, restarts a root agent until it says DONE,
+//! stops trees, and writes the events that say so (`docs/supervision.md`).
+//!
+//! | question | file |
+//! | --- | --- |
+//! | which root and store do we work on? | [`tree`] |
+//! | what does a task's stream say now, and may this be appended? | [`view`] |
+//! | how do projects and tasks come to be? | [`make`] |
+//! | what is the agent told? | [`prompt`] |
+//! | what is started for which agent? | [`agent`] |
+//! | how does a run start, live and end? | [`supervise`] |
+//! | what does the Ralph loop do? | [`drive`] |
+//! | how is a run or a tree stopped? | [`stop`] |
+//! | who waits for what? | [`wait`], [`wake`] |
+//! | how are stdout and stderr merged? | [`output`] |
+//!
+//! What is absent: no daemon, no shared memory between processes, no state besides the stream and what lies in the
+//! run's folder. Everything that only Linux has is in `supervise/os/`, with a portable twin.
+
+pub mod agent;
+pub mod drive;
+mod failpoint;
+pub mod files;
+pub mod make;
+pub mod output;
+pub mod prompt;
+pub mod stop;
+pub mod supervise;
+pub mod tree;
+pub mod view;
+pub mod wait;
+pub mod wake;
+
+pub use tree::Tree;
+pub use view::{Proposed, TaskView, ViewError};
+
+#[cfg(not(unix))]
+compile_error!(
+    "run-agent runs on Linux and macOS; on Windows use it inside WSL2 (see the platform table in the README)"
+);

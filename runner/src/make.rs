@@ -1,0 +1,171 @@
+//! How projects and tasks come to be: folder first (making it is the uniqueness check), then its text, then the event.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use run_agent_core::cause::Cause;
+use run_agent_core::event::{Event, ProjectCreated, Scope, TaskText};
+use run_agent_core::store::{AppendError, OpenError};
+use run_agent_core::{Draft, Durability, ProjectId, StreamKey, TaskId, Timestamp, text};
+
+use crate::files;
+use crate::tree::{TaskName, Tree};
+
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    #[error("cannot make {what} {path}")]
+    Io { what: &'static str, path: String, source: io::Error },
+    #[error("task {0} exists already")]
+    Exists(TaskName),
+    #[error("the prompt is empty; give the agent something to do with --prompt, --prompt-file or on stdin")]
+    EmptyPrompt,
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Id(#[from] run_agent_core::id::IdError),
+}
+
+fn io_error(what: &'static str, path: &Path, source: io::Error) -> MakeError {
+    MakeError::Io { what, path: path.display().to_string(), source }
+}
+
+/// Makes a folder that only its owner sees. False when it was there.
+fn make_folder(path: &Path) -> io::Result<bool> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the project if it is not there. True when it is new.
+///
+/// # Errors
+/// When its folder or its stream cannot be written.
+pub fn project(
+    tree: &Tree,
+    project: &ProjectId,
+    home: Option<&Path>,
+    cause: &Cause,
+    source: &str,
+) -> Result<bool, MakeError> {
+    let folder = tree.layout.project(project);
+    if !make_folder(&folder).map_err(|e| io_error("project folder", &folder, e))? {
+        return Ok(false);
+    }
+    if let Some(home) = home {
+        let path = tree.layout.home_folders(project);
+        let mut yaml = String::from("project_root: ");
+        text::push_quoted(&mut yaml, &home.display().to_string());
+        yaml.push_str("\nsource_folders: []\nadditional_folders: []\n");
+        files::replace(&path, yaml.as_bytes(), true).map_err(|e| io_error("file", &path, e))?;
+    }
+    let created = Event::ProjectCreated(ProjectCreated {
+        source: source.to_owned(),
+        project_root: home.map(|h| h.display().to_string()),
+    });
+    let scope = Scope { project: project.clone(), task: None, run: None };
+    post(
+        tree,
+        &StreamKey::project(project.clone()),
+        created.draft(&scope, cause, format!("project {project} created")),
+    )?;
+    Ok(true)
+}
+
+/// What a new task is made of.
+#[derive(Debug)]
+pub struct NewTask<'a> {
+    pub project: &'a ProjectId,
+    /// A full id that the caller chose, or none: then it is made from the time and the slug.
+    pub id: Option<&'a TaskId>,
+    pub slug: &'a str,
+    pub prompt: &'a str,
+    pub depends_on: Vec<TaskId>,
+    pub source: &'a str,
+}
+
+/// Makes a task: its folder, `TASK.md`, `TASK_CREATED`.
+///
+/// # Errors
+/// When the prompt is empty, the id is taken, or something cannot be written.
+pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<TaskName, MakeError> {
+    if new.prompt.trim().is_empty() {
+        return Err(MakeError::EmptyPrompt);
+    }
+    let name = task_folder(tree, &new)?;
+    let paths = tree.task(&name);
+    let runs = paths.runs();
+    make_folder(&runs).map_err(|e| io_error("folder", &runs, e))?;
+    let prompt = paths.prompt();
+    files::replace(&prompt, new.prompt.as_bytes(), true).map_err(|e| io_error("file", &prompt, e))?;
+    let text = task_text(new.prompt, new.source, new.depends_on);
+    let line = format!("task created: {}", text.title);
+    let scope = Scope { project: name.project.clone(), task: Some(name.task.clone()), run: None };
+    post(tree, &name.key(), Event::TaskCreated(text).draft(&scope, cause, line))?;
+    Ok(name)
+}
+
+/// Replaces a task's prompt, as `--update-prompt` asks for.
+///
+/// # Errors
+/// When the prompt is empty or something cannot be written.
+pub fn update_prompt(
+    tree: &Tree,
+    name: &TaskName,
+    prompt: &str,
+    cause: &Cause,
+    source: &str,
+) -> Result<(), MakeError> {
+    if prompt.trim().is_empty() {
+        return Err(MakeError::EmptyPrompt);
+    }
+    let path = tree.task(name).prompt();
+    files::replace(&path, prompt.as_bytes(), true).map_err(|e| io_error("file", &path, e))?;
+    let text = task_text(prompt, source, Vec::new());
+    let scope = Scope { project: name.project.clone(), task: Some(name.task.clone()), run: None };
+    post(tree, &name.key(), Event::TaskUpdated(text).draft(&scope, cause, "the prompt was changed"))
+}
+
+fn task_text(prompt: &str, source: &str, depends_on: Vec<TaskId>) -> TaskText {
+    let line =
+        prompt.lines().map(|l| l.trim_start_matches('#').trim()).find(|l| !l.is_empty()).unwrap_or_default();
+    TaskText {
+        title: text::head(line, 120).to_owned(),
+        source: source.to_owned(),
+        depends_on,
+        thread_parent: None,
+    }
+}
+
+fn task_folder(tree: &Tree, new: &NewTask<'_>) -> Result<TaskName, MakeError> {
+    let named = |task: TaskId| TaskName { project: new.project.clone(), task };
+    let make = |name: &TaskName| {
+        let folder = tree.task(name).folder().to_owned();
+        make_folder(&folder).map_err(|e| io_error("task folder", &folder, e))
+    };
+    if let Some(id) = new.id {
+        let name = named(id.clone());
+        return if make(&name)? { Ok(name) } else { Err(MakeError::Exists(name)) };
+    }
+    let now = Timestamp::now();
+    let mut clash = None;
+    loop {
+        let name = named(TaskId::new(now, new.slug, clash)?);
+        if make(&name)? {
+            return Ok(name);
+        }
+        // Spread by time and process, so that many who clash at once do not clash again.
+        let nanos = Timestamp::now().subsec_nanosecond().unsigned_abs();
+        let [a, b, ..] = (nanos ^ std::process::id().rotate_left(16)).wrapping_mul(0x9e37_79b1).to_be_bytes();
+        clash = Some(u16::from_be_bytes([a, b]));
+    }
+}
+
+fn post(tree: &Tree, key: &StreamKey, draft: Draft) -> Result<(), MakeError> {
+    tree.store.open(key)?.append(vec![draft], Durability::None)?;
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! A run's output: the marks by which stdout and stderr are merged in order of time, and the final answer.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use run_agent_core::layout::RunPaths;
+
+/// Which stream a piece of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Stdout,
+    Stderr,
+}
+
+/// Up to which byte both streams had grown at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    pub ms: u64,
+    pub stdout: u64,
+    pub stderr: u64,
+}
+
+impl Mark {
+    /// Reads one line of `output.marks`; a torn one is none.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ').map(str::parse);
+        let mark = Self { ms: words.next()?.ok()?, stdout: words.next()?.ok()?, stderr: words.next()?.ok()? };
+        words.next().is_none().then_some(mark)
+    }
+}
+
+/// Writes marks while a run lives.
+#[derive(Debug)]
+pub(crate) struct Marker {
+    file: File,
+    began: Instant,
+    last: Mark,
+}
+
+impl Marker {
+    pub(crate) fn new(run: &RunPaths) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(run.marks())?;
+        Ok(Self { file, began: Instant::now(), last: Mark::default() })
+    }
+
+    /// Looks at both files and notes it when one has grown.
+    pub(crate) fn look(&mut self, run: &RunPaths) {
+        let len = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mark = Mark { ms, stdout: len(&run.stdout()), stderr: len(&run.stderr()) };
+        if (mark.stdout, mark.stderr) != (self.last.stdout, self.last.stderr) {
+            // Marks only order what is shown: output is in its own files, whole.
+            let _ = self.file.write_all(format!("{} {} {}\n", mark.ms, mark.stdout, mark.stderr).as_bytes());
+            self.last = mark;
+        }
+    }
+}
+
+/// The order in which pieces of the two streams are shown, up to the given lengths. Within a mark the order is not
+/// known: stdout comes first.
+#[must_use]
+pub fn merge_order(marks: &[Mark], stdout_len: u64, stderr_len: u64) -> Vec<(Source, std::ops::Range<u64>)> {
+    let mut pieces: Vec<(Source, std::ops::Range<u64>)> = Vec::new();
+    let mut at = Mark::default();
+    let end = Mark { ms: u64::MAX, stdout: stdout_len, stderr: stderr_len };
+    for mark in marks.iter().chain(std::iter::once(&end)) {
+        for (source, from, to) in [
+            (Source::Stdout, &mut at.stdout, mark.stdout.min(stdout_len)),
+            (Source::Stderr, &mut at.stderr, mark.stderr.min(stderr_len)),
+        ] {
+            if to <= *from {
+                continue;
+            }
+            match pieces.last_mut() {
+                Some((last, range)) if *last == source => range.end = to,
+                _ => pieces.push((source, *from..to)),
+            }
+            *from = to;
+        }
+    }
+    pieces
+}
+
+/// Reads the marks of a run; none when there are none.
+#[must_use]
+pub fn marks(run: &RunPaths) -> Vec<Mark> {
+    std::fs::read_to_string(run.marks()).unwrap_or_default().lines().filter_map(Mark::parse).collect()
+}
+
+/// Sees to `output.md`: the agent's own file if it wrote one, else what it printed.
+///
+/// # Errors
+/// When the run's folder cannot be written.
+pub(crate) fn see_to_final(run: &RunPaths) -> io::Result<()> {
+    let output = run.output();
+    if output.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let temporary = run.folder().join(".output.md");
+    match std::fs::copy(run.stdout(), &temporary) {
+        Ok(_) => std::fs::rename(&temporary, &output),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::write(&output, ""),
+        Err(error) => Err(error),
+    }
+}
+
+/// The last `lines` lines of a file, reading at most `max` bytes of it.
+///
+/// # Errors
+/// When the file cannot be read; one that is not there is empty.
+pub fn tail_of(path: &Path, lines: usize, max: u64) -> io::Result<String> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error),
+    };
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(max)))?;
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let from = text
+        .trim_end_matches('\n')
+        .rmatch_indices('\n')
+        .nth(lines.saturating_sub(1))
+        .map_or(0, |(at, _)| at + 1);
+    Ok(text[from..].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_follow_the_marks_and_nothing_is_left_out() {
+        let mark = |stdout, stderr| Mark { ms: 0, stdout, stderr };
+        let pieces = merge_order(&[mark(10, 0), mark(10, 5), mark(10, 5), mark(20, 8)], 25, 8);
+        assert_eq!(
+            pieces,
+            [
+                (Source::Stdout, 0..10),
+                (Source::Stderr, 0..5),
+                (Source::Stdout, 10..20),
+                (Source::Stderr, 5..8),
+                (Source::Stdout, 20..25)
+            ]
+        );
+        assert_eq!(merge_order(&[], 3, 2), [(Source::Stdout, 0..3), (Source::Stderr, 0..2)]);
+        assert_eq!(
+            merge_order(&[mark(99, 99)], 3, 0),
+            [(Source::Stdout, 0..3)],
+            "a mark never reaches beyond the file"
+        );
+    }
+
+    #[test]
+    fn a_torn_mark_is_none() {
+        assert_eq!(Mark::parse("1 2 3"), Some(Mark { ms: 1, stdout: 2, stderr: 3 }));
+        for torn in ["", "1", "1 2", "1 2 ", "1 2 3 4", "a b c"] {
+            assert_eq!(Mark::parse(torn), None, "{torn:?}");
+        }
+    }
+}

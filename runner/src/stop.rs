@@ -1,0 +1,215 @@
+//! `stop`: says on the stream what is asked for, wakes who does it, does it where nobody is left to, and returns when
+//! nothing runs any more.
+
+use std::time::{Duration, Instant};
+
+use run_agent_core::RunId;
+use run_agent_core::cause::Cause;
+use run_agent_core::decide::{self, Refusal};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, Scope, Stopping};
+use run_agent_core::plan::reason;
+use run_agent_core::world::Task;
+
+use crate::supervise::close::{self, Life};
+use crate::supervise::os::{self, ProcessId};
+use crate::supervise::set::{self, Owner};
+use crate::supervise::{ladder, ring};
+use crate::tree::Tree;
+use crate::view::{Proposed, TaskView, ViewError};
+use crate::wake::Wake;
+use crate::{failpoint, files};
+
+/// How a stop is done.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// Who asks, for the stream.
+    pub by: String,
+    pub cause: Cause,
+    /// How long processes get after SIGTERM; zero skips it.
+    pub grace: Duration,
+    /// Leave child runs alone.
+    pub keep_children: bool,
+}
+
+/// What became of a stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// These runs were stopped.
+    Done(Vec<RunId>),
+    /// There was nothing to stop: it had ended, with this status.
+    HadEnded(String),
+    /// These still run: foreign ones, or processes that hang in the kernel.
+    Left(Vec<RunId>),
+}
+
+/// What a stop may take beyond its grace period before it reports what is left.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Stops a run, and the runs below it unless told otherwise.
+///
+/// # Errors
+/// When the stream cannot be read or written.
+pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<Stopped, ViewError> {
+    view.refresh()?;
+    close::close_dead(tree, view)?;
+    let mut wanted = if how.keep_children { vec![id.clone()] } else { view.task().with_descendants(id) };
+    wanted.retain(|id| view.run(id).is_some_and(run_agent_core::world::Run::is_active));
+    if wanted.is_empty() {
+        let status = view.run(id).map_or("unknown", |run| run.status().as_str());
+        return Ok(Stopped::HadEnded(status.to_owned()));
+    }
+    for run in &wanted {
+        ask_run(view, run, how)?;
+    }
+    failpoint::here("stop.asked");
+    see_to(tree, view, how, |task| {
+        wanted
+            .iter()
+            .filter(|id| task.runs.get(*id).is_some_and(run_agent_core::world::Run::is_active))
+            .cloned()
+            .collect()
+    })
+    .map(|left| if left.is_empty() { Stopped::Done(wanted.clone()) } else { Stopped::Left(left) })
+}
+
+/// Stops a task's loop and its whole tree.
+///
+/// # Errors
+/// When the stream cannot be read or written.
+pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, ViewError> {
+    view.refresh()?;
+    close::close_dead(tree, view)?;
+    let scope = Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
+    let stopping =
+        Event::LoopStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
+    let goes_on =
+        |task: &Task| task.ralph.is_open() || task.ralph.stopping.is_some() || task.active().next().is_some();
+    let asked =
+        view.propose(vec![stopping], |task| if goes_on(task) { Ok(()) } else { Err(Refusal::LoopNotOpen) })?;
+    if let Proposed::Refused(_) = asked {
+        return Ok(Stopped::HadEnded(view.task().status().to_string()));
+    }
+    let runs: Vec<RunId> = view.task().active().map(|(id, _)| id.clone()).collect();
+    for run in &runs {
+        ask_run(view, run, how)?;
+    }
+    failpoint::here("stop.asked");
+    let left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
+    if !left.is_empty() {
+        return Ok(Stopped::Left(left));
+    }
+    end_loop(tree, view, how)?;
+    Ok(Stopped::Done(runs))
+}
+
+fn stopping(how: &How) -> Stopping {
+    Stopping {
+        by: how.by.clone(),
+        grace_ms: u64::try_from(how.grace.as_millis()).unwrap_or(u64::MAX),
+        keep_children: how.keep_children,
+    }
+}
+
+fn ask_run(view: &mut TaskView, id: &RunId, how: &How) -> Result<(), ViewError> {
+    let scope = Scope {
+        project: view.name.project.clone(),
+        task: Some(view.name.task.clone()),
+        run: Some(id.clone()),
+    };
+    let draft =
+        Event::RunStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
+    // A run that ended in the meantime needs no asking.
+    view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
+    Ok(())
+}
+
+/// Wakes supervisors, and does the work of those that are dead, until `active` finds nothing.
+fn see_to(
+    tree: &Tree,
+    view: &mut TaskView,
+    how: &How,
+    active: impl Fn(&Task) -> Vec<RunId>,
+) -> Result<Vec<RunId>, ViewError> {
+    let wake = Wake::new();
+    wake.watch_stream(tree, &view.name);
+    let deadline = Instant::now() + how.grace + MARGIN;
+    loop {
+        view.refresh()?;
+        close::close_dead(tree, view)?;
+        let left = active(view.task());
+        if left.is_empty() || Instant::now() > deadline {
+            return Ok(left);
+        }
+        let name = view.name.clone();
+        for id in left {
+            let Some(run) = view.run(&id) else { continue };
+            match close::life(tree, &name, &id, run) {
+                // Rung again at each look: a supervisor that is only coming up has no bell yet.
+                Ok(Life::Supervised) => {
+                    ring(&tree.run(&name, &id));
+                }
+                Ok(Life::AgentAlone(agent)) => end_alone(tree, view, &id, agent, how)?,
+                Ok(Life::Dead(_) | Life::Foreign) | Err(_) => {}
+            }
+        }
+        wake.sleep(Duration::from_millis(200));
+    }
+}
+
+/// The agent outlived its supervisor: the caller does what the supervisor would.
+fn end_alone(
+    tree: &Tree,
+    view: &mut TaskView,
+    id: &RunId,
+    agent: ProcessId,
+    how: &How,
+) -> Result<(), ViewError> {
+    let paths = tree.run(&view.name, id);
+    let Ok(lock) = files::open_lock(&paths.supervisor_lock()) else { return Ok(()) };
+    // Another stop is at it.
+    let Ok(true) = files::try_lock(&lock) else { return Ok(()) };
+    let find = || {
+        let owner =
+            Owner { run: id.as_str(), agent: Some(agent), supervisor: None, asker: std::process::id() };
+        set::of_run(&os::processes().unwrap_or_default(), owner)
+    };
+    let left = ladder::end(find, how.grace, std::thread::sleep);
+    if !left.is_empty() {
+        return Ok(());
+    }
+    let end = RunEnd {
+        status: RunOutcome::Stopped,
+        reason: format!("stopped on request of {} after its supervisor was lost", how.by),
+        ..RunEnd::default()
+    };
+    close::end_run(tree, view, id, &lock, end, &how.cause)?;
+    Ok(())
+}
+
+/// The driver ends its loop itself; where none lives, the caller does.
+fn end_loop(tree: &Tree, view: &mut TaskView, how: &How) -> Result<(), ViewError> {
+    let wake = Wake::new();
+    wake.watch_stream(tree, &view.name);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let lock = tree.task(&view.name).loop_lock();
+    while files::is_locked(&lock).unwrap_or(false) && Instant::now() < deadline {
+        view.refresh()?;
+        if view.task().ralph.stopping.is_none() {
+            return Ok(());
+        }
+        wake.sleep(Duration::from_millis(200));
+    }
+    let ralph = &view.task().ralph;
+    let end = LoopEnd {
+        outcome: LoopOutcome::Stopped,
+        reason: reason::STOPPED.to_owned(),
+        restarts: ralph.restarts,
+        active_ms: ralph.active_ms,
+    };
+    let scope = Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
+    let draft = Event::LoopEnd(end).draft(&scope, &how.cause, format!("stopped on request of {}", how.by));
+    // Stays refused when the driver, or another stop, ended it first.
+    let still = |task: &Task| if task.ralph.stopping.is_some() { Ok(()) } else { Err(Refusal::LoopNotOpen) };
+    view.propose(vec![draft], still)?;
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! How a run starts, lives and ends (`docs/supervision.md`).
+//!
+//! | question | file |
+//! | --- | --- |
+//! | what does `job` or the loop do to start a run? | [`start`] |
+//! | what does the detached supervisor do? | [`supervisor`] |
+//! | what lets the agent go? | [`shim`] |
+//! | whose processes are these? | [`set`] (pure) |
+//! | how is a set of processes ended? | [`ladder`] |
+//! | what does a run's lock say? | [`record`] |
+//! | who closes a run whose supervisor died? | [`close`] |
+//! | what does only this system know? | [`os`] |
+
+pub mod close;
+mod doorbell;
+pub mod ladder;
+mod launch;
+pub mod os;
+pub mod record;
+pub mod set;
+pub mod shim;
+pub mod start;
+pub mod supervisor;
+
+pub use doorbell::ring;
+pub use launch::Launch;

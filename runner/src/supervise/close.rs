@@ -1,0 +1,174 @@
+//! Ending a run in the stream, exactly once, whoever does it: its supervisor, or the next process that finds it dead.
+
+use std::fs::File;
+use std::io;
+
+use run_agent_core::cause::Cause;
+use run_agent_core::decide;
+use run_agent_core::event::{Event, RunEnd, RunOutcome, Scope};
+use run_agent_core::run_info::RunInfo;
+use run_agent_core::world::{Run, RunState};
+use run_agent_core::{Entry, RunId};
+
+use super::os::{Machine, ProcessId};
+use super::record::{self, Notes};
+use crate::tree::{TaskName, Tree};
+use crate::view::{Proposed, TaskView, ViewError};
+use crate::{files, output};
+
+/// What a look at an active run finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// Its supervisor (or the starter, before the hand-over) holds the lock.
+    Supervised,
+    /// The supervisor is dead, the agent is not.
+    AgentAlone(ProcessId),
+    /// Neither lives. What the dead supervisor noted is here.
+    Dead(Box<Notes>),
+    /// Made on another machine or in another pid namespace: never closed or signalled from here.
+    Foreign,
+}
+
+/// Looks at an active run. The lock decides first.
+///
+/// # Errors
+/// When its files are there but cannot be read.
+pub fn life(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> io::Result<Life> {
+    let paths = tree.run(name, id);
+    if files::is_locked(&paths.supervisor_lock())? {
+        return Ok(Life::Supervised);
+    }
+    let here = Machine::here();
+    let (machine, boot, namespace) = match &run.state {
+        RunState::Running { start, .. } => (&start.machine_id, &start.boot_id, start.pid_namespace.as_str()),
+        RunState::Queued { intent: Some(intent), .. } => (&intent.machine_id, &intent.boot_id, ""),
+        RunState::Queued { intent: None, .. } | RunState::Ended { .. } => return Ok(Life::Foreign),
+    };
+    let same_boot = *boot == here.boot_id;
+    let same_namespace = namespace.is_empty() || namespace == here.pid_namespace;
+    if *machine != here.machine_id || (same_boot && !same_namespace) {
+        return Ok(Life::Foreign);
+    }
+    let notes = record::notes(&paths.supervisor_lock())?;
+    match notes.agent {
+        // Before RUN_START the agent's process is the shim, which ends by itself.
+        Some(agent) if same_boot && run.start().is_some() && notes.exit.is_none() && agent.is_alive() => {
+            Ok(Life::AgentAlone(agent))
+        }
+        _ => Ok(Life::Dead(Box::new(notes))),
+    }
+}
+
+/// Closes every active run of the task that is dead. Returns those that this call closed.
+///
+/// # Errors
+/// When the stream cannot be read or written.
+pub fn close_dead(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>, ViewError> {
+    let name = view.name.clone();
+    let active: Vec<(RunId, Run)> = view.task().active().map(|(id, run)| (id.clone(), run.clone())).collect();
+    let mut closed = Vec::new();
+    for (id, run) in active {
+        // A run whose files cannot be read is left as it is: `doctor` tells.
+        let Ok(Life::Dead(_)) = life(tree, &name, &id, &run) else { continue };
+        let Ok(lock) = files::open_lock(&tree.run(&name, &id).supervisor_lock()) else { continue };
+        // Another closer, or a prober for a moment: it is looked at again later.
+        let Ok(true) = files::try_lock(&lock) else { continue };
+        let notes = record::notes(&tree.run(&name, &id).supervisor_lock()).unwrap_or_default();
+        let (end, cause) = end_of_dead(&run, notes);
+        if end_run(tree, view, &id, &lock, end, &cause)? {
+            closed.push(id);
+        }
+    }
+    Ok(closed)
+}
+
+/// What is posted for a run whose supervisor can post nothing any more.
+fn end_of_dead(run: &Run, notes: Notes) -> (RunEnd, Cause) {
+    if let Some(exit) = notes.exit {
+        return (exit, Cause::Process("supervisor lost after the agent's end".to_owned()));
+    }
+    let lost = match run.start() {
+        Some(_) => "supervisor lost",
+        None if notes.supervisor.is_some() => "supervisor lost before the start",
+        None => "starter lost",
+    };
+    let end = RunEnd {
+        status: RunOutcome::Failed,
+        reason: lost.to_owned(),
+        error_class: Some("killed".to_owned()),
+        ..RunEnd::default()
+    };
+    (end, Cause::Process(lost.to_owned()))
+}
+
+/// Posts a run's end unless it has one, and brings its files up to date. The lock's holder calls it. True when this
+/// call posted it.
+///
+/// # Errors
+/// When the stream cannot be written.
+pub fn end_run(
+    tree: &Tree,
+    view: &mut TaskView,
+    id: &RunId,
+    _lock: &File,
+    end: RunEnd,
+    cause: &Cause,
+) -> Result<bool, ViewError> {
+    let paths = tree.run(&view.name, id);
+    // What cannot be written here is shown as missing by whoever looks; the event matters more.
+    let _ = output::see_to_final(&paths);
+    let scope = Scope {
+        project: view.name.project.clone(),
+        task: Some(view.name.task.clone()),
+        run: Some(id.clone()),
+    };
+    let agent = view.run(id).map(|run| run.agent.clone()).unwrap_or_default();
+    let body = line_for(
+        &agent,
+        &end,
+        &output::tail_of(&paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default(),
+    );
+    let draft = Event::RunEnd(end).draft(&scope, cause, body);
+    let posted = view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
+    project_info(tree, view, id);
+    let _ = std::fs::remove_file(paths.doorbell());
+    Ok(matches!(posted, Proposed::Appended(_)))
+}
+
+/// A crash carries the last lines of stderr.
+const STDERR_LINES: usize = 50;
+const STDERR_MAX: u64 = 16 * 1024;
+
+fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
+    let lasted =
+        end.duration_ms.map(|ms| format!(" after {}.{} s", ms / 1000, ms % 1000 / 100)).unwrap_or_default();
+    let left = end
+        .left_overs
+        .as_ref()
+        .map(|left| format!("; ended what it had left running: {left}"))
+        .unwrap_or_default();
+    match end.status {
+        RunOutcome::Completed => format!("{agent} completed{lasted}{left}"),
+        RunOutcome::Stopped => format!("{agent} was stopped{lasted}: {}{left}", end.reason),
+        RunOutcome::Failed if stderr.trim().is_empty() => {
+            format!("{agent} failed{lasted}: {}{left}", end.reason)
+        }
+        RunOutcome::Failed => format!("{agent} failed{lasted}: {}{left}\n\nstderr:\n{stderr}", end.reason),
+    }
+}
+
+/// Writes `run-info.yaml` as the stream has it.
+pub(super) fn project_info(tree: &Tree, view: &TaskView, id: &RunId) {
+    if let Some(run) = view.run(id) {
+        let info = RunInfo::project(&view.name.project, &view.name.task, id, run);
+        // A projection: it can be made again from the stream at any time.
+        let _ = files::replace(&tree.run(&view.name, id).info(), info.to_yaml().as_bytes(), false);
+    }
+}
+
+/// The end of a run among new entries of a stream.
+#[must_use]
+pub fn is_end_of(entry: &Entry, id: &RunId) -> bool {
+    entry.message.content.run.as_ref() == Some(id)
+        && matches!(entry.message.content.kind.as_str(), "RUN_STOP" | "RUN_CRASH")
+}

@@ -1,0 +1,48 @@
+//! The order that a starter sends its supervisor, and the report that comes back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use run_agent_core::{ProjectId, RunId, TaskId};
+use serde::{Deserialize, Serialize};
+
+/// Sent as JSON through a pipe, never written to a file: it may hold tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    pub root: PathBuf,
+    pub project: ProjectId,
+    pub task: TaskId,
+    pub run: RunId,
+    pub agent: String,
+    pub argv: Vec<String>,
+    /// Set over the supervisor's own environment.
+    pub env: BTreeMap<String, String>,
+    pub cwd: PathBuf,
+    pub attempt: Option<u32>,
+    pub parent: Option<RunId>,
+    pub previous: Option<RunId>,
+    /// How long the agent's processes get to end by themselves when a stop does not say.
+    pub grace_ms: u64,
+    /// The run's time limit.
+    pub timeout_ms: Option<u64>,
+}
+
+/// What the supervisor tells its starter, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Report {
+    Started {
+        pid: u32,
+    },
+    /// A stop came first, or the run had ended.
+    Refused {
+        why: String,
+    },
+    Failed {
+        why: String,
+    },
+}
+
+/// Descriptors under which the supervisor finds what it is given.
+pub(super) const REPORT_FD: i32 = 3;
+pub(super) const LOCK_FD: i32 = 4;

@@ -1,0 +1,110 @@
+//! Linux: `/proc`, pidfd, subreaper.
+
+use std::io;
+
+use nix::sys::signal::Signal;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+
+use super::super::set::Process;
+use super::{Machine, ProcessId};
+
+pub(super) fn machine() -> Machine {
+    let read =
+        |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let mut machine_id = read("/etc/machine-id");
+    if machine_id.is_empty() {
+        machine_id = format!("host:{}", read("/proc/sys/kernel/hostname"));
+    }
+    let namespace = std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string());
+    Machine {
+        machine_id,
+        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        pid_namespace: namespace.unwrap_or_default(),
+    }
+}
+
+/// What `/proc/<pid>/stat` says that matters here.
+struct Stat {
+    ppid: u32,
+    pgid: u32,
+    start_ticks: u64,
+    zombie: bool,
+    name: String,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    // The name may hold anything, also blanks and brackets: the last bracket ends it.
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let (head, rest) = text.rsplit_once(") ")?;
+    let name = head.split_once('(')?.1.to_owned();
+    let mut fields = rest.split(' ');
+    let zombie = matches!(fields.next()?, "Z" | "X");
+    let ppid = fields.next()?.parse().ok()?;
+    let pgid = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(16)?.parse().ok()?;
+    Some(Stat { ppid, pgid, start_ticks, zombie, name })
+}
+
+/// `None` for a process that is not there, and for a zombie: it runs nothing any more.
+pub(super) fn start_ticks(pid: u32) -> Option<u64> {
+    stat(pid).filter(|stat| !stat.zombie).map(|stat| stat.start_ticks)
+}
+
+pub(super) fn processes() -> io::Result<Vec<Process>> {
+    let mut processes = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process that ends while it is looked at is not there.
+        let Some(stat) = stat(pid) else { continue };
+        if stat.zombie {
+            continue;
+        }
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let run = environ
+            .split(|b| *b == 0)
+            .find_map(|var| var.strip_prefix(b"JRUN_ID="))
+            .map(|id| String::from_utf8_lossy(id).into_owned());
+        let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let args: Vec<String> = cmdline
+            .split(|b| *b == 0)
+            .filter(|arg| !arg.is_empty())
+            .map(|arg| String::from_utf8_lossy(arg).into_owned())
+            .collect();
+        processes.push(Process {
+            id: ProcessId { pid, start_ticks: stat.start_ticks },
+            ppid: stat.ppid,
+            pgid: stat.pgid,
+            run,
+            ours: super::super::set::is_our_infrastructure(&args),
+            name: stat.name,
+        });
+    }
+    Ok(processes)
+}
+
+pub(super) fn signal(process: ProcessId, signal: Signal) -> io::Result<bool> {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    // The descriptor pins the process: what is checked now is what is signalled then.
+    if start_ticks(process.pid) != Some(process.start_ticks) {
+        return Ok(false);
+    }
+    let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    match pidfd_send_signal(&pidfd, signal) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn become_subreaper() {
+    // Without it, orphans go to init and are found by their environment instead.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}

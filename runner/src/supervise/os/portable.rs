@@ -1,0 +1,77 @@
+//! The portable twin: `ps` and `kill`. Between the check of a process's start and its signal a pid could be reused;
+//! systems without pidfd have nothing better. There is no subreaper and no environment of others: a run's set is its
+//! group and its agent's descendants.
+
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::super::set::{Process, is_our_infrastructure};
+use super::{Machine, ProcessId};
+
+pub(super) fn machine() -> Machine {
+    let sysctl = |name: &str| {
+        let output = Command::new("sysctl").args(["-n", name]).output();
+        output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    let host = nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default();
+    Machine {
+        machine_id: format!("host:{host}"),
+        boot_id: sysctl("kern.boottime"),
+        pid_namespace: String::new(),
+    }
+}
+
+/// `ps` tells when a process started as text; a hash of it is as good as a number of ticks.
+fn list(pid: Option<u32>) -> io::Result<Vec<Process>> {
+    let mut command = Command::new("ps");
+    match pid {
+        Some(pid) => command.args(["-p", &pid.to_string()]),
+        None => command.arg("-A"),
+    };
+    let output =
+        command.args(["-o", "pid=,ppid=,pgid=,state=,lstart=,command="]).env("LC_ALL", "C").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(parse).collect())
+}
+
+fn parse(line: &str) -> Option<Process> {
+    let mut words = line.split_whitespace();
+    let pid = words.next()?.parse().ok()?;
+    let ppid = words.next()?.parse().ok()?;
+    let pgid = words.next()?.parse().ok()?;
+    if words.next()?.starts_with('Z') {
+        return None;
+    }
+    let started: Vec<&str> = words.by_ref().take(5).collect();
+    let mut hasher = std::collections::hash_map::DefaultHasher::new();
+    started.hash(&mut hasher);
+    let args: Vec<String> = words.map(str::to_owned).collect();
+    let name = args.first().and_then(|arg| arg.rsplit('/').next()).unwrap_or_default().to_owned();
+    let ours = is_our_infrastructure(&args);
+    Some(Process { id: ProcessId { pid, start_ticks: hasher.finish() }, ppid, pgid, run: None, ours, name })
+}
+
+pub(super) fn start_ticks(pid: u32) -> Option<u64> {
+    list(Some(pid)).ok()?.first().map(|process| process.id.start_ticks)
+}
+
+pub(super) fn processes() -> io::Result<Vec<Process>> {
+    list(None)
+}
+
+pub(super) fn signal(process: ProcessId, signal: Signal) -> io::Result<bool> {
+    if start_ticks(process.pid) != Some(process.start_ticks) {
+        return Ok(false);
+    }
+    let Ok(pid) = i32::try_from(process.pid) else { return Ok(false) };
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) => Ok(true),
+        Err(nix::errno::Errno::ESRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn become_subreaper() {}

@@ -1,0 +1,93 @@
+//! Starting a child with exactly the descriptors that it should have. The only file of this crate with `unsafe` code.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+/// How far a child is taken out of its parent's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detach {
+    /// A session of its own, without a terminal: no signal that a terminal sends reaches it.
+    Session,
+    /// A process group of its own, so that it can be signalled with what it starts.
+    Group,
+}
+
+/// The first descriptor behind those that a child may be given.
+const FIRST_FREE: RawFd = 10;
+
+/// Starts `command` with `fds` under the numbers given, every other descriptor above stderr closed at exec, signals
+/// unblocked and at their defaults.
+///
+/// # Errors
+/// When the system cannot start it, or the program cannot be executed.
+pub fn spawn(mut command: Command, fds: &[(BorrowedFd<'_>, RawFd)], detach: Detach) -> io::Result<Child> {
+    // Copies far above the wanted numbers, so that moving one never overwrites another.
+    let mut moves: Vec<(OwnedFd, RawFd)> = Vec::new();
+    for (fd, wanted) in fds {
+        debug_assert!(*wanted > 2 && *wanted < FIRST_FREE);
+        moves.push((rustix::io::fcntl_dupfd_cloexec(fd, FIRST_FREE)?, *wanted));
+    }
+    let raw: Vec<(RawFd, RawFd)> = moves.iter().map(|(fd, wanted)| (fd.as_raw_fd(), *wanted)).collect();
+    let prepare = move || {
+        match detach {
+            // SAFETY: both are async-signal-safe and take no pointers.
+            Detach::Session => check(unsafe { libc::setsid() })?,
+            Detach::Group => check(unsafe { libc::setpgid(0, 0) })?,
+        };
+        for signal in 1..32 {
+            // SAFETY: async-signal-safe; SIG_DFL is a valid disposition, and a signal that takes none is refused.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        close_at_exec(3);
+        for (fd, wanted) in &raw {
+            // SAFETY: async-signal-safe; the source is open: `moves` lives until the child was started.
+            check(unsafe { libc::dup2(*fd, *wanted) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: `prepare` calls only async-signal-safe functions and does not allocate.
+    unsafe { command.pre_exec(prepare) };
+    let child = command.spawn();
+    drop(moves);
+    child
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Marks every descriptor from `first` on to be closed at exec. std's own pipe, which tells the parent of a failed
+/// exec, stays usable until then.
+fn close_at_exec(first: RawFd) {
+    #[cfg(target_os = "linux")]
+    {
+        const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+        // SAFETY: a plain system call without pointers; an old kernel answers ENOSYS.
+        let result =
+            unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+        if result == 0 {
+            return;
+        }
+    }
+    // SAFETY: sysconf and fcntl are async-signal-safe and take no pointers here.
+    let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) }.clamp(256, 65_536);
+    for fd in first..i32::try_from(limit).unwrap_or(256) {
+        // SAFETY: as above; a descriptor that is not open is refused.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Takes a descriptor that the parent gave this process under a number, once.
+///
+/// # Errors
+/// When it is not open: this process was not started as it should be.
+pub fn inherited(fd: RawFd) -> io::Result<File> {
+    // SAFETY: fcntl takes no pointer here; it only asks whether the number is open.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: the number is open, and by the protocol between parent and child nobody else owns it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}

@@ -1,0 +1,368 @@
+//! The starter's part: run folder, lock, prompt, intent, hand-over (steps 1 to 5 of `docs/supervision.md`).
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use run_agent_core::cause::Cause;
+use run_agent_core::decide::{self, NewRun, Refusal};
+use run_agent_core::event::{Event, RunEnd, RunIntent, RunOutcome, Scope};
+use run_agent_core::layout::RunPaths;
+use run_agent_core::plan::Start;
+use run_agent_core::{Draft, RunId, Timestamp};
+
+use super::launch::{LOCK_FD, Launch, REPORT_FD, Report};
+use super::os::{self, Detach, Machine};
+use super::{close, record};
+use crate::agent::{AgentError, Backend};
+use crate::failpoint;
+use crate::files;
+use crate::prompt::{self, Preamble};
+use crate::tree::Tree;
+use crate::view::{Proposed, TaskView, ViewError};
+
+/// What is to be started.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub backend: &'a dyn Backend,
+    /// The task's own text, without the preamble.
+    pub prompt: &'a str,
+    pub cwd: &'a Path,
+    pub parent: Option<RunId>,
+    /// For a root run of the loop's.
+    pub root: Option<RootStart<'a>>,
+    pub key: Option<&'a str>,
+    /// Levels above this run.
+    pub depth: u32,
+    pub max_depth: u32,
+    pub grace: Duration,
+    pub timeout: Option<Duration>,
+    pub cause: &'a Cause,
+}
+
+#[derive(Debug)]
+pub struct RootStart<'a> {
+    pub attempt: u32,
+    pub why: &'a Start,
+    pub previous: Option<RunId>,
+    /// Goes into the same append as the intent.
+    pub event: Option<Event>,
+}
+
+/// A run that was started, or ended before it could be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    pub run: RunId,
+    pub outcome: StartOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartOutcome {
+    Running {
+        pid: u32,
+    },
+    /// A stop came first.
+    Refused {
+        why: String,
+    },
+    Failed {
+        why: String,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Refused(Refusal),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error("cannot make the run folder {path}")]
+    Folder { path: String, source: io::Error },
+    #[error("cannot write {path}")]
+    Write { path: String, source: io::Error },
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+/// Starts a run and returns when its agent runs, or it is known why it does not.
+///
+/// # Errors
+/// When nothing was started and no run is known. A run whose start failed is `Ok` with the reason: it has its end.
+pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<Started, StartError> {
+    let new = NewRun {
+        root: request.root.is_some(),
+        key: request.key,
+        depth: request.depth,
+        max_depth: request.max_depth,
+    };
+    view.refresh()?;
+    // Asked early so that a refusal leaves no folder; asked again under the append lock, where it counts.
+    decide::may_make_run(view.task(), new).map_err(StartError::Refused)?;
+
+    let (id, paths) = make_folder(tree, view)?;
+    let undo = UndoFolder(Some(paths.folder().to_owned()));
+    failpoint::here("starter.folder");
+    let lock_path = paths.supervisor_lock();
+    let write = |path: PathBuf| move |source| StartError::Write { path: path.display().to_string(), source };
+    let lock = record::create(&lock_path).map_err(write(lock_path.clone()))?;
+    failpoint::here("starter.lock");
+
+    let call = request.backend.call(&paths, request.prompt)?;
+    let text = prompt_text(tree, view, &request, &id, &paths);
+    files::replace(&paths.prompt(), text.as_bytes(), false).map_err(write(paths.prompt()))?;
+    if let Some(script) = &call.script {
+        files::replace(&paths.script(), script.as_bytes(), false).map_err(write(paths.script()))?;
+    }
+    let batch = intent(view, &request, &id);
+    match view.propose(batch, |task| decide::may_make_run(task, new))? {
+        Proposed::Appended(_) => {}
+        Proposed::Refused(refusal) => return Err(StartError::Refused(refusal)),
+    }
+    undo.keep();
+    failpoint::here("starter.intent");
+    close::project_info(tree, view, &id);
+
+    let launch = Launch {
+        root: tree.layout.root().to_owned(),
+        project: view.name.project.clone(),
+        task: view.name.task.clone(),
+        run: id.clone(),
+        agent: request.backend.name().to_owned(),
+        argv: call.argv,
+        env: call.env,
+        cwd: request.cwd.to_owned(),
+        attempt: request.root.as_ref().map(|root| root.attempt),
+        parent: request.parent.clone(),
+        previous: request.root.as_ref().and_then(|root| root.previous.clone()),
+        grace_ms: u64::try_from(request.grace.as_millis()).unwrap_or(u64::MAX),
+        timeout_ms: request.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+    };
+    match hand_over(tree, view, &launch, &paths, lock) {
+        Ok(outcome) => Ok(Started { run: id, outcome }),
+        Err((error, lock)) => {
+            let why = format!("cannot start the supervisor: {error}");
+            let end = RunEnd {
+                status: RunOutcome::Failed,
+                reason: why.clone(),
+                error_class: Some("crash".to_owned()),
+                ..RunEnd::default()
+            };
+            close::end_run(
+                tree,
+                view,
+                &id,
+                &lock,
+                end,
+                &Cause::Process("the supervisor could not be started".to_owned()),
+            )?;
+            Ok(Started { run: id, outcome: StartOutcome::Failed { why } })
+        }
+    }
+}
+
+/// Removes the folder of a run that no stream ever heard of.
+struct UndoFolder(Option<PathBuf>);
+
+impl UndoFolder {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for UndoFolder {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.0 {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Step 1: `mkdir` decides who owns the id.
+fn make_folder(tree: &Tree, view: &TaskView) -> Result<(RunId, RunPaths), StartError> {
+    static SEQUENCE: AtomicU32 = AtomicU32::new(1);
+    loop {
+        let id = RunId::new(Timestamp::now(), std::process::id(), SEQUENCE.fetch_add(1, Ordering::Relaxed));
+        let paths = tree.run(&view.name, &id);
+        let made = std::fs::DirBuilder::new().mode(0o700).create(paths.folder());
+        match made {
+            Ok(()) => return Ok((id, paths)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && !tree.task(&view.name).runs().exists() =>
+            {
+                // The folder of all runs is missing in a task that another tool made.
+                let runs = tree.task(&view.name).runs();
+                std::fs::create_dir(&runs)
+                    .map_err(|source| StartError::Folder { path: runs.display().to_string(), source })?;
+            }
+            Err(source) => {
+                return Err(StartError::Folder { path: paths.folder().display().to_string(), source });
+            }
+        }
+    }
+}
+
+fn prompt_text(tree: &Tree, view: &TaskView, request: &Request<'_>, id: &RunId, paths: &RunPaths) -> String {
+    let running: Vec<RunId> = match &request.root {
+        Some(_) => view.task().active().map(|(id, _)| id.clone()).collect(),
+        None => Vec::new(),
+    };
+    let preamble = Preamble {
+        name: &view.name,
+        task: &tree.task(&view.name),
+        run_id: id,
+        run: paths,
+        root: tree.layout.root(),
+        bus: &tree.layout.bus_file(&view.name.key()),
+        agent: request.backend.name(),
+        parent: request.parent.as_ref(),
+        depth_left: request.max_depth.saturating_sub(request.depth),
+        now: Timestamp::now(),
+        start: request.root.as_ref().map(|root| root.why),
+        attempt: request.root.as_ref().map(|root| root.attempt),
+        running_children: &running,
+    };
+    prompt::prompt(&preamble, request.prompt)
+}
+
+/// Step 4: what goes into one append.
+fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
+    let here = Machine::here();
+    let intent = RunIntent {
+        agent: request.backend.name().to_owned(),
+        attempt: request.root.as_ref().map(|root| root.attempt),
+        parent_run_id: request.parent.clone(),
+        previous_run_id: request.root.as_ref().and_then(|root| root.previous.clone()),
+        key: request.key.map(str::to_owned),
+        depth: request.depth,
+        starter_pid: std::process::id(),
+        machine_id: here.machine_id.clone(),
+        boot_id: here.boot_id.clone(),
+    };
+    let scope = |run| Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run };
+    let line = match (&request.root, &request.parent) {
+        (Some(root), _) => format!("root run {} of {} is about to start", root.attempt, intent.agent),
+        (None, Some(parent)) => format!("child run of {} for {parent} is about to start", intent.agent),
+        (None, None) => format!("run of {} is about to start", intent.agent),
+    };
+    let mut batch = Vec::new();
+    if let Some(event) = request.root.as_ref().and_then(|root| root.event.clone()) {
+        let line = match &event {
+            Event::LoopRestart(restart) => format!("restart {}: {}", restart.attempt, restart.reason),
+            _ => String::new(),
+        };
+        batch.push(event.draft(&scope(None), request.cause, line));
+    }
+    batch.push(Event::RunIntent(intent).draft(&scope(Some(id.clone())), request.cause, line));
+    batch
+}
+
+/// Step 5. The lock comes back when no supervisor was started; otherwise it is the supervisor's.
+fn hand_over(
+    tree: &Tree,
+    view: &mut TaskView,
+    launch: &Launch,
+    paths: &RunPaths,
+    lock: File,
+) -> Result<StartOutcome, (io::Error, File)> {
+    let started = spawn_supervisor(tree, launch, paths, &lock);
+    let (mut stdin, report) = match started {
+        Ok(started) => started,
+        Err(error) => return Err((error, lock)),
+    };
+    drop(lock);
+    failpoint::here("starter.spawned");
+    // A supervisor that died already closes the pipe: the report, or the stream, tells of it.
+    let order = serde_json::to_vec(launch).unwrap_or_default();
+    let _ = stdin.write_all(&order);
+    drop(stdin);
+    failpoint::here("starter.ordered");
+    let mut text = String::new();
+    let _ = File::from(report).read_to_string(&mut text);
+    Ok(match serde_json::from_str(&text) {
+        Ok(Report::Started { pid }) => StartOutcome::Running { pid },
+        Ok(Report::Refused { why }) => StartOutcome::Refused { why },
+        Ok(Report::Failed { why }) => StartOutcome::Failed { why },
+        // It was killed before it could say how it went: the stream and the lock know.
+        Err(_) => outcome_from_stream(tree, view, &launch.run),
+    })
+}
+
+fn outcome_from_stream(tree: &Tree, view: &mut TaskView, run: &RunId) -> StartOutcome {
+    let _ = view.refresh();
+    let _ = close::close_dead(tree, view);
+    match view.run(run) {
+        Some(run) if run.is_active() => {
+            StartOutcome::Running { pid: run.start().map_or(0, |start| start.pid) }
+        }
+        Some(run) => {
+            let why = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
+            StartOutcome::Failed { why }
+        }
+        None => StartOutcome::Failed { why: "the supervisor was lost".to_owned() },
+    }
+}
+
+fn spawn_supervisor(
+    tree: &Tree,
+    launch: &Launch,
+    paths: &RunPaths,
+    lock: &File,
+) -> io::Result<(std::process::ChildStdin, OwnedFd)> {
+    let (report, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(paths.supervisor_log())?;
+    let mut command = Command::new(program());
+    command.arg("_supervise").current_dir("/");
+    command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+    set_environment(&mut command, tree, launch);
+    let fds = [(report_write.as_fd(), REPORT_FD), (lock.as_fd(), LOCK_FD)];
+    let mut child = os::spawn(command, &fds, Detach::Session)?;
+    let stdin = child.stdin.take().ok_or_else(|| io::Error::other("the supervisor has no stdin"))?;
+    Ok((stdin, report))
+}
+
+/// The variables by which an agent and its commands know where they are; always overwritten.
+fn set_environment(command: &mut Command, tree: &Tree, launch: &Launch) {
+    let task = tree.layout.task(&launch.project, &launch.task);
+    let run = task.run(&launch.run);
+    let key = run_agent_core::StreamKey::task(launch.project.clone(), launch.task.clone());
+    command.env("JRUN_PROJECT_ID", launch.project.as_str());
+    command.env("JRUN_TASK_ID", launch.task.as_str());
+    command.env("JRUN_ID", launch.run.as_str());
+    match &launch.parent {
+        Some(parent) => command.env("JRUN_PARENT_ID", parent.as_str()),
+        None => command.env_remove("JRUN_PARENT_ID"),
+    };
+    command.env("JRUN_ROOT", tree.layout.root());
+    command.env("JRUN_RUNS_DIR", task.runs());
+    command.env("JRUN_TASK_FOLDER", task.folder());
+    command.env("JRUN_RUN_FOLDER", run.folder());
+    command.env("JRUN_MESSAGE_BUS", tree.layout.bus_file(&key));
+    if let Some(path) = path_with_us() {
+        command.env("PATH", path);
+    }
+}
+
+/// PATH with our own folder first, once.
+fn path_with_us() -> Option<OsString> {
+    let program = std::env::current_exe().ok()?;
+    let own = program.parent()?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let others = std::env::split_paths(&path).filter(|folder| folder != own);
+    std::env::join_paths(std::iter::once(own.to_owned()).chain(others)).ok()
+}
+
+/// Our own binary. One that was replaced while we run is still found through the process.
+pub(super) fn program() -> PathBuf {
+    let own = Path::new("/proc/self/exe");
+    match std::env::current_exe() {
+        Ok(path) if path.exists() || !own.exists() => path,
+        _ => own.to_owned(),
+    }
+}

@@ -1,0 +1,528 @@
+//! The supervisor: one small detached process that owns one run (steps 6 to 10 of starting, and all of ending, in
+//! `docs/supervision.md`). It sleeps while nothing happens.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use notify::{RecursiveMode, Watcher};
+use run_agent_core::cause::Cause;
+use run_agent_core::decide::{self, Refusal};
+use run_agent_core::event::{Event, RunEnd, RunOutcome, RunStart, Scope, Stopping};
+use run_agent_core::layout::RunPaths;
+
+use super::launch::{LOCK_FD, REPORT_FD, Report};
+use super::os::{self, Detach, Machine, ProcessId};
+use super::record::{self, Note};
+use super::set::{self, Owner, Process};
+use super::start::program;
+use super::{Launch, close, doorbell, ladder, shim};
+use crate::failpoint;
+use crate::output::Marker;
+use crate::tree::{TaskName, Tree};
+use crate::view::{Proposed, TaskView, ViewError};
+
+/// What an agent left running gets, to end by itself and then after SIGTERM.
+const LEFT_OVERS_ALONE: Duration = Duration::from_millis(300);
+const LEFT_OVERS_GRACE: Duration = Duration::from_secs(2);
+/// How close two marks of output may stand.
+const MARK_EVERY: Duration = Duration::from_millis(20);
+/// A lost ring of the doorbell is made good after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Left-overs of a normal end that are meant to stay: build daemons and terminal multiplexers.
+const KEEP_BACKGROUND: [&str; 9] = [
+    "tmux",
+    "tmux: server",
+    "screen",
+    "ssh-agent",
+    "gpg-agent",
+    "sccache",
+    "watchman",
+    "bazel",
+    "dbus-daemon",
+];
+
+enum Wake {
+    Reaped(u32, WaitStatus),
+    Bell,
+    /// Output has grown; the flag says that this hint is on its way, so that one is enough.
+    Output(Arc<AtomicBool>),
+}
+
+struct Supervisor<'a> {
+    tree: &'a Tree,
+    launch: Launch,
+    view: TaskView,
+    run: RunPaths,
+    lock: File,
+    wakes: Receiver<Wake>,
+    wake: Sender<Wake>,
+    agent: Option<ProcessId>,
+    exit: Option<WaitStatus>,
+    began: Instant,
+    marker: Marker,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    #[error("the supervisor was not started by run-agent: {0}")]
+    Handover(io::Error),
+    #[error(transparent)]
+    View(#[from] ViewError),
+    #[error("cannot prepare the run")]
+    Prepare(#[source] io::Error),
+}
+
+/// The hidden subcommand's whole work, with the order that was read from stdin.
+///
+/// # Errors
+/// When the run cannot even be closed; whoever looks next closes it.
+pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
+    let report = os::inherited(REPORT_FD).map_err(SuperviseError::Handover)?;
+    let lock = os::inherited(LOCK_FD).map_err(SuperviseError::Handover)?;
+    ignore_signals().map_err(SuperviseError::Prepare)?;
+    os::become_subreaper();
+    record::note(&lock, &Note::Supervisor(ProcessId::own())).map_err(SuperviseError::Prepare)?;
+    failpoint::here("supervisor.noted");
+
+    let name = TaskName { project: launch.project.clone(), task: launch.task.clone() };
+    let view = TaskView::open(tree, &name)?;
+    let run = tree.run(&name, &launch.run);
+    let marker = Marker::new(&run).map_err(SuperviseError::Prepare)?;
+    let (wake, wakes) = channel();
+    let began = Instant::now();
+    Supervisor { tree, launch, view, run, lock, wakes, wake, agent: None, exit: None, began, marker }
+        .run(report)
+}
+
+/// A supervisor that got no whole order: its starter was killed. It closes the run.
+///
+/// # Errors
+/// When it cannot; whoever looks next does.
+pub fn close_without_order(tree: &Tree, name: &TaskName) -> Result<(), SuperviseError> {
+    let lock = os::inherited(LOCK_FD).map_err(SuperviseError::Handover)?;
+    drop(lock);
+    let mut view = TaskView::open(tree, name)?;
+    close::close_dead(tree, &mut view)?;
+    Ok(())
+}
+
+/// Only `run-agent stop` stops a run: a supervisor survives what a terminal or a service manager sends around.
+fn ignore_signals() -> io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    // A handler that does nothing, unlike SIG_IGN, is not inherited through exec.
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, flag.clone())?;
+    }
+    Ok(())
+}
+
+impl Supervisor<'_> {
+    fn run(mut self, mut report: File) -> Result<(), SuperviseError> {
+        let mut tell = |what: &Report| {
+            // A starter that was killed reads nothing: the stream tells as well.
+            let _ = serde_json::to_writer(&report, what).map(|()| report.flush());
+        };
+        match self.start() {
+            Ok(Begun::Running(agent)) => {
+                tell(&Report::Started { pid: agent.pid });
+                drop(report);
+                failpoint::here("supervisor.reported");
+                self.watch()
+            }
+            Ok(Begun::Refused(refusal)) => {
+                let end = RunEnd {
+                    status: RunOutcome::Stopped,
+                    reason: "stopped before it started".to_owned(),
+                    ..RunEnd::default()
+                };
+                self.end(end, &Cause::Process(refusal.to_string()))?;
+                tell(&Report::Refused { why: refusal.to_string() });
+                Ok(())
+            }
+            Err(StartFailure { why, class }) => {
+                let end = RunEnd {
+                    status: RunOutcome::Failed,
+                    reason: why.clone(),
+                    error_class: Some(class.to_owned()),
+                    ..RunEnd::default()
+                };
+                self.end(end, &Cause::Process("the agent could not be started".to_owned()))?;
+                tell(&Report::Failed { why });
+                Ok(())
+            }
+        }
+    }
+
+    /// Steps 6 to 9.
+    fn start(&mut self) -> Result<Begun, StartFailure> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: io::Error| StartFailure { why: format!("{what}: {error}"), class: "crash" }
+        };
+        self.listen().map_err(failed("cannot listen for stops"))?;
+        let (socket, shim_socket) = UnixStream::pair().map_err(failed("cannot make a socket"))?;
+        let agent = self.spawn_shim(&shim_socket)?;
+        drop(shim_socket);
+        self.agent = Some(agent);
+        reap(self.wake.clone());
+        record::note(&self.lock, &Note::Agent(agent)).map_err(failed("cannot note the agent's process"))?;
+        failpoint::here("supervisor.shim");
+        match self.post_start(agent) {
+            Ok(None) => {}
+            Ok(Some(refusal)) => return Ok(Begun::Refused(refusal)),
+            Err(error) => return Err(StartFailure { why: error.to_string(), class: "crash" }),
+        }
+        failpoint::here("supervisor.posted");
+        close::project_info(self.tree, &self.view, &self.launch.run);
+        self.began = Instant::now();
+        let_go(socket)?;
+        failpoint::here("supervisor.let_go");
+        Ok(Begun::Running(agent))
+    }
+
+    fn spawn_shim(&self, socket: &UnixStream) -> Result<ProcessId, StartFailure> {
+        let file = |path: std::path::PathBuf| {
+            let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+            open.map_err(|e| StartFailure {
+                why: format!("cannot open {}: {e}", path.display()),
+                class: "crash",
+            })
+        };
+        let prompt = File::open(self.run.prompt()).map_err(|e| StartFailure {
+            why: format!("cannot open {}: {e}", self.run.prompt().display()),
+            class: "crash",
+        })?;
+        let mut command = Command::new(program());
+        command
+            .arg("_shim")
+            .arg("--")
+            .args(&self.launch.argv)
+            .envs(&self.launch.env)
+            .current_dir(&self.launch.cwd);
+        command.stdin(Stdio::from(prompt)).stdout(file(self.run.stdout())?).stderr(file(self.run.stderr())?);
+        let child = os::spawn(command, &[(socket.as_fd(), shim::SOCKET_FD)], Detach::Group).map_err(|e| {
+            StartFailure {
+                why: format!("cannot start in {}: {e}", self.launch.cwd.display()),
+                class: "crash",
+            }
+        })?;
+        ProcessId::now(child.id())
+            .ok_or_else(|| StartFailure { why: "the new process vanished".to_owned(), class: "crash" })
+    }
+
+    /// Step 8. A refusal means that a stop came first.
+    fn post_start(&mut self, agent: ProcessId) -> Result<Option<Refusal>, ViewError> {
+        let here = Machine::here();
+        let path = |path: std::path::PathBuf| path.display().to_string();
+        let start = RunStart {
+            agent: self.launch.agent.clone(),
+            agent_version: None,
+            attempt: self.launch.attempt,
+            parent_run_id: self.launch.parent.clone(),
+            previous_run_id: self.launch.previous.clone(),
+            process_ownership: "managed".to_owned(),
+            pid: agent.pid,
+            pgid: agent.pid,
+            pid_start_ticks: agent.start_ticks,
+            supervisor_pid: std::process::id(),
+            machine_id: here.machine_id.clone(),
+            boot_id: here.boot_id.clone(),
+            pid_namespace: here.pid_namespace.clone(),
+            cwd: path(self.launch.cwd.clone()),
+            commandline: self.launch.argv.join(" "),
+            prompt_path: path(self.run.prompt()),
+            output_path: path(self.run.output()),
+            stdout_path: path(self.run.stdout()),
+            stderr_path: path(self.run.stderr()),
+        };
+        let id = self.launch.run.clone();
+        let line = format!("{} started, pid {}", self.launch.agent, agent.pid);
+        let draft = Event::RunStart(Box::new(start)).draft(
+            &self.scope(),
+            &Cause::Process("started".to_owned()),
+            line,
+        );
+        match self.view.propose(vec![draft], |task| decide::may_start_run(task, &id))? {
+            Proposed::Appended(_) => Ok(None),
+            Proposed::Refused(refusal) => Ok(Some(refusal)),
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        Scope {
+            project: self.launch.project.clone(),
+            task: Some(self.launch.task.clone()),
+            run: Some(self.launch.run.clone()),
+        }
+    }
+
+    fn listen(&self) -> io::Result<()> {
+        let mut bell = doorbell::open(&self.run)?;
+        let ring = self.wake.clone();
+        std::thread::Builder::new().name("doorbell".to_owned()).spawn(move || {
+            let mut bytes = [0; 64];
+            // The pipe is open for writing here too: reading blocks and never ends.
+            while bell.read(&mut bytes).is_ok() && ring.send(Wake::Bell).is_ok() {}
+        })?;
+        Ok(())
+    }
+
+    /// Sleeps until the agent ends, a stop is asked for, or its time is up.
+    fn watch(mut self) -> Result<(), SuperviseError> {
+        let grown = Arc::new(AtomicBool::new(false));
+        let _watcher = watch_output(&self.run, self.wake.clone(), grown.clone());
+        let mut next_look = Instant::now() + LOOK_AGAIN;
+        loop {
+            if let Some(status) = self.exit {
+                return self.after_exit(status);
+            }
+            if let Some(stopping) = self.stop_asked_for() {
+                return self.stop(&stopping, "stopped on request", RunOutcome::Stopped);
+            }
+            let timeout = self.launch.timeout_ms.map(Duration::from_millis);
+            if let Some(limit) = timeout
+                && self.began.elapsed() >= limit
+            {
+                let how = Stopping {
+                    by: "timeout".to_owned(),
+                    grace_ms: self.launch.grace_ms,
+                    keep_children: true,
+                };
+                let why = format!("time limit of {} s reached", limit.as_secs());
+                return self.stop(&how, &why, RunOutcome::Failed);
+            }
+            let until_limit = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(self.began.elapsed()));
+            let nap = until_limit.min(next_look.saturating_duration_since(Instant::now()));
+            if !self.sleep(nap) && Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK_AGAIN;
+                self.view.refresh()?;
+            }
+        }
+    }
+
+    /// Sleeps until something happens, at most `nap`. True when something did.
+    fn sleep(&mut self, nap: Duration) -> bool {
+        match self.wakes.recv_timeout(nap) {
+            Ok(Wake::Reaped(pid, status)) => {
+                if self.agent.is_some_and(|agent| agent.pid == pid) {
+                    self.exit = Some(status);
+                }
+                true
+            }
+            Ok(Wake::Bell) => {
+                // What the stream cannot tell now it tells at the next look.
+                let _ = self.view.refresh();
+                true
+            }
+            Ok(Wake::Output(grown)) => {
+                std::thread::sleep(MARK_EVERY);
+                // Cleared first: what grows while the mark is made sends another hint.
+                grown.store(false, Ordering::Relaxed);
+                self.marker.look(&self.run);
+                true
+            }
+            // This value holds a sender: the channel never closes.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
+    fn stop_asked_for(&self) -> Option<Stopping> {
+        let task = self.view.task();
+        let own = self.view.run(&self.launch.run).and_then(|run| run.stopping.clone());
+        own.or_else(|| task.ralph.stopping.as_ref().map(|request| request.how.clone()))
+    }
+
+    fn after_exit(mut self, status: WaitStatus) -> Result<(), SuperviseError> {
+        failpoint::here("supervisor.reaped");
+        self.marker.look(&self.run);
+        let left = self.end_left_overs();
+        let (exit_code, signal) = code_of(status);
+        // A stop that was asked for in the same moment counts as what ended it.
+        let _ = self.view.refresh();
+        let asked = self.stop_asked_for();
+        let mut end = self.end_with(exit_code, signal);
+        end.left_overs = names_of(&left);
+        let cause = match signal {
+            Some(signal) => Cause::Signal(signal_name(signal)),
+            None => Cause::Process(format!("exit:{exit_code}")),
+        };
+        if let Some(stopping) = asked {
+            end.status = RunOutcome::Stopped;
+            end.reason = format!("stopped on request of {}", stopping.by);
+            end.error_class = None;
+        }
+        self.end(end, &cause)
+    }
+
+    fn end_with(&self, exit_code: i32, signal: Option<i32>) -> RunEnd {
+        let (reason, class) = match (exit_code, signal) {
+            (_, Some(signal)) => (format!("killed by {}", signal_name(signal)), Some("killed")),
+            (0, None) => ("exit code 0".to_owned(), None),
+            (code, None) => (format!("exit code {code}"), Some("crash")),
+        };
+        RunEnd {
+            status: if exit_code == 0 { RunOutcome::Completed } else { RunOutcome::Failed },
+            exit_code: Some(exit_code),
+            signal,
+            duration_ms: Some(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            reason,
+            error_class: class.map(str::to_owned),
+            output_path: Some(self.run.output().display().to_string()),
+            left_overs: None,
+        }
+    }
+
+    /// After a normal end: what the agent left running gets a moment, then is ended. Children of other runs, build
+    /// daemons and multiplexers are not left-overs.
+    fn end_left_overs(&mut self) -> Vec<Process> {
+        let mut find = self.finder(&KEEP_BACKGROUND);
+        let found = find();
+        if found.is_empty()
+            || ladder::wait_until_gone(&mut find, LEFT_OVERS_ALONE, &mut std::thread::sleep).is_empty()
+        {
+            return Vec::new();
+        }
+        ladder::end(find, LEFT_OVERS_GRACE, std::thread::sleep);
+        found
+    }
+
+    /// Finds what is left of the run's set.
+    fn finder(&self, keep: &'static [&'static str]) -> impl FnMut() -> Vec<Process> + use<> {
+        let (run, agent) = (self.launch.run.to_string(), self.agent);
+        move || {
+            let own = std::process::id();
+            let owner = Owner { run: &run, agent, supervisor: Some(own), asker: own };
+            let snapshot = os::processes().unwrap_or_default();
+            let mut found = set::of_run(&snapshot, owner);
+            found.retain(|process| !keep.contains(&process.name.as_str()));
+            found
+        }
+    }
+
+    /// The ladder, then the end.
+    fn stop(mut self, how: &Stopping, why: &str, outcome: RunOutcome) -> Result<(), SuperviseError> {
+        failpoint::here("supervisor.stopping");
+        let find = self.finder(&[]);
+        let grace = Duration::from_millis(how.grace_ms);
+        let left = ladder::end(find, grace, |nap| {
+            self.sleep(nap);
+        });
+        self.marker.look(&self.run);
+        // The agent is gone; its status may be on its way through the reaper's channel.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.exit.is_none() && left.is_empty() && Instant::now() < deadline {
+            self.sleep(Duration::from_millis(20));
+        }
+        let (exit_code, signal) = self.exit.map_or((-1, None), code_of);
+        let mut end = self.end_with(exit_code, signal);
+        end.status = outcome;
+        end.reason = match outcome {
+            RunOutcome::Stopped => format!("{why} of {}", how.by),
+            RunOutcome::Completed | RunOutcome::Failed => why.to_owned(),
+        };
+        end.error_class = (outcome == RunOutcome::Failed).then(|| "killed".to_owned());
+        end.left_overs = names_of(&left).map(|names| format!("could not be ended: {names}"));
+        let cause = match outcome {
+            RunOutcome::Stopped => Cause::Person(how.by.clone()),
+            RunOutcome::Completed | RunOutcome::Failed => Cause::Limit("timeout".to_owned()),
+        };
+        self.end(end, &cause)
+    }
+
+    fn end(mut self, end: RunEnd, cause: &Cause) -> Result<(), SuperviseError> {
+        // The next process that looks finishes with this note what is not finished here.
+        let _ = record::note(&self.lock, &Note::Exit(Box::new(end.clone())));
+        failpoint::here("supervisor.exit_noted");
+        let id = self.launch.run.clone();
+        close::end_run(self.tree, &mut self.view, &id, &self.lock, end, cause)?;
+        failpoint::here("supervisor.ended");
+        Ok(())
+    }
+}
+
+enum Begun {
+    Running(ProcessId),
+    Refused(Refusal),
+}
+
+struct StartFailure {
+    why: String,
+    class: &'static str,
+}
+
+/// Step 9: lets the shim go, and reads from its socket whether the agent was executed.
+fn let_go(mut socket: UnixStream) -> Result<(), StartFailure> {
+    let failed = |why: String, class| StartFailure { why, class };
+    socket.write_all(&[shim::GO]).map_err(|e| failed(format!("the new process is gone: {e}"), "killed"))?;
+    let mut error = String::new();
+    let _ = socket.read_to_string(&mut error);
+    if error.is_empty() { Ok(()) } else { Err(failed(format!("cannot execute {error}"), "not_found")) }
+}
+
+/// Reaps the agent and every orphan that this process inherits, until there is nothing left to wait for.
+fn reap(send: Sender<Wake>) {
+    let reaper = std::thread::Builder::new().name("reaper".to_owned());
+    let _ = reaper.spawn(move || {
+        loop {
+            match waitpid(None, None) {
+                Ok(status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))) => {
+                    let pid = u32::try_from(pid.as_raw()).unwrap_or(0);
+                    if send.send(Wake::Reaped(pid, status)).is_err() {
+                        return;
+                    }
+                }
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+fn watch_output(
+    run: &RunPaths,
+    send: Sender<Wake>,
+    grown: Arc<AtomicBool>,
+) -> Option<notify::RecommendedWatcher> {
+    let names = [run.stdout(), run.stderr()];
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let concerns =
+            event.is_ok_and(|event| event.kind.is_modify() && event.paths.iter().any(|p| names.contains(p)));
+        if concerns && !grown.swap(true, Ordering::Relaxed) {
+            let _ = send.send(Wake::Output(grown.clone()));
+        }
+    });
+    watcher.and_then(|mut w| w.watch(run.folder(), RecursiveMode::NonRecursive).map(|()| w)).ok()
+}
+
+fn code_of(status: WaitStatus) -> (i32, Option<i32>) {
+    match status {
+        WaitStatus::Exited(_, code) => (code, None),
+        WaitStatus::Signaled(_, signal, _) => (128 + signal as i32, Some(signal as i32)),
+        _ => (-1, None),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned())
+}
+
+/// Left-overs for the event: name and pid of each, bounded.
+fn names_of(processes: &[Process]) -> Option<String> {
+    if processes.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = processes.iter().take(20).map(|p| format!("{}[{}]", p.name, p.id.pid)).collect();
+    let more = processes.len().saturating_sub(names.len());
+    Some(if more > 0 { format!("{} and {more} more", names.join(" ")) } else { names.join(" ") })
+}

@@ -1,0 +1,77 @@
+//! The root that everything works on: where files lie, and the store in which its streams live.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use run_agent_core::layout::{Layout, RunPaths, TaskPaths};
+use run_agent_core::{ProjectId, RunId, Store, StreamKey, TaskId};
+
+/// One root with its store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    pub layout: Layout,
+    pub store: Arc<dyn Store>,
+}
+
+/// A task's full name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskName {
+    pub project: ProjectId,
+    pub task: TaskId,
+}
+
+impl std::fmt::Display for TaskName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.project, self.task)
+    }
+}
+
+impl TaskName {
+    #[must_use]
+    pub fn key(&self) -> StreamKey {
+        StreamKey::task(self.project.clone(), self.task.clone())
+    }
+}
+
+impl Tree {
+    #[must_use]
+    pub fn task(&self, name: &TaskName) -> TaskPaths {
+        self.layout.task(&name.project, &name.task)
+    }
+
+    #[must_use]
+    pub fn run(&self, name: &TaskName, run: &RunId) -> RunPaths {
+        self.task(name).run(run)
+    }
+
+    /// The projects of this root, in order of name. What is no project is passed over.
+    ///
+    /// # Errors
+    /// When the root cannot be read.
+    pub fn projects(&self) -> std::io::Result<Vec<ProjectId>> {
+        folders(self.layout.root().to_owned(), |name| ProjectId::parse(name).ok())
+    }
+
+    /// The tasks of a project, in order of time.
+    ///
+    /// # Errors
+    /// When the project's folder cannot be read.
+    pub fn tasks(&self, project: &ProjectId) -> std::io::Result<Vec<TaskId>> {
+        folders(self.layout.project(project), |name| TaskId::parse(name).ok())
+    }
+}
+
+fn folders<T: Ord>(folder: PathBuf, parse: impl Fn(&str) -> Option<T>) -> std::io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A link is not followed: it may lead out of the root.
+        if entry.file_type()?.is_dir()
+            && let Some(id) = entry.file_name().to_str().and_then(&parse)
+        {
+            found.push(id);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,50 @@
+//! Waiting until runs end, as `job` and `wait` do.
+
+use std::time::{Duration, Instant};
+
+use run_agent_core::RunId;
+
+use crate::supervise::close;
+use crate::tree::Tree;
+use crate::view::{TaskView, ViewError};
+use crate::wake::Wake;
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    AllEnded,
+    TimeUp,
+    Interrupted,
+}
+
+/// Waits until all of these runs of one task have ended. `seen` is called after each look, so that a caller can show
+/// what is new.
+///
+/// # Errors
+/// When the stream cannot be read.
+pub fn for_runs(
+    tree: &Tree,
+    view: &mut TaskView,
+    runs: &[RunId],
+    limit: Option<Duration>,
+    wake: &Wake,
+    mut seen: impl FnMut(&TaskView),
+) -> Result<Waited, ViewError> {
+    let began = Instant::now();
+    loop {
+        view.refresh()?;
+        close::close_dead(tree, view)?;
+        seen(view);
+        if runs.iter().all(|id| view.run(id).is_none_or(|run| !run.is_active())) {
+            return Ok(Waited::AllEnded);
+        }
+        if wake.interrupted() {
+            return Ok(Waited::Interrupted);
+        }
+        let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(began.elapsed()));
+        if left.is_zero() {
+            return Ok(Waited::TimeUp);
+        }
+        wake.sleep(left);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a blocking command sleeps on: the stream, the task's folder, signals. A wake-up is a hint, and every sleep is
+//! bounded.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use run_agent_core::follow::{Follow, From};
+
+use crate::tree::{TaskName, Tree};
+
+/// However quiet it is, whoever sleeps looks again after so long: hints may be lost, and a process that was killed
+/// says nothing.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Hints from several sources.
+#[derive(Debug)]
+pub struct Wake {
+    hints: Receiver<()>,
+    hint: SyncSender<()>,
+    interrupted: Arc<AtomicBool>,
+    watchers: Vec<notify::RecommendedWatcher>,
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        let (hint, hints) = sync_channel(1);
+        Self { hints, hint, interrupted: Arc::default(), watchers: Vec::new() }
+    }
+}
+
+impl Wake {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on SIGINT and SIGTERM do not end this process but are told by [`Wake::interrupted`].
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn on_interrupt(&self) -> std::io::Result<()> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        let (flag, hint) = (self.interrupted.clone(), self.hint.clone());
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for _ in signals.forever() {
+                flag.store(true, Ordering::Relaxed);
+                let _ = hint.try_send(());
+            }
+        })?;
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Hints when the task's stream grows.
+    pub fn watch_stream(&self, tree: &Tree, name: &TaskName) {
+        let Ok(mut follow) = Follow::open(tree.store.clone(), &name.key(), From::End) else { return };
+        let hint = self.hint.clone();
+        // Ends when a hint finds the receiver gone; until then it costs a look each two seconds.
+        let _ = std::thread::Builder::new().name("stream".to_owned()).spawn(move || {
+            loop {
+                match follow.wait(Duration::from_secs(2)) {
+                    Ok(page) if page.is_empty() => {}
+                    Ok(_) => {
+                        if let Err(std::sync::mpsc::TrySendError::Disconnected(())) = hint.try_send(()) {
+                            return;
+                        }
+                    }
+                    Err(_) => std::thread::sleep(LOOK_AGAIN),
+                }
+            }
+        });
+    }
+
+    /// Hints when one of the named files of a folder appears, changes or vanishes. Where the system gives no watch,
+    /// looking again finds it.
+    pub fn watch_files(&mut self, folder: &Path, names: &'static [&'static str]) {
+        let hint = self.hint.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let concerns = match &event {
+                Ok(event) if event.kind.is_access() => false,
+                Ok(event) => event
+                    .paths
+                    .iter()
+                    .any(|p| p.file_name().is_some_and(|n| names.iter().any(|name| n == *name))),
+                Err(_) => true,
+            };
+            if concerns {
+                let _ = hint.try_send(());
+            }
+        })
+        .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
+        self.watchers.extend(watcher.ok());
+    }
+
+    /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`].
+    pub fn sleep(&self, timeout: Duration) {
+        match self.hints.recv_timeout(timeout.min(LOOK_AGAIN)) {
+            // This value holds a sender: the channel never closes.
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    }
+}

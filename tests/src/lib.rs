@@ -1,0 +1,254 @@
+//! What the whole-system tests share: a root of their own, the real binary, and waiting for conditions.
+//!
+//! Tests never sleep to wait: they wait for a condition with a deadline and print the state when it passes.
+#![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use run_agent_core::layout::Layout;
+use run_agent_core::{Message, ProjectId, RunId, TaskId};
+use run_agent_runner::tree::TaskName;
+use run_agent_runner::{TaskView, Tree};
+use run_agent_store_fs::{FsStore, Options};
+
+/// How long a condition may take on a busy machine before the test says what it saw instead.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The binary under test, as `cargo xtask test` builds it.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let binary = test.ancestors().nth(2).unwrap().join("run-agent");
+    let built = match std::fs::metadata(&binary).and_then(|meta| meta.modified()) {
+        Ok(built) => built,
+        Err(error) => panic!("{}: {error}; build it with `cargo build -p run-agent`", binary.display()),
+    };
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for source in ["core/src", "store-fs/src", "runner/src", "cli/src"] {
+        let newest = newest_in(&workspace.join(source));
+        assert!(newest <= built, "{} is older than {source}; build it with `cargo build -p run-agent`", binary.display());
+    }
+    binary
+}
+
+fn newest_in(folder: &Path) -> SystemTime {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        let time = if meta.is_dir() { newest_in(&entry.path()) } else { meta.modified().unwrap() };
+        newest = newest.max(time);
+    }
+    newest
+}
+
+/// A root of a test's own, gone with it. What still runs below it is ended.
+#[derive(Debug)]
+pub struct Root {
+    folder: tempfile::TempDir,
+    binary: PathBuf,
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Root {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { folder: tempfile::Builder::new().prefix("ra-").tempdir().unwrap(), binary: binary() }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// A folder beside the root, for a test's own files.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// The command, with nothing of the caller's own surroundings.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("JRUN_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(args)
+            .env("JRUN_ROOT", self.path())
+            .env("HOME", self.folder.path())
+            .env_remove("RUN_AGENT_CONFIG")
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    #[must_use]
+    pub fn run(&self, args: &[&str]) -> Done {
+        Done::of(self.command(args).output().unwrap(), args)
+    }
+
+    /// Runs a command that must end with 0, and gives its stdout without the last newline.
+    #[must_use]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!(done.code, 0, "{done:?}");
+        done.stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// As [`Root::ok`], with JSON on stdout.
+    #[must_use]
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+        let text = self.ok(args);
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+    }
+
+    #[must_use]
+    pub fn tree(&self) -> Tree {
+        let layout = Layout::new(self.path());
+        Tree { store: Arc::new(FsStore::new(layout.clone(), Options::default())), layout }
+    }
+
+    /// The only task of this root.
+    #[must_use]
+    pub fn only_task(&self) -> TaskName {
+        let mut tasks = Vec::new();
+        for project in self.tree().projects().unwrap() {
+            for task in self.tree().tasks(&project).unwrap() {
+                tasks.push(TaskName { project: project.clone(), task });
+            }
+        }
+        assert_eq!(tasks.len(), 1, "{tasks:?}");
+        tasks.remove(0)
+    }
+
+    /// Makes a task with one blocking job that the test ends itself; returns its name.
+    #[must_use]
+    pub fn task_with(&self, slug: &str, prompt: &str) -> TaskName {
+        let name = name(slug);
+        let out = self.run(&[
+            "job", "--project", name.project.as_str(), "--task", name.task.as_str(), "--agent", "shell", "--prompt", prompt,
+        ]);
+        assert_eq!(out.code, 0, "{out:?}");
+        name
+    }
+
+    #[must_use]
+    pub fn view(&self, name: &TaskName) -> TaskView {
+        TaskView::open(&self.tree(), name).unwrap()
+    }
+
+    /// Every message of a task's stream.
+    #[must_use]
+    pub fn messages(&self, name: &TaskName) -> Vec<Message> {
+        let page = self.tree().store.open(&name.key()).unwrap().last(usize::MAX).unwrap();
+        assert_eq!(page.damage, []);
+        page.entries.into_iter().map(|e| e.message).collect()
+    }
+
+    /// The types of a task's messages that are `wanted`, with the runs that they are about.
+    #[must_use]
+    pub fn count(&self, name: &TaskName, kind: &str) -> usize {
+        self.messages(name).iter().filter(|m| m.content.kind.as_str() == kind).count()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // A test that failed may leave agents behind: those of this root alone are ended.
+        let root = self.path();
+        for process in run_agent_runner::supervise::os::processes().unwrap_or_default() {
+            let environ = std::fs::read(format!("/proc/{}/environ", process.id.pid)).unwrap_or_default();
+            let wanted = format!("JRUN_ROOT={}", root.display());
+            let ours = environ.split(|b| *b == 0).any(|var| var == wanted.as_bytes());
+            if ours && process.id.pid != std::process::id() {
+                kill(process.id.pid, "KILL");
+            }
+        }
+    }
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Done {
+    pub args: Vec<String>,
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    #[must_use]
+    pub fn of(output: Output, args: &[&str]) -> Self {
+        Self {
+            args: args.iter().map(|a| (*a).to_owned()).collect(),
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A task of project `p`.
+#[must_use]
+pub fn name(slug: &str) -> TaskName {
+    TaskName {
+        project: ProjectId::parse("p").unwrap(),
+        task: TaskId::parse(&format!("task-20261121-093000-{slug}")).unwrap(),
+    }
+}
+
+/// Waits until `look` gives something; `state` is printed when it does not in time.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>, state: impl FnOnce() -> String) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}\n{}", state());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a file is there, and gives its text without blanks around it.
+#[must_use]
+pub fn text_of(path: &Path) -> String {
+    until(
+        &format!("{} has text", path.display()),
+        || std::fs::read_to_string(path).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()),
+        String::new,
+    )
+}
+
+/// True while a process has this pid and is no zombie.
+#[must_use]
+pub fn alive(pid: u32) -> bool {
+    run_agent_runner::supervise::os::ProcessId::now(pid).is_some()
+}
+
+/// Sends a signal by name.
+pub fn kill(pid: u32, signal: &str) {
+    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    assert!(status.is_ok());
+}
+
+/// The processes whose environment carries this run's id.
+#[must_use]
+pub fn processes_of(run: &RunId) -> Vec<u32> {
+    run_agent_runner::supervise::os::processes()
+        .unwrap()
+        .into_iter()
+        .filter(|p| p.run.as_deref() == Some(run.as_str()))
+        .map(|p| p.id.pid)
+        .collect()
+}
