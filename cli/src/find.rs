@@ -14,7 +14,12 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     };
     let mut all = Vec::new();
     for project in projects {
-        for task in tree.tasks(&project).map_err(|e| Failure::io(format!("project {project}"), &e))? {
+        // A project that is not there (yet) has no tasks.
+        let tasks = match tree.tasks(&project) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            tasks => tasks.map_err(|e| Failure::io(format!("project {project}"), &e))?,
+        };
+        for task in tasks {
             all.push(TaskName { project: project.clone(), task });
         }
     }

@@ -49,10 +49,13 @@ pub(crate) fn target(context: &Context, prefer_new: bool) -> Result<Target, Fail
             }
         };
     }
-    match context.task()? {
-        Some(name) if !prefer_new => Ok(Target::Existing(name)),
-        _ => Ok(Target::New { project, home, id: None, slug: None }),
+    if !prefer_new
+        && context.tree.layout.project(&project).is_dir()
+        && let Some(name) = context.task()?
+    {
+        return Ok(Target::Existing(name));
     }
+    Ok(Target::New { project, home, id: None, slug: None })
 }
 
 /// Makes the project and the task that a [`Target::New`] names.

@@ -38,7 +38,7 @@ pub fn spawn(mut command: Command, fds: &[(BorrowedFd<'_>, RawFd)], detach: Deta
             Detach::Session => check(unsafe { libc::setsid() })?,
             Detach::Group => check(unsafe { libc::setpgid(0, 0) })?,
         };
-        for signal in 1..32 {
+        for signal in 1..=64 {
             // SAFETY: async-signal-safe; SIG_DFL is a valid disposition, and a signal that takes none is refused.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }

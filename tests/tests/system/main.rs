@@ -1,0 +1,10 @@
+//! Whole-system tests: the real binary, real processes, real kills. One file a theme.
+
+mod bus;
+mod conduct;
+mod incumbent;
+mod kills;
+mod prompt;
+mod ralph;
+mod stops;
+mod tree;
