@@ -142,7 +142,7 @@ fn of_open(error: &OpenError) -> Exit {
 
 fn of_append(error: &AppendError) -> Exit {
     match error {
-        AppendError::TooLarge { .. } => Exit::Usage,
+        AppendError::TooLarge { .. } | AppendError::FieldsTooLarge { .. } => Exit::Usage,
         AppendError::LockTimeout { .. } => Exit::Locked,
         AppendError::Io { .. } | AppendError::Unsupported { .. } | AppendError::Read { .. } => Exit::Failed,
     }

@@ -73,7 +73,8 @@ pub(crate) fn run(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(
 
 /// `; did you mean …?` when a known name is near, else nothing.
 pub(crate) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let limit = (text.chars().count() / 3).clamp(1, 4);
+    let letters = text.chars().count();
+    let limit = if letters < 4 { 1 } else { (letters / 3).clamp(2, 4) };
     known
         .map(|name| (distance(text, name), name))
         .filter(|(distance, _)| *distance <= limit)

@@ -10,7 +10,7 @@ use crate::world::{Marker, RunState, Task};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error(
-        "the task is being stopped since {since} (asked by {by}); wait until it has stopped, or take it up again with `run-agent resume`"
+        "the task is being stopped since {since} (asked by {by}); wait until it has stopped, or ask again with `run-agent stop`"
     )]
     Stopping { since: String, by: String },
     #[error("root run {0} is still active")]
@@ -107,6 +107,20 @@ pub fn may_end_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
     }
 }
 
+/// May a driver take the loop?
+///
+/// # Errors
+/// While a stop of the task has not come to its end: nothing may start in a tree that is being stopped.
+pub fn may_start_loop(task: &Task) -> Result<(), Refusal> {
+    match &task.ralph.stopping {
+        _ if task.deleted => Err(Refusal::Deleted),
+        Some(stop) if task.active().next().is_some() => {
+            Err(Refusal::Stopping { since: stop.at.to_string(), by: stop.how.by.clone() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// May the loop's end be posted by the driver with this pid?
 ///
 /// # Errors
@@ -137,10 +151,10 @@ pub fn may_post(kind: &Kind) -> Result<(), Refusal> {
 #[must_use]
 pub fn marker_event(task: &Task, marker: Marker, by: &str) -> Option<Event> {
     match (marker, task.done.is_some()) {
-        (Marker::Present, false) => Some(Event::Done(Done { by: by.to_owned() })),
+        (Marker::Present { written }, false) => Some(Event::Done(Done { by: by.to_owned(), written })),
         (Marker::Absent, true) => Some(Event::DoneCleared(DoneCleared { by: by.to_owned(), resume: false })),
-        (Marker::Present, true) | (Marker::Absent | Marker::NotAFile, false) | (Marker::NotAFile, true) => {
-            None
-        }
+        (Marker::Present { .. }, true)
+        | (Marker::Absent | Marker::NotAFile, false)
+        | (Marker::NotAFile, true) => None,
     }
 }

@@ -130,8 +130,8 @@ fields! {
     }
     /// A run of this task started a run or loop in another task of the project.
     ChildLink { child_project_id: ProjectId, child_task_id: TaskId, child_run_id: Option<RunId>, link: String, ended: bool }
-    /// The marker was first seen.
-    Done { by: String }
+    /// The marker was first seen; `written` is the file's own time.
+    Done { by: String, written: Option<Timestamp> }
     /// A verify command failed.
     DoneRejected { command: String, exit_code: i32, output: String }
     /// The marker is gone; with `resume` the loop's counters start afresh.

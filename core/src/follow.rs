@@ -46,7 +46,11 @@ impl Follow {
         let stream = store.open(key)?;
         let (cursor, last) = match from {
             From::Start => (Cursor::START, None),
-            From::End => (stream.end()?, None),
+            From::End | From::Last(0) => {
+                // The last id is where reading is taken up again should the stream be replaced.
+                let page = stream.last(1)?;
+                (page.next, page.entries.last().map(|entry| entry.message.id.clone()))
+            }
             From::After(id) => (stream.find(&id)?, Some(id)),
             From::Last(count) => {
                 let page = stream.last(count)?;
@@ -54,6 +58,13 @@ impl Follow {
             }
         };
         Ok(Self { store, stream, cursor, last })
+    }
+
+    /// Which incarnation of the stream it reads. A change says that the stream was replaced from outside: what was
+    /// handed out stays what it was, but what stands before may have changed.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.stream.incarnation()
     }
 
     #[must_use]

@@ -123,10 +123,25 @@ fn check_project(value: &str) -> Result<(), &'static str> {
     if matches!(value, "global" | "config.hcl" | "config.yaml" | "config.yml") {
         return Err("the name is reserved");
     }
-    if !value.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '-' | '.')) {
+    // Beyond ASCII every printable character that is no blank may stand in a name: combining marks, which some systems
+    // write letters with, are no letters by themselves.
+    let ordinary = |c: char| {
+        c.is_ascii_alphanumeric()
+            || matches!(c, '_' | '$' | '-' | '.')
+            || (!c.is_ascii() && !c.is_whitespace() && !is_invisible(c))
+    };
+    if !value.chars().all(ordinary) {
         return Err("only letters, digits, `_`, `$`, `-` and `.` are allowed");
     }
     Ok(())
+}
+
+/// Characters that are not seen, or change how the ones around them are shown.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{ffff}'
+    )
 }
 
 fn check_task(value: &str) -> Result<(), &'static str> {
@@ -289,6 +304,8 @@ mod tests {
             "a\0b",
             "a\nb",
             ".hidden",
+            "a\u{202e}b",
+            "a\u{a0}b",
             "-x",
             "global",
             "config.hcl",
@@ -308,7 +325,7 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_taken() {
-        for good in ["swarm", "my.project-2", "$x", "2048", "проект", &"p".repeat(255)] {
+        for good in ["swarm", "my.project-2", "$x", "2048", "проект", "cafe\u{301}", &"p".repeat(255)] {
             assert!(ProjectId::parse(good).is_ok(), "{good}");
         }
     }

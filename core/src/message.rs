@@ -11,6 +11,9 @@ use crate::id::{MsgId, ProjectId, RunId, TaskId};
 /// The greatest body that a store takes, in bytes. Larger payloads are attachments.
 pub const BODY_MAX: usize = 64 * 1024;
 
+/// The greatest size of all other fields together as a store writes them, in bytes.
+pub const FIELDS_MAX: usize = 60 * 1024;
+
 /// A message as it stands in a stream. Serialised, it has the same field names everywhere: `--json`, REST, SSE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {

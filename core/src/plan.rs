@@ -91,7 +91,7 @@ pub fn next(look: Look<'_>) -> Step {
     if marker == Marker::NotAFile {
         return end(look, LoopOutcome::Failed, reason::DONE_NOT_A_FILE);
     }
-    if let (Marker::Present, Some(done)) = (marker, &task.done) {
+    if let (Marker::Present { .. }, Some(done)) = (marker, &task.done) {
         if !active.is_empty() {
             return wait_for_children(look, active);
         }
@@ -172,17 +172,21 @@ fn wait_for_children(look: Look<'_>, active: Vec<RunId>) -> Step {
 }
 
 fn wait(reason: &str, runs: Vec<RunId>, ralph: &Ralph, clock: Clock, look_again_ms: Option<u64>) -> Step {
-    let said = matches!(&ralph.state, RalphState::Waiting { reason: r, runs: known, .. } if r == reason && *known == runs);
+    // Said once a wait: each end of a run is told by its own event.
+    let said = matches!(&ralph.state, RalphState::Waiting { reason: r, .. } if r == reason);
     let event = (!said).then(|| {
         Event::LoopWaiting(LoopWaiting {
             reason: reason.to_owned(),
-            runs: runs.clone(),
+            runs: runs.iter().take(NAMED_MAX).cloned().collect(),
             until: None,
             active_ms: clock.active_ms,
         })
     });
     Step::WaitRuns { runs, event, look_again_ms }
 }
+
+/// How many runs an event names at the most: a header has a bound.
+const NAMED_MAX: usize = 50;
 
 /// Which limit the loop has reached.
 fn exhausted(ralph: &Ralph, policy: &LoopPolicy, clock: Clock) -> Option<&'static str> {

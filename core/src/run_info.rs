@@ -172,11 +172,18 @@ impl RunInfo {
     /// # Errors
     /// When `yaml` is something else, or of a newer version. `place` is the file, for the message.
     pub fn from_yaml(yaml: &str, place: &str) -> Result<Self, RunInfoError> {
-        let info: Self = serde_yaml::from_str(yaml)
-            .map_err(|error| RunInfoError::Broken { place: place.to_owned(), why: error.to_string() })?;
-        if info.version > VERSION {
-            return Err(RunInfoError::TooNew { place: place.to_owned(), version: info.version });
+        // The version comes first: a newer one may give known keys other types.
+        #[derive(Deserialize)]
+        struct Versioned {
+            #[serde(default)]
+            version: u32,
         }
+        let broken = |why: String| RunInfoError::Broken { place: place.to_owned(), why };
+        let Versioned { version } = serde_yaml::from_str(yaml).map_err(|e| broken(e.to_string()))?;
+        if version > VERSION {
+            return Err(RunInfoError::TooNew { place: place.to_owned(), version });
+        }
+        let info: Self = serde_yaml::from_str(yaml).map_err(|e| broken(e.to_string()))?;
         if info.run_id.is_empty() {
             return Err(RunInfoError::Broken { place: place.to_owned(), why: "it has no run_id".to_owned() });
         }
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_refused_with_its_file() {
-        let error = RunInfo::from_yaml("version: 2\nrun_id: x\n", "a/run-info.yaml").unwrap_err();
+        let error = RunInfo::from_yaml("version: 2\nrun_id: x\npid: null\n", "a/run-info.yaml").unwrap_err();
         assert!(error.to_string().starts_with("a/run-info.yaml: version 2 is newer"));
     }
 

@@ -12,12 +12,14 @@
 //! sequence number there) and ordered like the entries; `Cursor::START` is before the first entry. Cursors stay valid
 //! across rotation. They belong to one *incarnation* of a stream: when a stream was migrated, repaired or replaced
 //! from outside, its incarnation changes and a handle of the old one answers [`ReadError::Incarnation`]: resume by
-//! message id. Outside the process a cursor is written `<incarnation>.<n>`.
+//! message id. A conditional append through such a handle fails in the same way, since its caller's knowledge is of
+//! another stream. Outside the process a cursor is written `<incarnation>.<n>`.
 //!
 //! **Order and visibility.** `append` gives ids and times under the stream's append lock: ids increase strictly
-//! within a stream, also when the clock steps back. A batch is contiguous, and no reader of a live stream sees a part
-//! of it before the whole. Once `append` returned, every later `read` of any process sees the entries, and they are
-//! never changed or reordered.
+//! within a stream, also when the clock steps back. A batch is contiguous. Once `append` returned, every later `read` of
+//! any process sees all of it, and it is never changed or reordered. A reader may see a first part of a batch a moment
+//! before the rest, and a crash may leave a first part alone: nothing may depend on a later entry of a batch to
+//! understand an earlier one.
 //!
 //! **Readers never take the writers' lock to make progress**, and a reader that dies or stops holds nobody up.
 //!
@@ -268,6 +270,10 @@ pub enum AppendError {
         "the body has {bytes} bytes and a message takes at most {max}; post the payload as an attachment"
     )]
     TooLarge { bytes: usize, max: usize },
+    #[error(
+        "the fields of the message (meta, parents, links) have {bytes} bytes and may have {max}; put the payload into the body"
+    )]
+    FieldsTooLarge { bytes: usize, max: usize },
     #[error("waited {} s for the append lock of {key}, which is held by {holder}; try again, or see what it does", waited.as_secs())]
     LockTimeout { key: StreamKey, waited: Duration, holder: String },
     #[error("cannot append to {key}: {what}")]

@@ -73,7 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
             active_ms: 7
         })),
         Just(Event::LoopEnd(LoopEnd { outcome: LoopOutcome::Failed, ..LoopEnd::default() })),
-        Just(Event::Done(Done { by: "file".into() })),
+        Just(Event::Done(Done { by: "file".into(), written: None })),
         any::<bool>().prop_map(|resume| Event::DoneCleared(DoneCleared { by: "x".into(), resume })),
         (any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(n, cost)| {
             let cost_usd = cost.map(|micros| Usd { micros });

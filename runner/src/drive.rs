@@ -147,7 +147,9 @@ impl<'a> Driver<'a> {
             Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
         let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
         let draft = Event::LoopStart(start).draft(&scope, what.cause, line);
-        view.propose(vec![draft], |_| Ok(()))?;
+        if let Proposed::Refused(refusal) = view.propose(vec![draft], decide::may_start_loop)? {
+            return Err(DriveError::Start(StartError::Refused(refusal)));
+        }
         let now = Instant::now();
         let had_root = view.task().active_root().is_some();
         let active = Duration::from_millis(active_ms);
@@ -167,7 +169,7 @@ impl<'a> Driver<'a> {
         }
         match step {
             Step::StartRoot { attempt, why, event, previous } => {
-                self.start_root(attempt, &why, event, previous, talk)?
+                self.start_root(attempt, &why, event, previous, talk)?;
             }
             Step::StopRuns(runs) => {
                 for run in &runs {
@@ -189,7 +191,7 @@ impl<'a> Driver<'a> {
             }
             Step::Pause { ms, event } => match event {
                 Some(event) => {
-                    self.post_while_open(event, &format!("pausing {} ms before the next attempt", ms))?
+                    self.post_while_open(event, &format!("pausing {ms} ms before the next attempt"))?;
                 }
                 None => wake.sleep(Duration::from_millis(ms)),
             },
@@ -232,7 +234,7 @@ impl<'a> Driver<'a> {
         let marker = files::marker(&path)
             .map_err(|source| DriveError::Marker { path: path.display().to_string(), source })?;
         if let Some(event) = decide::marker_event(self.view.task(), marker, "file") {
-            let line = if marker == Marker::Present { "DONE was found" } else { "DONE is gone" };
+            let line = if marker == Marker::Absent { "DONE is gone" } else { "DONE was found" };
             let draft = event.draft(&self.scope(), &Cause::File(DONE.to_owned()), line);
             let still = |task: &run_agent_core::world::Task| match decide::marker_event(task, marker, "file")
             {

@@ -64,7 +64,11 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
 pub fn marker(done: &Path) -> io::Result<run_agent_core::world::Marker> {
     use run_agent_core::world::Marker;
     match std::fs::symlink_metadata(done) {
-        Ok(meta) if meta.is_file() => Ok(Marker::Present),
+        Ok(meta) if meta.is_file() => {
+            let written =
+                meta.modified().ok().and_then(|time| run_agent_core::Timestamp::try_from(time).ok());
+            Ok(Marker::Present { written })
+        }
         Ok(_) => Ok(Marker::NotAFile),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Marker::Absent),
         Err(error) => Err(error),

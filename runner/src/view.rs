@@ -1,13 +1,14 @@
 //! A task as its stream tells it, kept current by this process, and the one way in which the runner appends: what it
 //! posts is decided under the append lock, of a world that has seen everything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use run_agent_core::decide::Refusal;
 use run_agent_core::follow::{Follow, FollowError, From};
-use run_agent_core::store::{AppendError, Condition, Damage, Page};
+use run_agent_core::store::{AppendError, Condition, Damage, Page, ReadError};
 use run_agent_core::world::Task;
-use run_agent_core::{Draft, Durability, Entry, RunId, World};
+use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, World};
 
 use crate::tree::{TaskName, Tree};
 
@@ -15,6 +16,7 @@ use crate::tree::{TaskName, Tree};
 #[derive(Debug)]
 pub struct TaskView {
     pub name: TaskName,
+    store: Arc<dyn Store>,
     follow: Follow,
     world: World,
     /// Folded in, but not handed out to whoever follows the story through this view.
@@ -43,8 +45,14 @@ impl TaskView {
     /// When the task is not there or cannot be read.
     pub fn open(tree: &Tree, name: &TaskName) -> Result<Self, ViewError> {
         let follow = Follow::open(tree.store.clone(), &name.key(), From::Start)?;
-        let mut view =
-            Self { name: name.clone(), follow, world: World::new(), unread: Vec::new(), damage: Vec::new() };
+        let mut view = Self {
+            name: name.clone(),
+            store: tree.store.clone(),
+            follow,
+            world: World::new(),
+            unread: Vec::new(),
+            damage: Vec::new(),
+        };
         view.fold()?;
         Ok(view)
     }
@@ -60,11 +68,42 @@ impl TaskView {
 
     fn fold(&mut self) -> Result<(), ViewError> {
         loop {
-            let page = self.follow.ready()?;
+            let before = self.follow.incarnation();
+            let page = match self.follow.ready() {
+                Ok(page) => page,
+                // Replaced by one that does not hold what was read: what it holds now is what counts.
+                Err(FollowError::Read(ReadError::UnknownId { .. })) => {
+                    self.follow = Follow::open(self.store.clone(), &self.name.key(), From::Start)?;
+                    self.world = World::new();
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if self.follow.incarnation() != before {
+                self.fold_again(&page)?;
+            }
             if page.is_empty() {
                 return Ok(());
             }
             self.take_in(page);
+        }
+    }
+
+    /// The stream was replaced from outside: cursors mean other places, and what stands before may have changed. The
+    /// world is folded anew up to where the page begins.
+    fn fold_again(&mut self, page: &Page) -> Result<(), ViewError> {
+        self.world = World::new();
+        let mut at = Cursor::START;
+        let until = page.entries.first().map_or(page.next, |entry| entry.at);
+        loop {
+            let history = self.follow.stream().read(at, 4096).map_err(FollowError::from)?;
+            for entry in history.entries.iter().take_while(|entry| entry.at < until) {
+                apply(&mut self.world, &self.name, entry);
+            }
+            if history.next == at || history.next >= until {
+                return Ok(());
+            }
+            at = history.next;
         }
     }
 
@@ -111,8 +150,7 @@ impl TaskView {
         decide: impl Fn(&Task) -> Result<(), Refusal>,
     ) -> Result<Proposed, ViewError> {
         self.fold()?;
-        let cursor = self.follow.cursor();
-        let stream = self.follow.stream().clone();
+        let mut stream = self.follow.stream().clone();
         let mut gate = Gate {
             name: &self.name,
             world: &mut self.world,
@@ -120,7 +158,25 @@ impl TaskView {
             refusal: None,
             seen: Vec::new(),
         };
-        let appended = stream.append_if(cursor, &mut gate, batch, Durability::None)?;
+        let mut tries = 0;
+        let appended = loop {
+            match stream.append_if(self.follow.cursor(), &mut gate, batch.clone(), Durability::None) {
+                // The stream was replaced between the look and the append: look again.
+                Err(AppendError::Read { source: ReadError::Incarnation { .. }, .. }) if tries < 10 => {
+                    tries += 1;
+                    self.fold()?;
+                    stream = self.follow.stream().clone();
+                    gate = Gate {
+                        name: &self.name,
+                        world: &mut self.world,
+                        decide: &decide,
+                        refusal: None,
+                        seen: Vec::new(),
+                    };
+                }
+                other => break other?,
+            }
+        };
         let Gate { refusal, seen, .. } = gate;
         for entry in seen {
             self.follow.note(&entry);

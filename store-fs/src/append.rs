@@ -1,20 +1,19 @@
 //! Appending under the lock, step by step as `docs/formats/bus-file.md` numbers them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
-use run_agent_core::message::BODY_MAX;
-use run_agent_core::store::{AppendError, Condition};
+use run_agent_core::message::{BODY_MAX, FIELDS_MAX};
+use run_agent_core::store::{AppendError, Condition, ReadError};
 use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, Timestamp};
 
 use crate::lock::{LockError, LockFile, Memory};
-use crate::markdown;
+use crate::markdown::{self, DecodeError, EDGE};
 use crate::read::Bus;
-use crate::scan::{self, Found};
 use crate::store::FsStream;
 
 /// What a handle keeps open between appends.
@@ -90,31 +89,55 @@ impl FsStream {
         durability: Durability,
     ) -> Result<Option<Vec<Entry>>, AppendError> {
         let (bus, mut memory) = self.open_for_append(lock, open)?;
-        if let Some((seen, condition)) = gate
-            && !self.ask(
-                &Bus { file: bus, len: memory.end - memory.base, base: memory.base },
-                seen,
-                condition,
-            )?
-        {
-            return Ok(None);
+        let current = self.adopt(&memory);
+        if let Some((seen, condition)) = gate {
+            if let Err(source) = current {
+                return Err(AppendError::Read { key: self.key.clone(), source });
+            }
+            let bus = Bus { file: bus, len: memory.end - memory.base, base: memory.base };
+            if !self.ask(&bus, seen, condition)? {
+                return Ok(None);
+            }
         }
-        let (bytes, entries) = seal(&memory, batch);
+        // A tail that somebody wrote by hand without a last newline gets one: an edge begins a line.
+        let open_line = memory.end > memory.base && !ends_with_newline(bus, memory.end - memory.base);
+        let (bytes, mut entries) = seal(&memory, batch, open_line)?;
         if entries.is_empty() {
             return Ok(Some(entries));
         }
-        self.write(bus, &bytes, memory.end - memory.base)?;
+        let behind = self.write(bus, &bytes, lock, &memory)?;
         if durability != Durability::None {
             self.counters.syncs.fetch_add(1, Relaxed);
             bus.sync_data().map_err(|e| self.append_error("was written but cannot be synced", e))?;
         }
-        memory.end += bytes.len() as u64;
-        memory.last = entries.last().map(|entry| entry.message.id.clone());
-        // What was written is acknowledged by the file itself: a line that stays behind costs the next writer a look.
-        let _ = lock.remember(&memory);
+        let end = memory.end + bytes.len() as u64;
+        if memory.base + behind == end {
+            memory.end = end;
+            memory.last = entries.last().map(|entry| entry.message.id.clone());
+            // What was written is acknowledged by the file itself: a line that stays behind costs the next writer a look.
+            let _ = lock.remember(&memory);
+        } else {
+            // Somebody wrote without the lock in between: the entries stand further on. The line stays as it is, so
+            // that the next writer reads what came.
+            let further = (memory.base + behind).saturating_sub(end);
+            for entry in &mut entries {
+                entry.at = Cursor::new(entry.at.get() + further);
+                entry.next = Cursor::new(entry.next.get() + further);
+            }
+        }
         self.counters.messages.fetch_add(entries.len() as u64, Relaxed);
         self.counters.bytes.fetch_add(bytes.len() as u64, Relaxed);
         Ok(Some(entries))
+    }
+
+    /// A handle that was opened before the stream had an incarnation takes its first one. `Err`: the stream is another
+    /// one than the handle's cursors belong to; the handle keeps its own, so that its next read says so.
+    fn adopt(&self, memory: &Memory) -> Result<(), ReadError> {
+        match self.incarnation.compare_exchange(0, memory.incarnation, Relaxed, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(had) if had == memory.incarnation => Ok(()),
+            Err(had) => Err(ReadError::Incarnation { key: self.key.clone(), had, now: memory.incarnation }),
+        }
     }
 
     /// Step 3: the bus file, and a memory that is true of it.
@@ -139,56 +162,68 @@ impl FsStream {
         }
         let Some((file, _)) = open else { unreachable!("it was opened above") };
         let memory = match remembered {
-            Some(memory) if memory.inode == inode && memory.base + len == memory.end => memory,
-            Some(memory) if memory.inode == inode && memory.base + len > memory.end => {
+            Some(memory)
+                if memory.inode == inode
+                    && memory.base + len == memory.end
+                    && is_edge(file, &memory, len) =>
+            {
+                return Ok((file, memory));
+            }
+            Some(memory)
+                if memory.inode == inode && memory.base + len > memory.end && is_edge(file, &memory, len) =>
+            {
                 self.catch_up(file, memory, len)?
             }
             Some(memory) => {
-                // Cut, emptied or replaced from outside: cursors that readers hold mean other places now.
-                let incarnation = memory.incarnation + u64::from(memory.end > memory.base);
-                self.catch_up(
-                    file,
-                    Memory { incarnation, base: memory.base, end: memory.base, inode, last: memory.last },
-                    len,
-                )?
+                // Cut, emptied, edited or replaced from outside: cursors that readers hold mean other places now.
+                let incarnation = Memory::next_incarnation(memory.incarnation);
+                let base = memory.base;
+                self.catch_up(file, Memory { incarnation, base, end: base, inode, last: memory.last }, len)?
             }
-            None => self.catch_up(file, Memory { inode, ..Memory::NEW }, len)?,
+            None => {
+                let incarnation = Memory::next_incarnation(0);
+                self.catch_up(file, Memory { incarnation, inode, ..Memory::NEW }, len)?
+            }
         };
-        self.incarnation.store(memory.incarnation, Relaxed);
+        // Also when nothing is appended: the next writer need not read it again, and readers learn of the incarnation.
+        lock.remember(&memory).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
         Ok((file, memory))
     }
 
-    /// Reads what stands behind the remembered end, and moves a torn tail away.
+    /// Reads what stands behind the remembered end, and moves a torn tail away. What is no entry and can never become
+    /// one stays where it is, as damage.
     fn catch_up(&self, file: &File, mut memory: Memory, len: u64) -> Result<Memory, AppendError> {
-        let mut at = memory.end - memory.base;
-        while at < len {
-            let take = usize::try_from(len - at).unwrap_or(usize::MAX).min(1 << 20);
-            let mut bytes = vec![0; take];
-            file.read_exact_at(&mut bytes, at).map_err(|e| self.append_error("cannot be read", e))?;
-            let found = scan::forward(&bytes, &self.key, usize::MAX);
-            if found.rest == 0 {
-                self.move_torn_tail(file, at, len)?;
+        let bus = Bus { file, len, base: memory.base };
+        let mut from = Cursor::new(memory.end);
+        loop {
+            let page = self
+                .read_bus(&bus, from, FEED_ENTRIES)
+                .map_err(|source| AppendError::Read { key: self.key.clone(), source })?;
+            if page.next == from {
                 break;
             }
-            for item in found.found {
-                if let Found::Entry { message, .. } = item {
-                    memory.last = memory.last.max(Some(message.id));
-                }
-            }
-            at += found.rest as u64;
+            from = page.next;
+            memory.last = memory.last.max(page.entries.into_iter().next_back().map(|entry| entry.message.id));
         }
-        memory.end = memory.base + at;
+        let at = from.get() - memory.base;
+        memory.end = memory.base + len;
+        if at < len {
+            let mut tail = vec![0; usize::try_from(len - at).unwrap_or(usize::MAX)];
+            file.read_exact_at(&mut tail, at).map_err(|e| self.append_error("cannot be read", e))?;
+            if markdown::decode(&tail, &self.key) == Err(DecodeError::Incomplete) {
+                self.move_torn_tail(file, at, &tail)?;
+                memory.end = memory.base + at;
+            }
+        }
         Ok(memory)
     }
 
     /// A writer died in the middle of its entry: nothing of it was acknowledged, and nothing is thrown away.
-    fn move_torn_tail(&self, file: &File, at: u64, len: u64) -> Result<(), AppendError> {
-        let mut bytes = vec![0; usize::try_from(len - at).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut bytes, at).map_err(|e| self.append_error("cannot be read", e))?;
+    fn move_torn_tail(&self, file: &File, at: u64, tail: &[u8]) -> Result<(), AppendError> {
         let stamp = run_agent_core::text::stamp(Timestamp::now());
         let torn = self.bus.with_extension(format!("md.torn-{stamp}-{at}"));
         let kept = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&torn);
-        kept.and_then(|mut kept| kept.write_all(&bytes).and_then(|()| kept.sync_data()))
+        kept.and_then(|mut kept| kept.write_all(tail).and_then(|()| kept.sync_data()))
             .map_err(|e| self.append_error("has a torn tail that cannot be kept aside", e))?;
         file.set_len(at).map_err(|e| self.append_error("has a torn tail that cannot be cut off", e))
     }
@@ -215,23 +250,35 @@ impl FsStream {
         }
     }
 
-    /// Step 5: one write. What the system cut short is undone.
-    fn write(&self, mut bus: &File, bytes: &[u8], end: u64) -> Result<(), AppendError> {
-        let result = loop {
+    /// Step 5: one write. What the system cut short is undone. Returns where in the file the bytes end.
+    fn write(
+        &self,
+        mut bus: &File,
+        bytes: &[u8],
+        lock: &LockFile,
+        memory: &Memory,
+    ) -> Result<u64, AppendError> {
+        let error = loop {
             match bus.write(bytes) {
-                Ok(n) if n == bytes.len() => return Ok(()),
+                // An appending write leaves the file's own position behind what it wrote.
+                Ok(n) if n == bytes.len() => {
+                    return bus.stream_position().map_err(|e| self.append_error("cannot be looked at", e));
+                }
                 Ok(n) => {
-                    break Err(self.append_error(
-                        &format!("took only {n} of {} bytes (is the disk full?)", bytes.len()),
-                        io::ErrorKind::WriteZero.into(),
-                    ));
+                    let what = format!("took only {n} of {} bytes (is the disk full?)", bytes.len());
+                    break self.append_error(&what, io::ErrorKind::WriteZero.into());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(self.append_error("cannot be written", error)),
+                Err(error) => break self.append_error("cannot be written", error),
             }
         };
-        let _ = bus.set_len(end);
-        result
+        // A reader may have seen a first entry of the batch: what stands there next is another stream to it.
+        let end = memory.end - memory.base;
+        if bus.metadata().is_ok_and(|meta| meta.len() > end) && bus.set_len(end).is_ok() {
+            let incarnation = Memory::next_incarnation(memory.incarnation);
+            let _ = lock.remember(&Memory { incarnation, ..memory.clone() });
+        }
+        Err(error)
     }
 
     pub(crate) fn sync_all(&self) -> Result<Cursor, AppendError> {
@@ -248,9 +295,12 @@ impl FsStream {
     }
 }
 
-/// Step 4: ids, times and bytes.
-fn seal(memory: &Memory, batch: Vec<Draft>) -> (Vec<u8>, Vec<Entry>) {
+/// Step 4: ids, times and bytes. `open_line`: the last line before them has no end.
+fn seal(memory: &Memory, batch: Vec<Draft>, open_line: bool) -> Result<(Vec<u8>, Vec<Entry>), AppendError> {
     let mut bytes = Vec::new();
+    if open_line && !batch.is_empty() {
+        bytes.push(b'\n');
+    }
     let mut entries = Vec::with_capacity(batch.len());
     let mut newest = memory.last.as_ref().and_then(MsgId::time);
     for mut content in batch {
@@ -262,10 +312,30 @@ fn seal(memory: &Memory, batch: Vec<Draft>) -> (Vec<u8>, Vec<Entry>) {
         }
         let at = Cursor::new(memory.end + bytes.len() as u64);
         let message = Message { id, ts, content };
-        markdown::encode(&mut bytes, &message);
+        let fields = markdown::encode(&mut bytes, &message);
+        if fields > FIELDS_MAX {
+            return Err(AppendError::FieldsTooLarge { bytes: fields, max: FIELDS_MAX });
+        }
         entries.push(Entry { at, next: Cursor::new(memory.end + bytes.len() as u64), message });
     }
-    (bytes, entries)
+    Ok((bytes, entries))
+}
+
+/// Is the remembered end still one? The byte before it ends a line, and what follows begins an entry. A file that was
+/// edited in place fails this.
+fn is_edge(file: &File, memory: &Memory, len: u64) -> bool {
+    let end = memory.end - memory.base;
+    if end > 0 && !ends_with_newline(file, end) {
+        return false;
+    }
+    let mut edge = [0; EDGE.len()];
+    let follows = usize::try_from(len.saturating_sub(end)).unwrap_or(usize::MAX).min(edge.len());
+    file.read_exact_at(&mut edge[..follows], end).is_ok() && EDGE.starts_with(&edge[..follows])
+}
+
+fn ends_with_newline(file: &File, end: u64) -> bool {
+    let mut byte = [0];
+    end > 0 && file.read_exact_at(&mut byte, end - 1).is_ok() && byte[0] == b'\n'
 }
 
 /// The clock's time, or the next moment behind the newest entry where the clock stands still or was set back.

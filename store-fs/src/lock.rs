@@ -26,7 +26,13 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// What holds for a stream that nobody has appended to with this tool.
-    pub(crate) const NEW: Self = Self { incarnation: 1, base: 0, end: 0, inode: 0, last: None };
+    pub(crate) const NEW: Self = Self { incarnation: 0, base: 0, end: 0, inode: 0, last: None };
+
+    /// A number that no earlier incarnation had, also when the line that remembered it is gone.
+    pub(crate) fn next_incarnation(before: u64) -> u64 {
+        let now = u64::try_from(run_agent_core::Timestamp::now().as_nanosecond()).unwrap_or(1);
+        now.max(before.saturating_add(1))
+    }
 
     fn to_line(&self) -> [u8; LINE_LEN] {
         let last = self.last.as_ref().map_or("-", MsgId::as_str);

@@ -15,8 +15,8 @@ pub const HEADER_MAX: usize = 64 * 1024;
 /// An edge: the line that opens an entry and closes its header.
 pub const EDGE: &[u8] = b"---\n";
 
-/// Appends the entry of `message` to `out`.
-pub fn encode(out: &mut Vec<u8>, message: &Message) {
+/// Appends the entry of `message` to `out`. Returns the size of its header.
+pub fn encode(out: &mut Vec<u8>, message: &Message) -> usize {
     let body = escape(&message.content.body);
     let header = header(message, body.len());
     let mut crc = crc32fast::Hasher::new();
@@ -28,6 +28,7 @@ pub fn encode(out: &mut Vec<u8>, message: &Message) {
     out.extend_from_slice(format!("crc32: \"{:08x}\"\n---\n", crc.finalize()).as_bytes());
     out.extend_from_slice(body.as_bytes());
     out.push(b'\n');
+    header.len()
 }
 
 /// The header's lines up to and including `bytes`.

@@ -40,7 +40,10 @@ impl FsStream {
         let memory = Memory::peek(&self.lock)
             .map_err(|e| self.read_error("has a lock file that cannot be read", e))?;
         let had = self.incarnation.load(Relaxed);
-        if memory.incarnation != had {
+        // A handle that is older than the stream's first incarnation takes it.
+        let adopted =
+            had == 0 && self.incarnation.compare_exchange(0, memory.incarnation, Relaxed, Relaxed).is_ok();
+        if memory.incarnation != had && !adopted {
             return Err(ReadError::Incarnation { key: self.key.clone(), had, now: memory.incarnation });
         }
         match File::open(&self.bus) {
@@ -89,10 +92,22 @@ impl FsStream {
     }
 
     pub(crate) fn read_from(&self, from: Cursor, limit: usize) -> Result<Page, ReadError> {
-        match self.open_bus()? {
-            Some(bus) => self.read_bus(&bus, from, limit),
-            None => Ok(Page { next: from, ..Page::default() }),
+        let Some(bus) = self.open_bus()? else { return Ok(Page { next: from, ..Page::default() }) };
+        let page = self.read_bus(&bus, from, limit)?;
+        if page.damage.is_empty() {
+            return Ok(page);
         }
+        // An appender may have cut a torn tail off while it was read: before damage is told it is read again while
+        // nobody writes. A writer that holds the lock for long does not hold this reader up.
+        let Ok(lock) = File::open(&self.lock) else { return Ok(page) };
+        for _ in 0..20 {
+            if lock.try_lock_shared().is_ok() {
+                let Some(bus) = self.open_bus()? else { return Ok(Page { next: from, ..Page::default() }) };
+                return self.read_bus(&bus, from, limit);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(page)
     }
 
     pub(crate) fn read_bus<F: Borrow<File>>(
@@ -195,12 +210,11 @@ impl FsStream {
         let watch =
             wake.get_or_insert_with(|| Wake::new(&self.folder, self.bus.file_name().unwrap_or_default()));
         // The watch stands: what was appended before it is seen now, what comes later wakes.
-        let grown = self.open_bus()?.is_some_and(|bus| bus.base + bus.len > cursor.get());
-        if !grown {
-            watch.sleep(timeout);
-        } else if self.read_from(cursor, 1)?.is_empty() {
-            // Something stands there that is not whole yet: it may have been written between two looks, or torn.
-            watch.sleep(timeout.min(Duration::from_millis(50)));
+        let len = self.open_bus()?.map_or(0, |bus| bus.len);
+        if self.read_from(cursor, 1)?.is_empty() {
+            // What is not whole may be in the middle of being written: looked at again soon, but only once a length.
+            let growing = self.fruitless.swap(len, Relaxed) != len;
+            watch.sleep(if growing { timeout.min(Duration::from_millis(50)) } else { timeout });
         }
         Ok(())
     }
@@ -219,11 +233,13 @@ impl FsStream {
         }
         if let Some(bus) = self.open_bus()?
             && bus.base + bus.len > from.get()
+            // What was appended in the meantime is no damage.
+            && self.read_from(from, 1)?.is_empty()
         {
             report.damage.push(Damage {
                 at: from,
                 next: Cursor::new(bus.base + bus.len),
-                place: format!("{} at byte {}", self.bus.display(), from.get() - bus.base),
+                place: format!("{} at byte {}", self.bus.display(), from.get().saturating_sub(bus.base)),
                 what: "an entry that is not complete".to_owned(),
             });
         }

@@ -63,6 +63,7 @@ impl Store for FsStore {
             incarnation: AtomicU64::new(memory.incarnation),
             writer: Mutex::default(),
             wake: Mutex::default(),
+            fruitless: AtomicU64::new(0),
             counters: Counters::default(),
         }))
     }
@@ -85,11 +86,12 @@ pub(crate) struct FsStream {
     pub(crate) bus: PathBuf,
     pub(crate) lock: PathBuf,
     pub(crate) options: Options,
-    /// The incarnation that this handle's cursors belong to. Only this handle's own first append may move it, when it
-    /// finds that the stream was replaced and nobody has told of it yet.
+    /// The incarnation that this handle's cursors belong to; 0 until the stream has one. It never moves on from there.
     pub(crate) incarnation: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) wake: Mutex<Option<Wake>>,
+    /// The file's length when a waiter last found nothing whole behind its cursor.
+    pub(crate) fruitless: AtomicU64,
     pub(crate) counters: Counters,
 }
 

@@ -29,7 +29,11 @@ pub fn binary() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for source in ["core/src", "store-fs/src", "runner/src", "cli/src"] {
         let newest = newest_in(&workspace.join(source));
-        assert!(newest <= built, "{} is older than {source}; build it with `cargo build -p run-agent`", binary.display());
+        assert!(
+            newest <= built,
+            "{} is older than {source}; build it with `cargo build -p run-agent`",
+            binary.display()
+        );
     }
     binary
 }
@@ -137,7 +141,15 @@ impl Root {
     pub fn task_with(&self, slug: &str, prompt: &str) -> TaskName {
         let name = name(slug);
         let out = self.run(&[
-            "job", "--project", name.project.as_str(), "--task", name.task.as_str(), "--agent", "shell", "--prompt", prompt,
+            "job",
+            "--project",
+            name.project.as_str(),
+            "--task",
+            name.task.as_str(),
+            "--agent",
+            "shell",
+            "--prompt",
+            prompt,
         ]);
         assert_eq!(out.code, 0, "{out:?}");
         name
@@ -238,7 +250,8 @@ pub fn alive(pid: u32) -> bool {
 
 /// Sends a signal by name.
 pub fn kill(pid: u32, signal: &str) {
-    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    let status =
+        Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status();
     assert!(status.is_ok());
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn run(global: &Global, args: &DoneArgs) -> Outcome {
 
     // The marker wins: it is made first, and whoever finds it without an event posts the event.
     match files::marker(&path).map_err(|e| Failure::io(path.display(), &e))? {
-        Marker::Present => {}
+        Marker::Present { .. } => {}
         Marker::Absent => {
             files::replace(&path, b"", true)
                 .map_err(|e| Failure::io(format!("cannot make {}", path.display()), &e))?;
@@ -37,8 +37,11 @@ pub(crate) fn run(global: &Global, args: &DoneArgs) -> Outcome {
     let by = caller.as_ref().map_or_else(person, |caller| caller.run.to_string());
     let run = context.run_for(&name.key());
     let scope = Scope { project: name.project.clone(), task: Some(name.task.clone()), run: run.clone() };
-    let event =
-        Event::Done(Done { by: by.clone() }).draft(&scope, &context.cause(), format!("DONE, says {by}"));
+    let event = Event::Done(Done { by: by.clone(), written: None }).draft(
+        &scope,
+        &context.cause(),
+        format!("DONE, says {by}"),
+    );
     let mut batch = vec![event];
     if let Some(text) = &args.message {
         let mut message = Draft::new(Kind::FACT, name.project.clone(), Some(name.task.clone()), text.clone());

@@ -11,7 +11,7 @@ use run_agent_runner::supervise::close;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;
-use run_agent_runner::{TaskView, Tree, ViewError};
+use run_agent_runner::{TaskView, Tree};
 
 use crate::args::{Global, OutputArgs};
 use crate::context::Context;
@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
     }
     match args.tail {
         Some(lines) => {
-            render::out(&tail_of(&path, lines, TAIL_MAX).map_err(|e| Failure::io(path.display(), &e))?)?
+            render::out(&tail_of(&path, lines, TAIL_MAX).map_err(|e| Failure::io(path.display(), &e))?)?;
         }
         None => {
             let mut tail = Tail::one(path);
@@ -159,7 +159,7 @@ impl Tail {
     ) -> Result<Waited, Failure> {
         loop {
             view.refresh()?;
-            close::close_dead(tree, view).map_err(ViewError::from)?;
+            close::close_dead(tree, view)?;
             let ended = view.run(run).is_none_or(|run| !run.is_active());
             self.pump(ended)?;
             if ended {

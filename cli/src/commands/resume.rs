@@ -29,7 +29,7 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
     let done = paths.done();
     match files::marker(&done).map_err(|e| Failure::io(done.display(), &e))? {
         Marker::Absent => {}
-        Marker::Present => {
+        Marker::Present { .. } => {
             std::fs::remove_file(&done)
                 .map_err(|e| Failure::io(format!("cannot remove {}", done.display()), &e))?;
         }

@@ -58,7 +58,8 @@ fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
                     ));
                 }
                 Ok(Life::Foreign) => {
-                    notes.push(format!("run {id}: it was started on another machine or in another container"))
+                    notes
+                        .push(format!("run {id}: it was started on another machine or in another container"));
                 }
                 Err(error) => notes.push(format!("run {id}: cannot tell whether it lives: {error}")),
             }

@@ -61,7 +61,7 @@ impl Story {
     fn child(self, n: u32, parent: u32) -> Self {
         let intent = RunIntent { parent_run_id: Some(run(parent)), ..RunIntent::default() };
         self.event(Some(run(n)), Event::RunIntent(intent))
-            .event(Some(run(n)), Event::RunStart(Box::new(RunStart::default())))
+            .event(Some(run(n)), Event::RunStart(Box::default()))
     }
 
     fn ends(self, n: u32, status: RunOutcome) -> Self {
@@ -73,8 +73,8 @@ impl Story {
     }
 
     fn done(mut self) -> Self {
-        self.marker = Marker::Present;
-        self.event(None, Event::Done(Done { by: "file".to_owned() }))
+        self.marker = Marker::Present { written: None };
+        self.event(None, Event::Done(Done { by: "file".to_owned(), written: None }))
     }
 
     fn next(&self) -> Step {
@@ -257,4 +257,56 @@ fn a_folder_named_done_is_an_error() {
     let mut story = Story::new().root(1, 1).ends(1, RunOutcome::Completed);
     story.marker = Marker::NotAFile;
     assert!(is_end(&story.next(), LoopOutcome::Failed, reason::DONE_NOT_A_FILE));
+}
+
+#[test]
+fn a_root_that_was_to_be_stopped_is_not_started_again_whatever_it_died_of() {
+    let story = Story::new().root(1, 1).event(Some(run(1)), Event::RunStopping(Stopping::default()));
+    let story = story.ends(1, RunOutcome::Failed);
+    assert!(is_end(&story.next(), LoopOutcome::Stopped, reason::ROOT_STOPPED));
+}
+
+#[test]
+fn a_driver_that_is_interrupted_during_a_stop_leaves_the_stop_standing() {
+    let story = Story::new().root(1, 1).event(None, Event::LoopStopping(Stopping::default()));
+    let end = LoopEnd {
+        outcome: LoopOutcome::Stopped,
+        reason: reason::INTERRUPTED.to_owned(),
+        ..LoopEnd::default()
+    };
+    let story = story.event(None, Event::LoopEnd(end));
+    let task = story.world.task(&story.key.project, story.key.task.as_ref().unwrap()).unwrap();
+    assert!(crate::decide::may_start_loop(task).is_err());
+    let child = crate::decide::NewRun { root: false, key: None, depth: 1, max_depth: 16 };
+    assert!(crate::decide::may_make_run(task, child).is_err());
+    let ended = story.ends(1, RunOutcome::Stopped);
+    let task = ended.world.task(&ended.key.project, ended.key.task.as_ref().unwrap()).unwrap();
+    assert!(crate::decide::may_start_loop(task).is_ok(), "nothing is left to stop");
+}
+
+#[test]
+fn a_child_that_ended_between_the_marker_and_its_event_is_late() {
+    let mut story = Story::new().root(1, 1).child(2, 1).ends(2, RunOutcome::Completed);
+    story.marker = Marker::Present { written: None };
+    // The child's end stands at second 4 or later; the marker was written at second 1.
+    let written = Some(Timestamp::from_second(1).unwrap());
+    let story = story
+        .event(None, Event::Done(Done { by: "file".to_owned(), written }))
+        .ends(1, RunOutcome::Completed);
+    assert!(matches!(story.next(), Step::StartRoot { why: Start::CatchUp, .. }));
+}
+
+#[test]
+fn a_wait_is_said_once_and_names_a_bounded_number_of_runs() {
+    let mut story = Story::new().root(1, 1);
+    for n in 2..200 {
+        story = story.child(n, 1);
+    }
+    let story = story.done().ends(1, RunOutcome::Completed);
+    let Step::WaitRuns { runs, event: Some(Event::LoopWaiting(waiting)), .. } = story.next() else {
+        panic!()
+    };
+    assert_eq!((runs.len(), waiting.runs.len()), (198, 50));
+    let story = story.event(None, Event::LoopWaiting(waiting)).ends(2, RunOutcome::Completed);
+    assert!(matches!(story.next(), Step::WaitRuns { event: None, .. }));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::id::MsgId;
-use crate::message::{BODY_MAX, Draft, Kind, Message};
+use crate::message::{BODY_MAX, Draft, FIELDS_MAX, Kind, Message};
 use crate::store::{
     AppendError, Condition, Cursor, Durability, Entry, OpenError, Page, ReadError, Report, Stats, Store,
     Stream, StreamKey,
@@ -63,6 +63,16 @@ impl MemoryStream {
     fn push(&self, entries: &mut Vec<Entry>, batch: Vec<Draft>) -> Result<Vec<Entry>, AppendError> {
         if let Some(large) = batch.iter().find(|d| d.body.len() > BODY_MAX) {
             return Err(AppendError::TooLarge { bytes: large.body.len(), max: BODY_MAX });
+        }
+        for draft in &batch {
+            // As strict as a text format that needs two bytes for a byte.
+            let map =
+                |meta: &BTreeMap<String, String>| meta.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+            let bytes = map(&draft.meta)
+                + draft.parents.iter().map(|p| p.msg_id.as_str().len() + map(&p.meta)).sum::<usize>();
+            if bytes * 2 > FIELDS_MAX {
+                return Err(AppendError::FieldsTooLarge { bytes, max: FIELDS_MAX });
+            }
         }
         let from = entries.len();
         for mut content in batch {

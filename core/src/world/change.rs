@@ -97,7 +97,7 @@ impl Mirror {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Counted { task, kind, .. } => {
-                *self.counts.entry((task.clone(), kind.clone())).or_insert(0) += 1
+                *self.counts.entry((task.clone(), kind.clone())).or_insert(0) += 1;
             }
             Change::Task(row) => {
                 self.tasks.insert(row.task_id.clone(), (**row).clone());

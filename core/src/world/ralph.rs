@@ -7,6 +7,7 @@ use super::{Ignored, Run};
 use crate::event::{Event, LoopOutcome, LoopStart, RunOutcome, Stopping};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
+use crate::plan::reason;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ralph {
@@ -108,13 +109,15 @@ impl Ralph {
                 if !self.is_open() && self.stopping.is_none() {
                     return Err(Ignored::LoopEnded);
                 }
-                self.stopping = None;
+                // A driver that was interrupted leaves a stop that was asked for to whoever asked.
+                if end.reason != reason::INTERRUPTED {
+                    self.stopping = None;
+                }
                 self.active_ms = end.active_ms;
                 self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
             }
             _ if !self.is_open() => return Err(Ignored::LoopEnded),
             Event::LoopRestart(restart) => {
-                self.restarts = self.restarts.saturating_add(1);
                 self.active_ms = restart.active_ms;
                 self.state = RalphState::Driven { since: at };
             }
@@ -182,6 +185,10 @@ impl Ralph {
 
     /// A root run was intended.
     pub(super) fn root_made(&mut self, id: &RunId, attempt: u32, at: Timestamp) {
+        // Counted by what was started, not by what was announced.
+        if self.attempts > 0 && !self.fresh {
+            self.restarts = self.restarts.saturating_add(1);
+        }
         self.attempts = self.attempts.max(attempt);
         self.fresh = false;
         self.last_root = Some(id.clone());

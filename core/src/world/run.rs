@@ -26,6 +26,8 @@ pub struct Run {
     pub idle_s: Option<u64>,
     pub usage: Totals,
     pub session_id: Option<String>,
+    /// When it last posted on the bus.
+    pub last_post: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +95,7 @@ impl Run {
             idle_s: None,
             usage: Totals::default(),
             session_id: None,
+            last_post: None,
         }
     }
 
@@ -111,6 +114,7 @@ impl Run {
             idle_s: None,
             usage: Totals::default(),
             session_id: None,
+            last_post: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::ralph::{self, Ralph, RalphState};
 use super::run::{Run, RunState, RunStatus};
 use super::thread::Thread;
 use super::{Ignored, Totals};
-use crate::event::{ChildLink, Event, LoopOutcome, RunEnd, TaskText};
+use crate::event::{ChildLink, Done, Event, LoopOutcome, RunEnd, RunOutcome, TaskText};
 use crate::id::{MsgId, RunId, TaskId};
 use crate::message::Message;
 
@@ -97,19 +97,14 @@ impl Task {
         let mut next = 0;
         while let Some(parent) = tree.get(next).cloned() {
             next += 1;
-            tree.extend(
-                self.runs
-                    .iter()
-                    .filter(|(_, r)| r.parent.as_ref() == Some(&parent))
-                    .map(|(id, _)| id.clone()),
-            );
-            if next > self.runs.len() {
-                // Parents that name each other in a circle: written by hand.
-                break;
+            for (id, child) in &self.runs {
+                // Parents that name each other in a circle, as a hand may write them, are taken once.
+                if child.parent.as_ref() == Some(&parent) && !tree.contains(id) {
+                    tree.push(id.clone());
+                }
             }
         }
         tree.sort();
-        tree.dedup();
         tree
     }
 
@@ -269,11 +264,8 @@ impl Task {
                     .insert(format!("{}/{}/{name}", link.child_project_id, link.child_task_id), link.clone());
                 Ok(())
             }
-            Event::Done(_) => {
-                if self.done.is_none() {
-                    let (id, at) = (message.id.clone(), message.ts);
-                    self.done = Some(DoneMark { id, at, late_results: false, root_started: false });
-                }
+            Event::Done(done) => {
+                self.done_found(message, done);
                 Ok(())
             }
             Event::DoneRejected(_) => {
@@ -322,16 +314,33 @@ impl Task {
     fn run_ended(&mut self, id: RunId, end: &RunEnd) {
         let Some(run) = self.runs.get(&id) else { return };
         if run.is_root() {
-            self.ralph.root_ended(&id, end.status, end.duration_ms);
+            // Whatever it died of: a root that was to be stopped is not started again.
+            let outcome = if run.stopping.is_some() { RunOutcome::Stopped } else { end.status };
+            self.ralph.root_ended(&id, outcome, end.duration_ms);
         } else if let Some(done) = &mut self.done {
             done.late_results = true;
         }
     }
 
+    /// The event may come long after the marker: what children did in between is late too.
+    fn done_found(&mut self, message: &Message, done: &Done) {
+        if self.done.is_some() {
+            return;
+        }
+        let written = done.written.unwrap_or(message.ts);
+        let is_late = |run: &Run| {
+            let last = run.end().map(|(_, at)| at).max(run.last_post);
+            !run.is_root() && last.is_some_and(|at| at > written)
+        };
+        let late_results = self.runs.values().any(is_late);
+        self.done =
+            Some(DoneMark { id: message.id.clone(), at: message.ts, late_results, root_started: false });
+    }
+
     fn note_late_post(&mut self, message: &Message) {
-        let by_child =
-            message.content.run.as_ref().and_then(|id| self.runs.get(id)).is_some_and(|run| !run.is_root());
-        if let (true, Some(done)) = (by_child, &mut self.done) {
+        let Some(run) = message.content.run.as_ref().and_then(|id| self.runs.get_mut(id)) else { return };
+        run.last_post = Some(message.ts);
+        if let (false, Some(done)) = (run.is_root(), &mut self.done) {
             done.late_results = true;
         }
     }

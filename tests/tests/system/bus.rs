@@ -31,7 +31,11 @@ fn fifty_processes_post_at_once_and_a_follower_sees_each_message_once_in_order()
     let posters: Vec<Child> = (0..PROCESSES)
         .map(|who| {
             Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "bus::fifty_processes_post_at_once_and_a_follower_sees_each_message_once_in_order", "--nocapture"])
+                .args([
+                    "--exact",
+                    "bus::fifty_processes_post_at_once_and_a_follower_sees_each_message_once_in_order",
+                    "--nocapture",
+                ])
                 .env(POSTER, format!("{who} {}", root.path().display()))
                 .stdout(Stdio::null())
                 .spawn()
@@ -62,7 +66,8 @@ fn post_many(who: &str) {
     let task = name("many");
     let stream = run_agent_core::Store::open(&store, &task.key()).unwrap();
     for n in 0..MESSAGES {
-        let draft = Draft::new(Kind::PROGRESS, task.project.clone(), Some(task.task.clone()), format!("{who} {n}"));
+        let draft =
+            Draft::new(Kind::PROGRESS, task.project.clone(), Some(task.task.clone()), format!("{who} {n}"));
         stream.append(vec![draft], Durability::None).unwrap();
     }
 }
@@ -72,7 +77,8 @@ fn many_post_commands_at_once_lose_nothing() {
     let root = Root::new();
     let task = root.task_with("commands", "true");
     let args = ["bus", "post", "--task", task.task.as_str(), "--type", "FACT", "--body", "x"];
-    let children: Vec<Child> = (0..60).map(|_| root.command(&args).stdout(Stdio::piped()).spawn().unwrap()).collect();
+    let children: Vec<Child> =
+        (0..60).map(|_| root.command(&args).stdout(Stdio::piped()).spawn().unwrap()).collect();
     let ids: BTreeSet<String> = children
         .into_iter()
         .map(|child| run_agent_tests::Done::of(child.wait_with_output().unwrap(), &args))
@@ -93,7 +99,14 @@ fn bodies_come_back_byte_for_byte_through_the_command_line() {
     let entry = std::fs::read_to_string(root.tree().layout.bus_file(&task.key())).unwrap();
     let large = "0123456789abcdé\n".repeat(60 * 1024 / 17);
     let bodies = [
-        "a\n---\nb", "---", "---\n", "\\---\n\\\\---", "nul \0 inside", "crlf\r\nline\r\n", "no newline at the end", "\n\n",
+        "a\n---\nb",
+        "---",
+        "---\n",
+        "\\---\n\\\\---",
+        "nul \0 inside",
+        "crlf\r\nline\r\n",
+        "no newline at the end",
+        "\n\n",
         // A whole entry of ours, checksum and all: read back it must be a body.
         entry.as_str(),
         &entry[4..],
@@ -112,7 +125,8 @@ fn bodies_come_back_byte_for_byte_through_the_command_line() {
     }
     // From the start, from the end, and from each place in the middle.
     let read = |args: &[&str]| -> Vec<Message> {
-        let all = [&["bus", "read", "--task", task.task.as_str(), "--type", "OBSERVATION", "--json"], args].concat();
+        let all = [&["bus", "read", "--task", task.task.as_str(), "--type", "OBSERVATION", "--json"], args]
+            .concat();
         root.ok(&all).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     let all = read(&["--tail", "100"]);
@@ -136,12 +150,20 @@ fn what_cannot_be_a_body_is_refused_and_nothing_is_posted() {
     let before = root.messages(&task).len();
     let post = |bytes: &[u8]| {
         let args = ["bus", "post", "--task", task.task.as_str()];
-        let mut post = root.command(&args).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut post = root
+            .command(&args)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         // A post that refuses early closes its end.
         let _ = post.stdin.take().unwrap().write_all(bytes);
         run_agent_tests::Done::of(post.wait_with_output().unwrap(), &args)
     };
-    for (bytes, word) in [(&b"\xff\xfe"[..], "UTF-8"), (&vec![b'x'; 65537][..], "65536"), (b"", "stdin is empty")] {
+    for (bytes, word) in
+        [(&b"\xff\xfe"[..], "UTF-8"), (&vec![b'x'; 65537][..], "65536"), (b"", "stdin is empty")]
+    {
         let done = post(bytes);
         assert_eq!(done.code, 2, "{done:?}");
         assert!(done.stderr.contains(word) && done.stderr.lines().count() == 1, "{done:?}");
@@ -177,7 +199,22 @@ fn a_question_is_answered_across_processes() {
         .spawn()
         .unwrap();
     let parent = format!("{id}:answers");
-    assert_eq!(root.run(&["bus", "post", "--task", task.task.as_str(), "--type", "ANSWER", "--parent", &parent, "--body", "yes\n"]).code, 0);
+    assert_eq!(
+        root.run(&[
+            "bus",
+            "post",
+            "--task",
+            task.task.as_str(),
+            "--type",
+            "ANSWER",
+            "--parent",
+            &parent,
+            "--body",
+            "yes\n"
+        ])
+        .code,
+        0
+    );
     let answered = run_agent_tests::Done::of(waiting.wait_with_output().unwrap(), &[]);
     assert_eq!((answered.code, answered.stdout.as_str()), (0, "yes\n"), "{answered:?}");
     assert_eq!(root.view(&task).task().thread.open_questions.len(), 0);
@@ -193,7 +230,8 @@ fn read_with_wait_is_woken_by_what_matches() {
     let mut waiting = root.command(&args).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(waiting.stdout.take().unwrap()).lines();
     // Posted until the waiter, which begins at the end as it is when it starts, has seen one.
-    let post = |kind: &str| root.run(&["bus", "post", "--task", task.task.as_str(), "--type", kind, "--body", kind]);
+    let post =
+        |kind: &str| root.run(&["bus", "post", "--task", task.task.as_str(), "--type", kind, "--body", kind]);
     let line = run_agent_tests::until(
         "the waiter ends",
         || {

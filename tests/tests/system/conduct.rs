@@ -18,7 +18,9 @@ fn refused(done: &Done, code: i32, words: &[&str]) {
 fn ids_that_could_leave_the_root_are_refused_and_nothing_is_written() {
     let root = Root::new();
     let long = "x".repeat(10_000);
-    for bad in ["..", "../x", "a/b", "a\\b", "a*", "a\nb", ".hidden", "global", "", "a b", "[x]", long.as_str()] {
+    for bad in
+        ["..", "../x", "a/b", "a\\b", "a*", "a\nb", ".hidden", "global", "", "a b", "[x]", long.as_str()]
+    {
         for args in [
             vec!["job", "--project", bad, "--agent", "shell", "--prompt", "true"],
             vec!["task", "--project", bad, "--agent", "shell", "--prompt", "true"],
@@ -43,7 +45,8 @@ fn ids_that_could_leave_the_root_are_refused_and_nothing_is_written() {
         refused(&root.run(&["stop", "--run", bad]), 2, &["run id"]);
     }
     assert_eq!(root.tree().projects().unwrap_or_default(), [], "no project was made");
-    let outside: Vec<_> = std::fs::read_dir(root.scratch()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let outside: Vec<_> =
+        std::fs::read_dir(root.scratch()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(outside, ["root"], "nothing outside the root");
 }
 
@@ -56,8 +59,16 @@ fn what_is_not_there_is_5_and_says_what() {
     refused(&root.run(&["wait", "20261121-0930001234-1-1"]), 5, &["no run"]);
     refused(&root.run(&["bus", "read", "--task", "real", "--since", "MSG-x"]), 5, &["no message MSG-x"]);
     refused(&root.run(&["ask", "--resume", "MSG-x", "--task", "real"]), 5, &["no message MSG-x"]);
-    refused(&root.run(&["job", "--project", "p", "--agent", "nobody", "--prompt", "x"]), 5, &["no agent `nobody`", "shell"]);
-    refused(&root.run(&["job", "--project", "p", "--prompt", "x"]), 5, &["looked for claude, codex, gemini", "--agent"]);
+    refused(
+        &root.run(&["job", "--project", "p", "--agent", "nobody", "--prompt", "x"]),
+        5,
+        &["no agent `nobody`", "shell"],
+    );
+    refused(
+        &root.run(&["job", "--project", "p", "--prompt", "x"]),
+        5,
+        &["looked for claude, codex, gemini", "--agent"],
+    );
     assert_eq!(root.ok(&["status", "--task", "real", "--json"]).lines().count(), 1);
     assert_eq!(root.only_task(), task, "nothing was made on the way");
 }
@@ -66,8 +77,16 @@ fn what_is_not_there_is_5_and_says_what() {
 fn an_empty_prompt_is_refused_and_a_null_stdin_is_no_terminal() {
     let root = Root::new();
     for prompt in ["", "  \n"] {
-        refused(&root.run(&["task", "--project", "p", "--agent", "shell", "--prompt", prompt]), 2, &["prompt is empty", "--prompt"]);
-        refused(&root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", prompt]), 2, &["prompt is empty"]);
+        refused(
+            &root.run(&["task", "--project", "p", "--agent", "shell", "--prompt", prompt]),
+            2,
+            &["prompt is empty", "--prompt"],
+        );
+        refused(
+            &root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", prompt]),
+            2,
+            &["prompt is empty"],
+        );
     }
     refused(&root.run(&["task", "--project", "p", "--agent", "shell"]), 2, &["prompt is empty"]);
     assert_eq!(root.tree().projects().unwrap(), [], "nothing was made");
@@ -80,9 +99,22 @@ fn an_empty_prompt_is_refused_and_a_null_stdin_is_no_terminal() {
 fn another_prompt_for_an_existing_task_is_an_error_that_says_so() {
     let root = Root::new();
     let task = root.task_with("prompted", "run-agent done");
-    refused(&root.run(&["task", "--task", "prompted", "--agent", "shell", "--prompt", "other"]), 2, &["--update-prompt", "TASK.md"]);
+    refused(
+        &root.run(&["task", "--task", "prompted", "--agent", "shell", "--prompt", "other"]),
+        2,
+        &["--update-prompt", "TASK.md"],
+    );
     assert_eq!(std::fs::read_to_string(root.tree().task(&task).prompt()).unwrap(), "run-agent done");
-    let done = root.run(&["task", "--task", "prompted", "--agent", "shell", "--prompt", "run-agent done --message new", "--update-prompt"]);
+    let done = root.run(&[
+        "task",
+        "--task",
+        "prompted",
+        "--agent",
+        "shell",
+        "--prompt",
+        "run-agent done --message new",
+        "--update-prompt",
+    ]);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(root.count(&task, "TASK_UPDATED"), 1);
 }
@@ -104,7 +136,12 @@ fn a_broken_run_info_fails_nothing_and_is_told_on_its_run() {
         assert_eq!(root.run(&["status", id.as_str()]).code, 0);
     }
     std::fs::remove_file(&info).unwrap();
-    assert!(root.json(&["status", "--task", "broken", "--json"])["notes"][0].as_str().unwrap().contains("cannot read"));
+    assert!(
+        root.json(&["status", "--task", "broken", "--json"])["notes"][0]
+            .as_str()
+            .unwrap()
+            .contains("cannot read")
+    );
     assert_eq!(root.run(&["wait", id.as_str()]).code, 0);
 }
 
@@ -167,12 +204,19 @@ fn every_command_prints_json() {
     assert_eq!((job["status"].as_str(), job["exit_code"].as_i64()), (Some("completed"), Some(0)), "{job}");
     let name = root.only_task();
     let (task, run) = (name.task.as_str(), job["run_id"].as_str().unwrap());
-    let detached = root.json(&["job", "--task", task, "--agent", "shell", "--prompt", "true", "--json", "--detach"]);
+    let detached =
+        root.json(&["job", "--task", task, "--agent", "shell", "--prompt", "true", "--json", "--detach"]);
     let waited = root.json(&["wait", detached["run_id"].as_str().unwrap(), "--json"]);
-    assert_eq!((waited["still_running"].as_bool(), waited["runs"][0]["status"].as_str()), (Some(false), Some("completed")));
+    assert_eq!(
+        (waited["still_running"].as_bool(), waited["runs"][0]["status"].as_str()),
+        (Some(false), Some("completed"))
+    );
     let posted = root.json(&["bus", "post", "--task", task, "--body", "x", "--json"]);
     let read = root.json(&["bus", "read", "--task", task, "--tail", "1", "--json"]);
-    assert_eq!((&read["msg_id"], &read["timestamp"], &read["body"]), (&posted["msg_id"], &posted["timestamp"], &"x".into()));
+    assert_eq!(
+        (&read["msg_id"], &read["timestamp"], &read["body"]),
+        (&posted["msg_id"], &posted["timestamp"], &"x".into())
+    );
     assert_eq!(root.json(&["list", "--json"])["items"][0]["id"], task);
     assert_eq!(root.json(&["status", run, "--json"])["run_id"], run);
     assert_eq!(root.json(&["output", run, "--json"])["content"], "hi\n");
@@ -196,7 +240,10 @@ fn a_closed_pipe_is_no_error() {
         let body = format!("{n} {}", "x".repeat(1000));
         assert_eq!(root.run(&["bus", "post", "--task", "pipe", "--body", &body]).code, 0);
     }
-    for args in [&["bus", "read", "--task", "pipe", "--tail", "1000"][..], &["bus", "follow", "--task", "pipe", "--tail", "1000"]] {
+    for args in [
+        &["bus", "read", "--task", "pipe", "--tail", "1000"][..],
+        &["bus", "follow", "--task", "pipe", "--tail", "1000"],
+    ] {
         let mut child = root.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         // A follower notices at its next message.
@@ -221,7 +268,15 @@ fn output_shows_each_stream_and_both_in_order() {
     assert_eq!(root.ok(&["output", "--task", "output"]), "one\nthree", "what it printed is its answer");
     assert_eq!(root.ok(&["output", "--task", "output", "--tail", "1"]), "three");
     assert_eq!(root.only_task(), task);
-    let own = root.run(&["job", "--task", "output", "--agent", "shell", "--prompt", "echo chatter; echo answer > \"$JRUN_RUN_FOLDER/output.md\""]);
+    let own = root.run(&[
+        "job",
+        "--task",
+        "output",
+        "--agent",
+        "shell",
+        "--prompt",
+        "echo chatter; echo answer > \"$JRUN_RUN_FOLDER/output.md\"",
+    ]);
     assert_eq!(own.stdout, "answer\n", "the agent's own file wins: {own:?}");
     let followed = root.run(&["job", "--task", "output", "--agent", "shell", "--follow", "--prompt", prompt]);
     assert_eq!((followed.code, followed.stdout.as_str()), (0, "one\ntwo\nthree\n"), "{followed:?}");
@@ -238,7 +293,10 @@ fn a_configuration_with_a_mistake_is_named() {
     std::fs::write(root.path().join("config.hcl"), "limits { max_agents = 4 }\n").unwrap();
     let done = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", "true"]);
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(done.stderr.contains("warning: limits.max_agents is set, but this version does not act on it yet"), "{done:?}");
+    assert!(
+        done.stderr.contains("warning: limits.max_agents is set, but this version does not act on it yet"),
+        "{done:?}"
+    );
 }
 
 #[test]

@@ -26,7 +26,11 @@ fn the_last_messages_are_right_past_64_kib() {
     let last = root.ok(&["bus", "read", "--task", "tail", "--tail", "5", "--json"]);
     let starts: Vec<String> = last
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["body"].as_str().unwrap()[..2].trim().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["body"].as_str().unwrap()[..2]
+                .trim()
+                .to_owned()
+        })
         .collect();
     assert_eq!(starts, ["7", "8", "9", "10", "11"]);
     assert_eq!(root.only_task(), task);
@@ -36,8 +40,9 @@ fn the_last_messages_are_right_past_64_kib() {
 fn since_gives_the_next_messages_not_the_newest() {
     let root = Root::new();
     let _ = root.task_with("since", "true");
-    let ids: Vec<String> =
-        (0..30).map(|n| root.ok(&["bus", "post", "--task", "since", "--type", "FACT", "--body", &n.to_string()])).collect();
+    let ids: Vec<String> = (0..30)
+        .map(|n| root.ok(&["bus", "post", "--task", "since", "--type", "FACT", "--body", &n.to_string()]))
+        .collect();
     let read = root.ok(&["bus", "read", "--task", "since", "--since", &ids[4], "--json"]);
     let first: serde_json::Value = serde_json::from_str(read.lines().next().unwrap()).unwrap();
     assert_eq!((first["body"].as_str(), read.lines().count()), (Some("5"), 25));
@@ -47,7 +52,14 @@ fn since_gives_the_next_messages_not_the_newest() {
 fn an_unknown_resume_id_is_an_error_and_never_a_silent_skip() {
     let root = Root::new();
     let _ = root.task_with("unknown", "true");
-    let done = root.run(&["bus", "read", "--task", "unknown", "--since", "MSG-20200101-000000-000000000-PID00001-0001"]);
+    let done = root.run(&[
+        "bus",
+        "read",
+        "--task",
+        "unknown",
+        "--since",
+        "MSG-20200101-000000-000000000-PID00001-0001",
+    ]);
     assert_eq!((done.code, done.stdout.as_str()), (5, ""), "{done:?}");
 }
 
@@ -56,14 +68,26 @@ fn a_killed_tool_leaves_no_run_that_is_running_for_ever() {
     let root = Root::new();
     let task = name("forever");
     let run = root.ok(&[
-        "job", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--detach", "--prompt",
+        "job",
+        "--project",
+        "p",
+        "--task",
+        task.task.as_str(),
+        "--agent",
+        "shell",
+        "--detach",
+        "--prompt",
         "echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100",
     ]);
     let id = run_agent_core::RunId::parse(&run).unwrap();
     let agent: u32 = text_of(&root.tree().run(&task, &id).folder().join("pid")).parse().unwrap();
     kill(root.view(&task).run(&id).unwrap().start().unwrap().supervisor_pid, "KILL");
     kill(agent, "KILL");
-    until("the dead run is seen", || (root.json(&["status", &run, "--json"])["status"] == "failed").then_some(()), String::new);
+    until(
+        "the dead run is seen",
+        || (root.json(&["status", &run, "--json"])["status"] == "failed").then_some(()),
+        String::new,
+    );
     let list = root.json(&["list", "--active", "--json"]);
     assert_eq!(list["total"], 0, "{list}");
 }
@@ -73,7 +97,15 @@ fn a_reused_pid_is_never_killed() {
     let root = Root::new();
     let task = name("reused");
     let run = root.ok(&[
-        "job", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--detach", "--prompt",
+        "job",
+        "--project",
+        "p",
+        "--task",
+        task.task.as_str(),
+        "--agent",
+        "shell",
+        "--detach",
+        "--prompt",
         "echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100",
     ]);
     let id = run_agent_core::RunId::parse(&run).unwrap();
@@ -151,8 +183,32 @@ fn field_names_are_the_same_on_every_way_of_reading() {
 #[test]
 fn a_create_on_a_finished_task_answers_truthfully() {
     let root = Root::new();
-    assert_eq!(root.run(&["task", "--project", "p", "--task", "finished", "--agent", "shell", "--prompt", "run-agent done"]).code, 0);
-    let again = root.run(&["task", "--project", "p", "--task", "finished", "--agent", "shell", "--prompt", "run-agent done"]);
+    assert_eq!(
+        root.run(&[
+            "task",
+            "--project",
+            "p",
+            "--task",
+            "finished",
+            "--agent",
+            "shell",
+            "--prompt",
+            "run-agent done"
+        ])
+        .code,
+        0
+    );
+    let again = root.run(&[
+        "task",
+        "--project",
+        "p",
+        "--task",
+        "finished",
+        "--agent",
+        "shell",
+        "--prompt",
+        "run-agent done",
+    ]);
     assert_eq!(again.code, 0, "{again:?}");
     assert!(again.stderr.contains("is completed") && again.stderr.contains("resume"), "{again:?}");
 }

@@ -29,7 +29,11 @@ fn all_ended(root: &Root, task: &TaskName) {
         "every run ends",
         || {
             let status = root.json(&["status", "--task", task.task.as_str(), "--json"]);
-            let ended = status["runs"].as_array().unwrap().iter().all(|run| run["status"] != "running" && run["status"] != "queued");
+            let ended = status["runs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|run| run["status"] != "running" && run["status"] != "queued");
             ended.then_some(())
         },
         || root.run(&["status", "--task", task.task.as_str()]).stdout,
@@ -69,8 +73,17 @@ fn a_killed_driver_leaves_the_agent_and_a_new_one_joins_it() {
     driver.kill().unwrap();
     driver.wait().unwrap();
     assert!(alive(pid));
-    let mut second = root.command(&["task", "--task", task.task.as_str()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("the new driver takes the loop", || (root.count(&task, "LOOP_START") == 2).then_some(()), String::new);
+    let mut second = root
+        .command(&["task", "--task", task.task.as_str()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until(
+        "the new driver takes the loop",
+        || (root.count(&task, "LOOP_START") == 2).then_some(()),
+        String::new,
+    );
     assert!(alive(pid));
     go(&root, &task);
     assert_eq!(second.wait().unwrap().code(), Some(0));
@@ -82,7 +95,7 @@ fn a_killed_driver_that_finds_the_run_ended_goes_on_with_its_count() {
     let root = Root::new();
     let task = name("gap");
     let mut driver = root.command(&args("task", &task, AGENT)).stderr(Stdio::null()).spawn().unwrap();
-    text_of(&root.tree().task(&task).folder().join("pid"));
+    let _ = text_of(&root.tree().task(&task).folder().join("pid"));
     driver.kill().unwrap();
     driver.wait().unwrap();
     go(&root, &task);
@@ -91,7 +104,10 @@ fn a_killed_driver_that_finds_the_run_ended_goes_on_with_its_count() {
     assert_eq!(done.code, 3, "{done:?}");
     let view = root.view(&task);
     assert_eq!((starts(&root, &task), view.task().ralph.restarts), (2, 1));
-    assert!(view.task().runs.values().all(|run| run.end().unwrap().0.exit_code == Some(5)), "no exit code is lost");
+    assert!(
+        view.task().runs.values().all(|run| run.end().unwrap().0.exit_code == Some(5)),
+        "no exit code is lost"
+    );
 }
 
 /// The steps of the starter and of the supervisor at which a SIGKILL is tried, and whether the agent was let go.
@@ -132,7 +148,11 @@ fn a_kill_at_any_step_gives_no_second_agent_and_no_run_without_an_end() {
         if let Some((id, run)) = view.task().runs.iter().nth(1) {
             let noted = matches!(step, "supervisor.exit_noted" | "supervisor.ended" | "starter.ordered");
             let code = run.end().unwrap().0.exit_code;
-            assert_eq!(code, noted.then_some(5), "{step}: the exit code survives from the moment it is noted");
+            assert_eq!(
+                code,
+                noted.then_some(5),
+                "{step}: the exit code survives from the moment it is noted"
+            );
             let info = std::fs::read_to_string(root.tree().run(&task, id).info()).unwrap();
             assert!(info.contains("status: \"failed\""), "{step}: {info}");
         }
@@ -163,11 +183,15 @@ fn a_loop_whose_run_is_killed_at_any_step_never_has_two_agents_at_once() {
         // A driver that is not the one that is killed fails its restarts at the same step, or goes on.
         let mut killed = killed;
         if step.starts_with("supervisor") {
-            until("the first run is over", || {
-                let status = root.run(&["status", "--task", task.task.as_str(), "--json"]);
-                let ended = ["\"status\":\"failed\"", "\"status\":\"completed\""];
-                ended.iter().any(|word| status.stdout.contains(word)).then_some(())
-            }, || root.run(&["status", "--task", task.task.as_str()]).stdout);
+            until(
+                "the first run is over",
+                || {
+                    let status = root.run(&["status", "--task", task.task.as_str(), "--json"]);
+                    let ended = ["\"status\":\"failed\"", "\"status\":\"completed\""];
+                    ended.iter().any(|word| status.stdout.contains(word)).then_some(())
+                },
+                || root.run(&["status", "--task", task.task.as_str()]).stdout,
+            );
             killed.kill().unwrap();
         }
         killed.wait().unwrap();
@@ -207,7 +231,9 @@ fn of_many_who_find_a_dead_run_one_closes_it() {
     kill(pid, "KILL");
     until("both are gone", || (!alive(pid) && !alive(supervisor)).then_some(()), String::new);
     let lookers: Vec<_> = (0..10)
-        .map(|_| root.command(&["status", "--task", task.task.as_str()]).stdout(Stdio::null()).spawn().unwrap())
+        .map(|_| {
+            root.command(&["status", "--task", task.task.as_str()]).stdout(Stdio::null()).spawn().unwrap()
+        })
         .collect();
     for mut looker in lookers {
         assert!(looker.wait().unwrap().success());

@@ -1,5 +1,7 @@
 //! Whole-system tests: the real binary, real processes, real kills. One file a theme.
 
+#![allow(clippy::unwrap_used)]
+
 mod bus;
 mod conduct;
 mod incumbent;

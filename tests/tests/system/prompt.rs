@@ -32,12 +32,19 @@ fn every_command_of_the_preamble_works_as_printed() {
 #[test]
 fn the_prompt_says_where_the_agent_is_and_refuses_nothing_that_shells_refuse() {
     let root = Root::new();
-    let task = root.task_with("where", "env | grep ^JRUN_ | sort; pwd; command -v run-agent; cat > \"$JRUN_RUN_FOLDER/stdin.md\"");
+    let task = root.task_with(
+        "where",
+        "env | grep ^JRUN_ | sort; pwd; command -v run-agent; cat > \"$JRUN_RUN_FOLDER/stdin.md\"",
+    );
     let view = root.view(&task);
     let (id, _) = view.task().runs.iter().next().unwrap();
     let paths = root.tree().run(&task, id);
     let prompt = std::fs::read_to_string(paths.prompt()).unwrap();
-    assert_eq!(std::fs::read_to_string(paths.folder().join("stdin.md")).unwrap(), prompt, "stdin is the prompt file");
+    assert_eq!(
+        std::fs::read_to_string(paths.folder().join("stdin.md")).unwrap(),
+        prompt,
+        "stdin is the prompt file"
+    );
     let (preamble, own) = prompt.split_once("\n---\n\n").unwrap();
     assert!(own.starts_with("env | grep"), "{own}");
     assert!(!preamble.contains("$(") && !preamble.contains('`'), "{preamble}");
@@ -58,7 +65,10 @@ fn the_prompt_says_where_the_agent_is_and_refuses_nothing_that_shells_refuse() {
         assert!(output.lines().any(|line| line == wanted), "{wanted} in {output}");
     }
     assert!(!output.contains("JRUN_PARENT_ID"), "absent for a run without a parent");
-    for line in [format!("TASK_FOLDER={}", root.tree().task(&task).folder().display()), format!("RUN_FOLDER={}", paths.folder().display())] {
+    for line in [
+        format!("TASK_FOLDER={}", root.tree().task(&task).folder().display()),
+        format!("RUN_FOLDER={}", paths.folder().display()),
+    ] {
         assert!(preamble.lines().any(|l| l == line), "{line}");
     }
     assert!(RunId::parse(id.as_str()).is_ok());
@@ -106,7 +116,11 @@ fn a_command_agent_gets_its_prompt_its_environment_and_its_token() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() != "agent-stdout.txt" && path.file_name().unwrap() != "output.md" {
             let bytes = std::fs::read(&path).unwrap_or_default();
-            assert!(!String::from_utf8_lossy(&bytes).contains("secret"), "the token lies in {}", path.display());
+            assert!(
+                !String::from_utf8_lossy(&bytes).contains("secret"),
+                "the token lies in {}",
+                path.display()
+            );
         }
     }
 }

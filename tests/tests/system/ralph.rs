@@ -79,8 +79,12 @@ fn done_waits_for_children_and_a_late_one_gets_the_root_started_once_more() {
     let name = root.only_task();
     let view = root.view(&name);
     assert_eq!(view.task().ralph.attempts, 2, "once more, and not for ever");
-    assert!(root.messages(&name).iter().any(|m| m.content.body == "taken in: late"), "the late result was there");
-    let roots: Vec<_> = view.task().runs.iter().filter(|(_, run)| run.is_root()).map(|(id, _)| id.clone()).collect();
+    assert!(
+        root.messages(&name).iter().any(|m| m.content.body == "taken in: late"),
+        "the late result was there"
+    );
+    let roots: Vec<_> =
+        view.task().runs.iter().filter(|(_, run)| run.is_root()).map(|(id, _)| id.clone()).collect();
     let preamble = std::fs::read_to_string(root.tree().run(&name, &roots[1]).prompt()).unwrap();
     assert!(preamble.contains("marked DONE, but child agents ended or posted after that"), "{preamble}");
 }
@@ -89,16 +93,27 @@ fn done_waits_for_children_and_a_late_one_gets_the_root_started_once_more() {
 fn a_second_driver_of_the_same_task_is_refused() {
     let root = Root::new();
     let mut first = root
-        .command(&["task", "--project", "p", "--agent", "shell", "--prompt", "while [ ! -f go ]; do sleep 0.05; done; run-agent done"])
+        .command(&[
+            "task",
+            "--project",
+            "p",
+            "--agent",
+            "shell",
+            "--prompt",
+            "while [ ! -f go ]; do sleep 0.05; done; run-agent done",
+        ])
         .spawn()
         .unwrap();
-    let name = until("the task", || root.tree().projects().ok().filter(|p| !p.is_empty()).map(|_| ()), String::new);
-    let () = name;
+    until("the task", || root.tree().projects().ok().filter(|p| !p.is_empty()).map(|_| ()), String::new);
+    let () = ();
     let name = until(
         "a running root",
         || {
             let tasks = root.tree().tasks(&run_agent_core::ProjectId::parse("p").unwrap()).ok()?;
-            let name = run_agent_runner::tree::TaskName { project: run_agent_core::ProjectId::parse("p").unwrap(), task: tasks.first()?.clone() };
+            let name = run_agent_runner::tree::TaskName {
+                project: run_agent_core::ProjectId::parse("p").unwrap(),
+                task: tasks.first()?.clone(),
+            };
             let view = run_agent_runner::TaskView::open(&root.tree(), &name).ok()?;
             view.task().active_root().is_some().then_some(name)
         },
@@ -133,8 +148,11 @@ fn an_interrupted_driver_leaves_the_agent_and_a_new_one_joins_it() {
         assert!(alive(pid), "the agent goes on");
         let view = root.view(&name);
         assert_eq!(view.task().ralph.state, view.task().ralph.state.clone());
-        assert!(root.messages(&name).iter().any(|m| m.content.kind.as_str() == "LOOP_END"
-            && m.content.meta["reason"] == "interrupted"));
+        assert!(
+            root.messages(&name)
+                .iter()
+                .any(|m| m.content.kind.as_str() == "LOOP_END" && m.content.meta["reason"] == "interrupted")
+        );
         std::fs::write(root.tree().task(&name).folder().join("go"), "").unwrap();
         let joined = root.run(&["task", "--task", &slug]);
         assert_eq!(joined.code, 0, "{joined:?}");
@@ -149,7 +167,10 @@ fn done_as_a_folder_ends_the_loop_with_one_clear_error() {
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.stderr.contains("DONE is not a regular file; remove it"), "{done:?}");
     let name = root.only_task();
-    assert_eq!((root.view(&name).task().runs.len(), root.view(&name).task().status()), (1, TaskStatus::Failed));
+    assert_eq!(
+        (root.view(&name).task().runs.len(), root.view(&name).task().status()),
+        (1, TaskStatus::Failed)
+    );
     let resumed = root.run(&["resume", "--task", name.task.as_str()]);
     assert_eq!((resumed.code, resumed.stderr.lines().count()), (1, 1), "{resumed:?}");
 }
@@ -157,13 +178,25 @@ fn done_as_a_folder_ends_the_loop_with_one_clear_error() {
 #[test]
 fn a_crash_is_a_crash_and_its_stderr_is_on_the_bus() {
     let root = Root::new();
-    let done = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", "echo out; echo 'it broke' >&2; exit 7"]);
+    let done = root.run(&[
+        "job",
+        "--project",
+        "p",
+        "--agent",
+        "shell",
+        "--prompt",
+        "echo out; echo 'it broke' >&2; exit 7",
+    ]);
     assert_eq!((done.code, done.stdout.as_str()), (7, "out\n"), "{done:?}");
     let name = root.only_task();
     let crash = root.messages(&name).into_iter().find(|m| m.content.kind.as_str() == "RUN_CRASH").unwrap();
-    assert_eq!((crash.content.meta["exit_code"].as_str(), crash.content.meta["status"].as_str()), ("7", "failed"));
+    assert_eq!(
+        (crash.content.meta["exit_code"].as_str(), crash.content.meta["status"].as_str()),
+        ("7", "failed")
+    );
     assert!(crash.content.body.contains("it broke"), "{crash:?}");
-    let killed = root.run(&["job", "--task", name.task.as_str(), "--agent", "shell", "--prompt", "kill -9 $$"]);
+    let killed =
+        root.run(&["job", "--task", name.task.as_str(), "--agent", "shell", "--prompt", "kill -9 $$"]);
     assert_eq!(killed.code, 137, "{killed:?}");
     assert!(root.view(&name).task().runs.values().all(|run| run.status() == RunStatus::Failed));
 }
@@ -171,7 +204,17 @@ fn a_crash_is_a_crash_and_its_stderr_is_on_the_bus() {
 #[test]
 fn a_time_limit_ends_a_run_as_a_failure() {
     let root = Root::new();
-    let done = root.run(&["job", "--project", "p", "--agent", "shell", "--timeout", "300ms", "--prompt", "sleep 60 & sleep 60"]);
+    let done = root.run(&[
+        "job",
+        "--project",
+        "p",
+        "--agent",
+        "shell",
+        "--timeout",
+        "300ms",
+        "--prompt",
+        "sleep 60 & sleep 60",
+    ]);
     assert_ne!(done.code, 0, "{done:?}");
     let name = root.only_task();
     let view = root.view(&name);
@@ -185,7 +228,18 @@ fn a_time_limit_ends_a_run_as_a_failure() {
 fn a_key_gives_the_same_run_also_to_many_who_ask_at_once() {
     let root = Root::new();
     let name = root.task_with("keyed", "true");
-    let ask = ["job", "--task", name.task.as_str(), "--agent", "shell", "--detach", "--key", "k", "--prompt", "sleep 0.3"];
+    let ask = [
+        "job",
+        "--task",
+        name.task.as_str(),
+        "--agent",
+        "shell",
+        "--detach",
+        "--key",
+        "k",
+        "--prompt",
+        "sleep 0.3",
+    ];
     let children: Vec<_> =
         (0..8).map(|_| root.command(&ask).stdout(std::process::Stdio::piped()).spawn().unwrap()).collect();
     let ids: std::collections::BTreeSet<String> = children
@@ -198,7 +252,11 @@ fn a_key_gives_the_same_run_also_to_many_who_ask_at_once() {
         .collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
     assert_eq!(root.view(&name).task().runs.len(), 2);
-    assert_eq!(std::fs::read_dir(root.tree().task(&name).runs()).unwrap().count(), 2, "no folder without a run stays");
+    assert_eq!(
+        std::fs::read_dir(root.tree().task(&name).runs()).unwrap().count(),
+        2,
+        "no folder without a run stays"
+    );
     let id = ids.into_iter().next().unwrap();
     assert_eq!(root.run(&["wait", id.trim(), "--wait", "60s"]).code, 0);
 }

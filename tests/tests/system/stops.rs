@@ -26,7 +26,17 @@ fn a_stop_of_a_task_leaves_no_process_and_nothing_starts_again() {
     let root = Root::new();
     let task = name("stubborn");
     let mut driver = root
-        .command(&["task", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", STUBBORN])
+        .command(&[
+            "task",
+            "--project",
+            "p",
+            "--task",
+            task.task.as_str(),
+            "--agent",
+            "shell",
+            "--prompt",
+            STUBBORN,
+        ])
         .spawn()
         .unwrap();
     let folder = root.tree().task(&task).folder().to_owned();
@@ -44,7 +54,11 @@ fn a_stop_of_a_task_leaves_no_process_and_nothing_starts_again() {
     assert_eq!(driver.wait().unwrap().code(), Some(1));
     let view = root.view(&task);
     assert_eq!((view.task().status(), view.task().reason().as_str()), (TaskStatus::Stopped, "stopped"));
-    assert!(view.task().runs.values().all(|run| run.status() == RunStatus::Stopped), "{:?}", view.task().runs);
+    assert!(
+        view.task().runs.values().all(|run| run.status() == RunStatus::Stopped),
+        "{:?}",
+        view.task().runs
+    );
     assert_eq!(view.task().runs.len(), 2, "nothing started again");
     for run in view.task().runs.keys() {
         assert_eq!(processes_of(run), [0u32; 0], "no supervisor either");
@@ -59,7 +73,17 @@ fn a_stopped_root_run_ends_its_loop() {
     let root = Root::new();
     let task = name("rootstop");
     let mut driver = root
-        .command(&["task", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", "sleep 100"])
+        .command(&[
+            "task",
+            "--project",
+            "p",
+            "--task",
+            task.task.as_str(),
+            "--agent",
+            "shell",
+            "--prompt",
+            "sleep 100",
+        ])
         .spawn()
         .unwrap();
     let run = until(
@@ -89,7 +113,11 @@ fn child_of(root: &Root, task: &run_agent_runner::tree::TaskName) -> (RunId, u32
     (child, agent, supervisor)
 }
 
-fn assert_child_goes_on(root: &Root, task: &run_agent_runner::tree::TaskName, (child, agent, supervisor): (RunId, u32, u32)) {
+fn assert_child_goes_on(
+    root: &Root,
+    task: &run_agent_runner::tree::TaskName,
+    (child, agent, supervisor): (RunId, u32, u32),
+) {
     assert!(alive(agent), "the child's agent goes on");
     assert!(alive(supervisor), "the child's supervisor goes on");
     std::fs::write(root.tree().task(task).folder().join("go"), "").unwrap();
@@ -109,8 +137,17 @@ fn a_run_that_ends_leaves_its_child_alone() {
 fn a_crash_of_the_parent_leaves_its_child_alone() {
     let root = Root::new();
     let task = name("crash");
-    let done =
-        root.run(&["job", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", &parent("kill -9 $$")]);
+    let done = root.run(&[
+        "job",
+        "--project",
+        "p",
+        "--task",
+        task.task.as_str(),
+        "--agent",
+        "shell",
+        "--prompt",
+        &parent("kill -9 $$"),
+    ]);
     assert_eq!(done.code, 137, "{done:?}");
     let child = child_of(&root, &task);
     assert_child_goes_on(&root, &task, child);
@@ -120,8 +157,18 @@ fn a_crash_of_the_parent_leaves_its_child_alone() {
 fn a_stop_that_keeps_children_takes_the_run_alone() {
     let root = Root::new();
     let task = name("keep");
-    let job =
-        ["job", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--detach", "--prompt", &parent("sleep 100")];
+    let job = [
+        "job",
+        "--project",
+        "p",
+        "--task",
+        task.task.as_str(),
+        "--agent",
+        "shell",
+        "--detach",
+        "--prompt",
+        &parent("sleep 100"),
+    ];
     let run = root.ok(&job);
     let child = child_of(&root, &task);
     let stopped = root.run(&["stop", "--run", &run, "--keep-children"]);
@@ -134,8 +181,18 @@ fn a_stop_that_keeps_children_takes_the_run_alone() {
 fn a_stop_takes_the_children_too() {
     let root = Root::new();
     let task = name("all");
-    let job =
-        ["job", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--detach", "--prompt", &parent("sleep 100")];
+    let job = [
+        "job",
+        "--project",
+        "p",
+        "--task",
+        task.task.as_str(),
+        "--agent",
+        "shell",
+        "--detach",
+        "--prompt",
+        &parent("sleep 100"),
+    ];
     let run = root.ok(&job);
     let (child, agent, supervisor) = child_of(&root, &task);
     assert_eq!(root.run(&["stop", "--run", &run]).code, 0);
@@ -160,7 +217,15 @@ fn a_stop_does_what_a_dead_supervisor_cannot() {
     let root = Root::new();
     let task = name("orphan");
     let run = root.ok(&[
-        "job", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--detach", "--prompt",
+        "job",
+        "--project",
+        "p",
+        "--task",
+        task.task.as_str(),
+        "--agent",
+        "shell",
+        "--detach",
+        "--prompt",
         "setsid sleep 1235 & echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100",
     ]);
     let run = RunId::parse(&run).unwrap();

@@ -40,7 +40,8 @@ fn a_tree_of_three_levels_finishes_and_the_stream_alone_tells_it() {
     assert_eq!(really.len(), 7, "one root, two children, four grandchildren");
 
     // What the stream tells, and nothing else.
-    let entries = root.tree().store.open(&name.key()).unwrap().read(Cursor::START, usize::MAX).unwrap().entries;
+    let entries =
+        root.tree().store.open(&name.key()).unwrap().read(Cursor::START, usize::MAX).unwrap().entries;
     let fold = |entries: &[run_agent_core::Entry]| {
         let mut world = World::new();
         for entry in entries {
@@ -90,10 +91,19 @@ fn the_demo_shows_what_it_promises() {
     let view = root.view(&name);
     let task = view.task();
     assert_eq!(task.status(), TaskStatus::Completed);
-    assert_eq!((task.ralph.attempts, task.ralph.restarts), (2, 1), "stopped once without DONE, then restarted");
+    assert_eq!(
+        (task.ralph.attempts, task.ralph.restarts),
+        (2, 1),
+        "stopped once without DONE, then restarted"
+    );
     let by_key: BTreeMap<&str, RunStatus> =
         task.runs.values().filter_map(|run| Some((run.key.as_deref()?, run.status()))).collect();
-    let wanted = [("editor", RunStatus::Failed), ("editor-again", RunStatus::Completed), ("survey", RunStatus::Completed), ("writer", RunStatus::Completed)];
+    let wanted = [
+        ("editor", RunStatus::Failed),
+        ("editor-again", RunStatus::Completed),
+        ("survey", RunStatus::Completed),
+        ("writer", RunStatus::Completed),
+    ];
     assert_eq!(by_key, wanted.into());
     let messages = root.messages(&name);
     let question = messages.iter().find(|m| m.content.kind.as_str() == "QUESTION").unwrap();

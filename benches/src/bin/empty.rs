@@ -1,0 +1,3 @@
+//! The floor of every process: a Rust program that does nothing.
+
+fn main() {}

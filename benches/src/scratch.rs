@@ -1,0 +1,114 @@
+//! What every measurement gets: a root of its own below the system's temporary folder, and the programs to measure.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use run_agent_core::layout::Layout;
+use run_agent_core::{Draft, Durability, Kind, ProjectId, Store, Stream, StreamKey, TaskId};
+use run_agent_store_fs::{FsStore, Options};
+use tempfile::TempDir;
+
+/// The only task of each project: a command that looks its task up must not find the tasks of other measurements.
+pub(crate) const TASK: &str = "task-20260101-000000-bench";
+const BODY_BYTES: usize = 256;
+/// Messages in one call while a stream is filled: a bound on memory.
+const FILL_BATCH: usize = 1000;
+
+#[derive(Debug)]
+pub(crate) struct Bench {
+    quick: bool,
+    scratch: TempDir,
+    programs: PathBuf,
+}
+
+impl Bench {
+    pub(crate) fn new(quick: bool) -> Result<Self> {
+        let driver = std::env::current_exe().context("cannot find the driver's own program")?;
+        let programs = driver.parent().context("the driver lies in no folder")?.to_owned();
+        let scratch = tempfile::Builder::new().prefix("run-agent-bench-").tempdir()?;
+        Ok(Self { quick, scratch, programs })
+    }
+
+    pub(crate) fn pick<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        self.pick(5, 3)
+    }
+
+    /// For files that belong to no root.
+    pub(crate) fn beside(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.scratch.path().join("root")
+    }
+
+    /// A program that was built beside the driver, with nothing of the caller's surroundings and no output.
+    pub(crate) fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.beside())
+            .env("JRUN_ROOT", self.root());
+        command.current_dir(self.beside());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// `run-agent` on the task of a project.
+    pub(crate) fn run_agent(&self, project: &str, args: &[&str]) -> Command {
+        let mut command = self.program("run-agent");
+        command.args(args).args(["--project", project, "--task", TASK]);
+        command
+    }
+
+    /// A new stream that holds so many messages.
+    pub(crate) fn stream(&self, project: &str, messages: usize) -> Result<Arc<dyn Stream>> {
+        std::fs::create_dir_all(self.root().join(project).join(TASK))?;
+        let stream = open(&self.root(), project)?;
+        let draft = draft(stream.key());
+        for from in (0..messages).step_by(FILL_BATCH) {
+            let batch = vec![draft.clone(); FILL_BATCH.min(messages - from)];
+            stream.append(batch, Durability::None)?;
+        }
+        Ok(stream)
+    }
+
+    /// Ends a stream, so that a run holds little on the disk.
+    pub(crate) fn remove(&self, project: &str) -> Result<()> {
+        Ok(std::fs::remove_dir_all(self.root().join(project))?)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // A supervisor whose job has returned may still be writing its last file.
+        for _ in 0..100 {
+            if std::fs::remove_dir_all(self.beside()).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("cannot remove {}", self.beside().display());
+    }
+}
+
+pub(crate) fn open(root: &Path, project: &str) -> Result<Arc<dyn Stream>> {
+    let key = StreamKey::task(ProjectId::parse(project)?, TaskId::parse(TASK)?);
+    Ok(FsStore::new(Layout::new(root.to_owned()), Options::default()).open(&key)?)
+}
+
+pub(crate) fn draft(key: &StreamKey) -> Draft {
+    Draft::new(Kind::FACT, key.project.clone(), key.task.clone(), body())
+}
+
+pub(crate) fn body() -> String {
+    "What an agent says is a line or two of plain text. ".chars().cycle().take(BODY_BYTES).collect()
+}

@@ -1,0 +1,127 @@
+//! The driver started by itself as one of many writers: it opens its stream or floor, waits for the common start,
+//! posts until the common end, and hands the time of every post back.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use run_agent_core::{Draft, Durability, Stream};
+use serde::{Deserialize, Serialize};
+
+use crate::scratch::{TASK, draft, open};
+
+/// The first argument of a driver that is a worker.
+pub(crate) const VERB: &str = "worker";
+/// Posts of all writers of one fleet: a bound on the disk.
+const POSTS_MAX: u32 = 1_000_000;
+
+/// What is written to.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Store,
+    /// Lock, write and unlock as many bytes as the store's entry has.
+    Floor {
+        entry_bytes: usize,
+    },
+}
+
+/// What a worker is told, as its argument.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) kind: Kind,
+    pub(crate) root: PathBuf,
+    pub(crate) project: String,
+    pub(crate) index: u32,
+    pub(crate) writers: u32,
+    /// How many messages all writers together post in a second; `None`: as many as they can.
+    pub(crate) rate: Option<u32>,
+    pub(crate) window: Duration,
+}
+
+/// What a worker says at its end: the time from the common start on, and each post's.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Posts {
+    pub(crate) took_us: f64,
+    pub(crate) each_us: Vec<f64>,
+}
+
+/// Somewhere to append to.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Store { stream: Arc<dyn Stream>, draft: Draft },
+    Floor { file: File, bytes: Vec<u8> },
+}
+
+impl Target {
+    pub(crate) fn open(kind: Kind, root: &Path, project: &str) -> Result<Self> {
+        match kind {
+            Kind::Store => {
+                let stream = open(root, project)?;
+                let draft = draft(stream.key());
+                Ok(Self::Store { stream, draft })
+            }
+            Kind::Floor { entry_bytes } => {
+                let path = root.join(project).join(TASK).join("floor");
+                let file = OpenOptions::new().append(true).create(true).open(path)?;
+                Ok(Self::Floor { file, bytes: vec![b'x'; entry_bytes] })
+            }
+        }
+    }
+
+    pub(crate) fn post(&mut self) -> Result<()> {
+        match self {
+            Self::Store { stream, draft } => {
+                stream.append(vec![draft.clone()], Durability::None)?;
+            }
+            Self::Floor { file, bytes } => {
+                file.lock()?;
+                file.write_all(bytes)?;
+                file.unlock()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn run(order: &str) -> Result<()> {
+    let order: Order = serde_json::from_str(order).context("cannot read the worker's order")?;
+    let mut target = Target::open(order.kind, &order.root, &order.project)?;
+    // The first post opens the files; it belongs to no measurement.
+    target.post()?;
+    println!("ready");
+    let mut line = String::new();
+    if io::stdin().read_line(&mut line)? == 0 {
+        return Ok(());
+    }
+    let start = SystemTime::UNIX_EPOCH + Duration::from_nanos(line.trim().parse()?);
+    let start = Instant::now() + start.duration_since(SystemTime::now()).unwrap_or_default();
+    let each_us = post_all(&order, &mut target, start)?;
+    println!("{}", serde_json::to_string(&Posts { took_us: micros_since(start), each_us })?);
+    Ok(())
+}
+
+fn post_all(order: &Order, target: &mut Target, start: Instant) -> Result<Vec<f64>> {
+    let mut each_us = Vec::new();
+    std::thread::sleep(start.saturating_duration_since(Instant::now()));
+    for n in 0..POSTS_MAX / order.writers {
+        let due = match order.rate {
+            // A post that is late is measured from when it was due, so that a stall counts for all that it held up.
+            Some(rate) => start + Duration::from_secs(1) * (n * order.writers + order.index) / rate,
+            None => Instant::now(),
+        };
+        if due >= start + order.window {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        target.post()?;
+        each_us.push(micros_since(due));
+    }
+    Ok(each_us)
+}
+
+fn micros_since(then: Instant) -> f64 {
+    then.elapsed().as_secs_f64() * 1e6
+}
