@@ -94,21 +94,9 @@ impl Context {
             config_path,
             config,
             warned: Cell::new(false),
-            caller: None,
+            caller: caller_of_environment(),
             around,
         }
-        .with_caller()
-    }
-
-    fn with_caller(mut self) -> Self {
-        let read = || -> Option<CallerRun> {
-            let project = ProjectId::parse(&variable("JRUN_PROJECT_ID")?).ok()?;
-            let task = TaskId::parse(&variable("JRUN_TASK_ID")?).ok()?;
-            let run = RunId::parse(&variable("JRUN_ID")?).ok()?;
-            Some(CallerRun { name: TaskName { project, task }, run })
-        };
-        self.caller = read();
-        self
     }
 
     /// The configuration, read when it is first needed.
@@ -288,6 +276,13 @@ impl Context {
             )))
         }
     }
+}
+
+fn caller_of_environment() -> Option<CallerRun> {
+    let project = ProjectId::parse(&variable("JRUN_PROJECT_ID")?).ok()?;
+    let task = TaskId::parse(&variable("JRUN_TASK_ID")?).ok()?;
+    let run = RunId::parse(&variable("JRUN_ID")?).ok()?;
+    Some(CallerRun { name: TaskName { project, task }, run })
 }
 
 /// `project_root` of the project's home-folders file.

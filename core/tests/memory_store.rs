@@ -1,4 +1,5 @@
 //! The strict in-memory store passes the suite that it is stricter than.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! The world's promises, as properties over random streams: also over streams that make no sense.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! What happens to a bus from outside: edited, cut, replaced, deleted, torn. Nothing acknowledged that still stands
 //! there is lost, and nobody acts on a stream that is another one by now.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Write;
 use std::path::PathBuf;

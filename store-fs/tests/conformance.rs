@@ -1,4 +1,5 @@
 //! The markdown store passes the conformance suite.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cause::Cause;
 use crate::event::{
-    Done, DoneCleared, LoopOutcome, LoopStart, RunEnd, RunIntent, RunOutcome, RunStart, Scope, Stopping,
+    Done, DoneCleared, LoopOutcome, LoopStart, RunEnd, RunIntent, RunOutcome, Scope, Stopping,
 };
 use crate::id::{MsgId, ProjectId, TaskId};
 use crate::message::Message;
