@@ -220,6 +220,14 @@ mod tests {
     }
 
     #[test]
+    fn the_golden_file_is_read_and_written_byte_for_byte() {
+        let golden = include_str!("../../docs/formats/run-info.golden.yaml");
+        let info = RunInfo::from_yaml(golden, "golden").unwrap();
+        assert_eq!((info.status.as_str(), info.exit_code, info.pid_start_ticks), ("failed", 3, 123_456));
+        assert_eq!(info.to_yaml(), golden);
+    }
+
+    #[test]
     fn a_newer_version_is_refused_with_its_file() {
         let error = RunInfo::from_yaml("version: 2\nrun_id: x\npid: null\n", "a/run-info.yaml").unwrap_err();
         assert!(error.to_string().starts_with("a/run-info.yaml: version 2 is newer"));
