@@ -40,10 +40,8 @@ fn main() -> Result<()> {
     for arg in &args {
         match arg.as_str() {
             "--help" => {
-                return {
-                    println!("{USAGE}");
-                    Ok(())
-                };
+                println!("{USAGE}");
+                return Ok(());
             }
             "--quick" => quick = true,
             "--write-docs" => write_docs = true,

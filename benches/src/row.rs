@@ -59,6 +59,10 @@ impl Row {
     }
 
     pub(crate) fn cells(&self) -> [String; 7] {
+        if self.rounds.is_empty() {
+            let none = || "-".to_owned();
+            return [self.what.clone(), none(), none(), none(), none(), none(), self.verdict.clone()];
+        }
         let [low, middle, high] = self.spread.map(|figure| self.show_figure(figure));
         let reach = match self.reach {
             Reach::AtMost(limit) => format!("<= {}", self.show_figure(limit)),
@@ -78,8 +82,8 @@ impl Row {
     }
 
     fn show(&self, value: f64) -> String {
-        let digits = if value < 1.0 { 3 } else { usize::from(value < 100.0) };
-        format!("{value:.digits$} {}", self.unit)
+        let digits = if value < 1.0 { 3 } else { usize::from(value < 100.0 && value.fract() != 0.0) };
+        format!("{value:.digits$} {}", self.unit).trim_end().to_owned()
     }
 }
 
@@ -99,6 +103,6 @@ fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
 fn the_verdict_is_the_medians() {
     let row =
         Row::new("x", "ms", Figure::Ratio, Reach::AtMost(2.0), vec![(2.0, 1.0), (9.0, 1.0), (3.0, 2.0)]);
-    assert_eq!(row.cells(), ["x", "3.0 ms", "1.0 ms", "2.00 x", "1.50 x .. 9.00 x", "<= 2.00 x", "MET"]);
+    assert_eq!(row.cells(), ["x", "3 ms", "1 ms", "2.00 x", "1.50 x .. 9.00 x", "<= 2.00 x", "MET"]);
     assert_eq!(median([4.0, 1.0, 3.0, 2.0].into_iter()), 2.5);
 }

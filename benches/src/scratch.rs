@@ -69,9 +69,14 @@ impl Bench {
         command
     }
 
-    /// A new stream that holds so many messages.
+    /// A new stream that holds so many messages. It takes the place of the project's last one, so that a run holds
+    /// little on the disk.
     pub(crate) fn stream(&self, project: &str, messages: usize) -> Result<Arc<dyn Stream>> {
-        std::fs::create_dir_all(self.root().join(project).join(TASK))?;
+        let folder = self.root().join(project);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(folder.join(TASK))?;
         let stream = open(&self.root(), project)?;
         let draft = draft(stream.key());
         for from in (0..messages).step_by(FILL_BATCH) {
@@ -79,11 +84,6 @@ impl Bench {
             stream.append(batch, Durability::None)?;
         }
         Ok(stream)
-    }
-
-    /// Ends a stream, so that a run holds little on the disk.
-    pub(crate) fn remove(&self, project: &str) -> Result<()> {
-        Ok(std::fs::remove_dir_all(self.root().join(project))?)
     }
 }
 

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::scratch::{TASK, draft, open};
 
+/// The project that a fleet posts into.
+pub(crate) const PROJECT: &str = "fleet";
 /// The first argument of a driver that is a worker.
 pub(crate) const VERB: &str = "worker";
 /// Posts of all writers of one fleet: a bound on the disk.
@@ -28,17 +30,22 @@ pub(crate) enum Kind {
     },
 }
 
+/// What all writers of a fleet do together.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Load {
+    pub(crate) writers: u32,
+    /// Messages in a second; `None`: as many as they can.
+    pub(crate) rate: Option<u32>,
+    pub(crate) window: Duration,
+}
+
 /// What a worker is told, as its argument.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) kind: Kind,
     pub(crate) root: PathBuf,
-    pub(crate) project: String,
+    pub(crate) kind: Kind,
     pub(crate) index: u32,
-    pub(crate) writers: u32,
-    /// How many messages all writers together post in a second; `None`: as many as they can.
-    pub(crate) rate: Option<u32>,
-    pub(crate) window: Duration,
+    pub(crate) load: Load,
 }
 
 /// What a worker says at its end: the time from the common start on, and each post's.
@@ -88,7 +95,7 @@ impl Target {
 
 pub(crate) fn run(order: &str) -> Result<()> {
     let order: Order = serde_json::from_str(order).context("cannot read the worker's order")?;
-    let mut target = Target::open(order.kind, &order.root, &order.project)?;
+    let mut target = Target::open(order.kind, &order.root, PROJECT)?;
     // The first post opens the files; it belongs to no measurement.
     target.post()?;
     println!("ready");
@@ -104,15 +111,15 @@ pub(crate) fn run(order: &str) -> Result<()> {
 }
 
 fn post_all(order: &Order, target: &mut Target, start: Instant) -> Result<Vec<f64>> {
-    let mut each_us = Vec::new();
+    let (mut each_us, load) = (Vec::new(), order.load);
     std::thread::sleep(start.saturating_duration_since(Instant::now()));
-    for n in 0..POSTS_MAX / order.writers {
-        let due = match order.rate {
+    for n in 0..POSTS_MAX / load.writers {
+        let due = match load.rate {
             // A post that is late is measured from when it was due, so that a stall counts for all that it held up.
-            Some(rate) => start + Duration::from_secs(1) * (n * order.writers + order.index) / rate,
+            Some(rate) => start + Duration::from_secs(1) * (n * load.writers + order.index) / rate,
             None => Instant::now(),
         };
-        if due >= start + order.window {
+        if due >= start + load.window {
             break;
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));

@@ -39,7 +39,7 @@ pub(crate) struct Storage {
     sync_every: Option<IgnoredAny>,
     sync_messages: Option<IgnoredAny>,
     rotate_bytes: Option<IgnoredAny>,
-    pub(crate) lock_timeout: Option<Span>,
+    lock_timeout: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -163,6 +163,7 @@ impl Config {
             ("storage.sync_every", s.sync_every.is_some()),
             ("storage.sync_messages", s.sync_messages.is_some()),
             ("storage.rotate_bytes", s.rotate_bytes.is_some()),
+            ("storage.lock_timeout", s.lock_timeout.is_some()),
             ("agents.selection", a.selection.is_some()),
             ("agents.weights", a.weights.is_some()),
             ("agents.cooldown", a.cooldown.is_some()),

@@ -1,7 +1,7 @@
 //! Where a command works: which root, with which store and configuration, and which project, task and run the caller
 //! stands in. Explicit flags win over variables, and variables over folders.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,11 +23,11 @@ pub(crate) struct Context {
     pub(crate) tree: Tree,
     pub(crate) json: bool,
     flags: Global,
-    config_path: Option<PathBuf>,
+    /// The configuration that a flag or variable names.
+    named_config: Option<PathBuf>,
     config: OnceCell<Config>,
-    warned: Cell<bool>,
     caller: Option<CallerRun>,
-    around: Around,
+    around: OnceCell<Around>,
 }
 
 /// The run whose agent called this command.
@@ -47,77 +47,52 @@ struct Around {
 impl Context {
     /// Opens the root. It is made when it is not there.
     pub(crate) fn open(flags: &Global) -> Result<Self, Failure> {
+        let named_config = named_config(flags)?;
         let given = flags.root.clone().or_else(|| variable("JRUN_ROOT").map(PathBuf::from));
-        let mut config_path = find_config(flags, None)?;
-        let config = OnceCell::new();
         let root = match given {
             Some(root) => root,
-            None => {
-                // Only here does finding the root need the configuration.
-                let read = Config::read(config_path.as_deref())?;
-                let root = read.storage.root.as_deref().map(home_path);
-                let _ = config.set(read);
-                root.or_else(|| std::env::home_dir().map(|home| home.join("run-agent"))).ok_or_else(|| {
-                    Failure::usage(
-                        "there is no home folder; name the storage folder with --root or JRUN_ROOT",
-                    )
-                })?
-            }
+            // Only here does finding the root need the configuration.
+            None => default_root(named_config.as_deref())?,
         };
         let root = std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?;
         prepare_root(&root)?;
-        if config_path.is_none() {
-            config_path = find_config(flags, Some(&root))?;
-            if config_path.is_some() {
-                // The empty one that stood in for it is out of date.
-                return Ok(Self::assemble(flags, root, config_path, OnceCell::new()));
-            }
-        }
-        Ok(Self::assemble(flags, root, config_path, config))
-    }
-
-    fn assemble(
-        flags: &Global,
-        root: PathBuf,
-        config_path: Option<PathBuf>,
-        config: OnceCell<Config>,
-    ) -> Self {
-        let options = config.get().map(store_options).unwrap_or_default();
         let layout = Layout::new(root);
-        let store = Arc::new(FsStore::new(layout.clone(), options));
-        let around = around(&layout);
-        let tree = Tree { layout, store };
-        Self {
-            tree,
+        let store = Arc::new(FsStore::new(layout.clone(), Options::default()));
+        Ok(Self {
+            tree: Tree { layout, store },
             json: flags.json,
             flags: flags.clone(),
-            config_path,
-            config,
-            warned: Cell::new(false),
+            named_config,
+            config: OnceCell::new(),
             caller: caller_of_environment(),
-            around,
-        }
+            around: OnceCell::new(),
+        })
+    }
+
+    /// What the working folder lies in.
+    fn around(&self) -> &Around {
+        self.around.get_or_init(|| around(&self.tree.layout))
     }
 
     /// The configuration, read when it is first needed.
     pub(crate) fn config(&self) -> Result<&Config, Failure> {
-        let config = match self.config.get() {
-            Some(config) => config,
-            None => {
-                let config = Config::read(self.config_path.as_deref())?;
-                self.config.get_or_init(|| config)
-            }
-        };
-        if !self.warned.replace(true) {
-            let in_root = self.config_path.as_deref() == Some(&self.tree.layout.config_file());
-            if in_root && config.storage.root.is_some() {
-                eprintln!("warning: storage.root is ignored in a configuration that lies inside a root");
-            }
-            for setting in config.not_in_effect() {
-                eprintln!("warning: {setting} is set, but this version does not act on it yet");
-            }
+        if let Some(config) = self.config.get() {
+            return Ok(config);
         }
-        Ok(config)
+        let in_root = self.tree.layout.config_file();
+        let path = self
+            .named_config
+            .clone()
+            .or_else(home_config)
+            .or_else(|| in_root.is_file().then(|| in_root.clone()));
+        let config = Config::read(path.as_deref())?;
+        if path == Some(in_root) && config.storage.root.is_some() {
+            eprintln!("warning: storage.root is ignored in a configuration that lies inside a root");
+        }
+        for setting in config.not_in_effect() {
+            eprintln!("warning: {setting} is set, but this version does not act on it yet");
+        }
+        Ok(self.config.get_or_init(|| config))
     }
 
     /// The run whose agent called this command, checked against the folder that it names: commands that act for a run
@@ -159,7 +134,7 @@ impl Context {
         if let Some(name) = &self.flags.project {
             return Ok(Some(ProjectId::parse(name)?));
         }
-        Ok(self.caller.as_ref().map(|c| c.name.project.clone()).or_else(|| self.around.project.clone()))
+        Ok(self.caller.as_ref().map(|c| c.name.project.clone()).or_else(|| self.around().project.clone()))
     }
 
     /// As [`Context::project`], and the project must be there.
@@ -180,6 +155,15 @@ impl Context {
 
     /// The task that is meant, if any; it must be there.
     pub(crate) fn task(&self) -> Result<Option<TaskName>, Failure> {
+        if let (Some(text), Some(project)) = (&self.flags.task, self.project()?)
+            && let Ok(task) = TaskId::parse(text)
+        {
+            // A full id needs no look around.
+            let name = TaskName { project, task };
+            if self.tree.task(&name).folder().is_dir() {
+                return Ok(Some(name));
+            }
+        }
         let project = self.existing_project()?;
         if let Some(task) = &self.flags.task {
             return find::task(&self.tree, project.as_ref(), task).map(Some);
@@ -187,7 +171,7 @@ impl Context {
         // A project that was named is not the caller's or the folder's, whose task would be another project's.
         let named = self.flags.project.is_some();
         let own = self.caller.as_ref().map(|caller| caller.name.clone());
-        let here = self.around.project.clone().zip(self.around.task.clone());
+        let here = self.around().project.clone().zip(self.around().task.clone());
         let found = own.or(here.map(|(project, task)| TaskName { project, task }));
         Ok(found.filter(|name| !named || Some(&name.project) == project.as_ref()))
     }
@@ -311,25 +295,27 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn store_options(config: &Config) -> Options {
-    config.storage.lock_timeout.map(|span| Options { lock_timeout: span.0 }).unwrap_or_default()
+/// The configuration that a flag or variable names.
+fn named_config(flags: &Global) -> Result<Option<PathBuf>, Failure> {
+    match flags.config.clone().or_else(|| variable("RUN_AGENT_CONFIG").map(PathBuf::from)) {
+        Some(path) if path.is_file() => Ok(Some(path)),
+        Some(path) => Err(Failure::usage(format!("the configuration {} is not there", path.display()))),
+        None => Ok(None),
+    }
 }
 
-fn find_config(flags: &Global, root: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
-    if let Some(root) = root {
-        return Ok(Some(root.join("config.hcl")).filter(|path| path.is_file()));
-    }
-    let named = flags.config.clone().or_else(|| variable("RUN_AGENT_CONFIG").map(PathBuf::from));
-    if let Some(path) = named {
-        return if path.is_file() {
-            Ok(Some(path))
-        } else {
-            Err(Failure::usage(format!("the configuration {} is not there", path.display())))
-        };
-    }
-    Ok(std::env::home_dir()
-        .map(|home| home.join(".config/run-agent/config.hcl"))
-        .filter(|path| path.is_file()))
+/// The user's own configuration, if there is one.
+fn home_config() -> Option<PathBuf> {
+    std::env::home_dir().map(|home| home.join(".config/run-agent/config.hcl")).filter(|path| path.is_file())
+}
+
+fn default_root(named_config: Option<&Path>) -> Result<PathBuf, Failure> {
+    let path = named_config.map(Path::to_owned).or_else(home_config);
+    let config = Config::read(path.as_deref())?;
+    let root = config.storage.root.as_deref().map(home_path);
+    root.or_else(|| std::env::home_dir().map(|home| home.join("run-agent"))).ok_or_else(|| {
+        Failure::usage("there is no home folder; name the storage folder with --root or JRUN_ROOT")
+    })
 }
 
 /// Makes the root on first use, and refuses one that is another user's or another store's.
@@ -361,13 +347,21 @@ fn prepare_root(root: &Path) -> Result<(), Failure> {
                 .map_err(|e| Failure::io(format!("cannot make the storage folder {}", root.display()), &e))?;
         }
     }
-    match std::fs::read_to_string(&store) {
+    match read_small(&store) {
         Ok(text) => check_store(&text, &store),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir_all(&own)
             .and_then(|()| run_agent_runner::files::replace(&store, STORE_YAML.as_bytes(), true))
             .map_err(|e| Failure::io(format!("cannot write {}", store.display()), &e)),
         Err(error) => Err(Failure::io(format!("cannot read {}", store.display()), &error)),
     }
+}
+
+/// The beginning of a small file, with one read.
+fn read_small(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut bytes = [0; 4096];
+    let read = std::fs::File::open(path)?.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
 }
 
 const STORE_YAML: &str = "version: 1\nbackend: \"fs\"\nformat: 1\n";

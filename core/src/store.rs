@@ -182,7 +182,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 pub trait Stream: Send + Sync + std::fmt::Debug {
     fn key(&self) -> &StreamKey;
 
-    /// Which incarnation this handle reads and its cursors belong to.
+    /// Which incarnation this handle's cursors belong to; 0 for one that has not looked at its stream yet.
     fn incarnation(&self) -> u64;
 
     /// Appends a batch and returns it with ids, times and places.

@@ -79,7 +79,7 @@ impl TaskView {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if self.follow.incarnation() != before {
+            if before != 0 && self.follow.incarnation() != before {
                 self.fold_again(&page)?;
             }
             if page.is_empty() {

@@ -148,18 +148,24 @@ impl FsStream {
     ) -> Result<(&'o File, Memory), AppendError> {
         let remembered =
             lock.recall().map_err(|e| self.append_error("has a lock file that cannot be read", e))?;
-        let (mut inode, mut len) = match std::fs::metadata(&self.bus) {
-            Ok(meta) => (meta.ino(), meta.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
-            Err(error) => return Err(self.append_error("cannot be looked at", error)),
+        // A file that is open already is still the stream's only if the path names it.
+        let known = match open.as_ref().map(|(_, inode)| (*inode, std::fs::metadata(&self.bus))) {
+            None => None,
+            Some((inode, Ok(meta))) => (meta.ino() == inode).then_some((inode, meta.len())),
+            Some((_, Err(error))) if error.kind() == io::ErrorKind::NotFound => None,
+            Some((_, Err(error))) => return Err(self.append_error("cannot be looked at", error)),
         };
-        if !matches!(open, Some((_, known)) if *known == inode) {
-            let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.bus);
-            let file = file.map_err(|e| self.append_error("cannot be opened", e))?;
-            let meta = file.metadata().map_err(|e| self.append_error("cannot be looked at", e))?;
-            (inode, len) = (meta.ino(), meta.len());
-            *open = Some((file, inode));
-        }
+        let (inode, len) = match known {
+            Some(known) => known,
+            None => {
+                let file =
+                    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.bus);
+                let file = file.map_err(|e| self.append_error("cannot be opened", e))?;
+                let meta = file.metadata().map_err(|e| self.append_error("cannot be looked at", e))?;
+                *open = Some((file, meta.ino()));
+                (meta.ino(), meta.len())
+            }
+        };
         let Some((file, _)) = open else { unreachable!("it was opened above") };
         let memory = match remembered {
             Some(memory)

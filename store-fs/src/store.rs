@@ -11,7 +11,6 @@ use run_agent_core::store::{AppendError, Condition, OpenError, Page, ReadError, 
 use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
 
 use crate::append::Writer;
-use crate::lock::Memory;
 use crate::wake::Wake;
 
 /// What the operator may set.
@@ -49,18 +48,13 @@ impl Store for FsStore {
             return Err(OpenError::NotFound { what, key: key.clone() });
         }
         let lock = folder.join(format!("{stem}.lock"));
-        let memory = Memory::peek(&lock).map_err(|source| OpenError::Io {
-            key: key.clone(),
-            what: format!("{}", lock.display()),
-            source,
-        })?;
         Ok(Arc::new(FsStream {
             key: key.clone(),
             bus: self.layout.bus_file(key),
             lock,
             folder,
             options: self.options.clone(),
-            incarnation: AtomicU64::new(memory.incarnation),
+            incarnation: AtomicU64::new(0),
             writer: Mutex::default(),
             wake: Mutex::default(),
             fruitless: AtomicU64::new(0),
@@ -86,7 +80,8 @@ pub(crate) struct FsStream {
     pub(crate) bus: PathBuf,
     pub(crate) lock: PathBuf,
     pub(crate) options: Options,
-    /// The incarnation that this handle's cursors belong to; 0 until the stream has one. It never moves on from there.
+    /// The incarnation that this handle's cursors belong to; 0 until it has looked at a stream that has one. It never
+    /// moves on from there.
     pub(crate) incarnation: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) wake: Mutex<Option<Wake>>,

@@ -10,10 +10,10 @@ use crate::fleet::{self, Fleet};
 use crate::row::{Figure, Reach, Round, Row};
 use crate::scratch::{Bench, draft};
 use crate::side_by_side::{medians, pairs};
-use crate::worker::{Kind, Target};
+use crate::worker::{Kind, Load, Target};
 
 /// Appends in one turn. A turn of one would measure the clock and cold caches as well.
-const TURN: u32 = 50;
+const TURN: u32 = 20;
 const PER_SECOND: u32 = 1000;
 
 /// A floor that writes as many bytes as the store does for a message.
@@ -34,16 +34,29 @@ pub(crate) fn append(bench: &Bench) -> Result<Vec<Row>> {
     [10, 1000, 100_000].into_iter().map(row).collect()
 }
 
-/// A new stream for each round, so that its size is what the row says.
 fn round(bench: &Bench, messages: usize, floor: Kind) -> Result<Round> {
+    bench.stream("bare", 0)?;
+    let mut floor = Target::open(floor, &bench.root(), "bare")?;
+    let mut stream = None;
+    let ours = || {
+        // A new stream in time, so that its size is what the row says.
+        let (mut target, posts) = match stream.take() {
+            Some((target, posts)) if posts < messages / 2 => (target, posts),
+            _ => (fresh(bench, messages)?, 0),
+        };
+        let time = turn(&mut target)?;
+        stream = Some((target, posts + TURN as usize));
+        Ok(time)
+    };
+    medians(bench.pick(100, 50), ours, || turn(&mut floor))
+}
+
+fn fresh(bench: &Bench, messages: usize) -> Result<Target> {
     bench.stream("append", messages)?;
-    let mut ours = Target::open(Kind::Store, &bench.root(), "append")?;
-    let mut floor = Target::open(floor, &bench.root(), "append")?;
-    turn(&mut ours)?;
-    turn(&mut floor)?;
-    let round = medians(bench.pick(40, 20), || turn(&mut ours), || turn(&mut floor))?;
-    bench.remove("append")?;
-    Ok(round)
+    let mut target = Target::open(Kind::Store, &bench.root(), "append")?;
+    // The first post opens the files.
+    target.post()?;
+    Ok(target)
 }
 
 /// The time of one append, as the mean of a turn.
@@ -59,7 +72,7 @@ pub(crate) fn writers(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let window = Duration::from_millis(bench.pick(1000, 300));
     for writers in [10, 50] {
-        let pairs = fleets(bench, writers, None, window)?;
+        let pairs = fleets(bench, Load { writers, rate: None, window })?;
         let mut row = |what: &str, unit, reach, number: fn(&Fleet) -> f64| {
             let rounds = pairs.iter().map(|(ours, floor)| (number(ours), number(floor))).collect();
             rows.push(Row::new(format!("{writers} writers: {what}"), unit, Figure::Ratio, reach, rounds));
@@ -76,7 +89,7 @@ pub(crate) fn rate(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let window = Duration::from_millis(bench.pick(2000, 1000));
     for writers in [1, 10, 50] {
-        let pairs = fleets(bench, writers, Some(PER_SECOND), window)?;
+        let pairs = fleets(bench, Load { writers, rate: Some(PER_SECOND), window })?;
         let held = pairs.iter().map(|(ours, _)| (ours.per_second, f64::from(PER_SECOND))).collect();
         let p99 = pairs.iter().map(|(ours, floor)| (ours.p99_us, floor.p99_us)).collect();
         let what = format!("{PER_SECOND} msg/s, none, writers: {writers}");
@@ -87,8 +100,7 @@ pub(crate) fn rate(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn fleets(bench: &Bench, writers: u32, rate: Option<u32>, window: Duration) -> Result<Vec<(Fleet, Fleet)>> {
+fn fleets(bench: &Bench, load: Load) -> Result<Vec<(Fleet, Fleet)>> {
     let floor = floor(bench)?;
-    let fleet = |kind| fleet::run(bench, kind, writers, rate, window);
-    pairs(bench.rounds(), || fleet(Kind::Store), || fleet(floor))
+    pairs(bench.rounds(), || fleet::run(bench, Kind::Store, load), || fleet::run(bench, floor, load))
 }

@@ -33,7 +33,6 @@ pub(crate) fn last(bench: &Bench) -> Result<Vec<Row>> {
         bench.stream(&project, messages)?;
         let mut ours = bench.run_agent(&project, &["bus", "read", "--tail", "20"]);
         let walls = walls(bench, bench.pick(100, 40), &mut ours, &mut bench.program(EMPTY))?;
-        bench.remove(&project)?;
         let what = format!("bus read --tail 20, of {messages} messages");
         Ok(Row::new(what, "us", Figure::Extra, Reach::AtMost(1000.0), walls))
     };

@@ -25,7 +25,6 @@ pub(crate) fn sequential(bench: &Bench) -> Result<Vec<Row>> {
         Ok(rate(started.elapsed()))
     };
     let rounds = pairs(bench.rounds(), ours, floor)?;
-    bench.remove("read")?;
     let what = format!("{MESSAGES} messages by pages of {PAGE}");
     Ok(vec![Row::new(what, "MB/s", Figure::Ratio, Reach::Informational, rounds)])
 }
