@@ -19,6 +19,8 @@ mod scratch;
 mod side_by_side;
 mod worker;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail, ensure};
 
 use crate::report::Report;
@@ -31,7 +33,17 @@ const USAGE: &str = "run-agent-bench [--quick] [--write-docs] [GROUP…]
   --write-docs   put the tables into docs/performance.md
   GROUP          only the groups whose name contains one of these words";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("run-agent-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [worker::VERB, order] = args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         return worker::run(order);

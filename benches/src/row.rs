@@ -5,25 +5,21 @@ use serde::Serialize;
 /// What one round gave for the product and for its floor, in the row's unit.
 pub(crate) type Round = (f64, f64);
 
-/// How a round's two numbers become one.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) enum Figure {
-    Ratio,
-    Extra,
-}
-
+/// How a round's two numbers become the row's figure, and what is to be reached with it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) enum Reach {
-    AtMost(f64),
-    AtLeast(f64),
-    Informational,
+    RatioAtMost(f64),
+    RatioAtLeast(f64),
+    /// The ratio is for information.
+    Ratio,
+    /// What the product takes beyond the floor.
+    ExtraAtMost(f64),
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     what: String,
     unit: &'static str,
-    figure: Figure,
     reach: Reach,
     rounds: Vec<Round>,
     /// The figure's smallest value, median and greatest.
@@ -32,53 +28,39 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn new(
-        what: impl Into<String>,
-        unit: &'static str,
-        figure: Figure,
-        reach: Reach,
-        rounds: Vec<Round>,
-    ) -> Self {
-        let spread = spread(rounds.iter().map(|(ours, floor)| match figure {
-            Figure::Ratio => ours / floor,
-            Figure::Extra => ours - floor,
+    pub(crate) fn new(what: impl Into<String>, unit: &'static str, reach: Reach, rounds: Vec<Round>) -> Self {
+        let spread = spread(rounds.iter().map(|(ours, floor)| match reach {
+            Reach::RatioAtMost(_) | Reach::RatioAtLeast(_) | Reach::Ratio => ours / floor,
+            Reach::ExtraAtMost(_) => ours - floor,
         }));
-        let verdict = match reach {
-            Reach::AtMost(limit) if spread[1] <= limit => "MET",
-            Reach::AtLeast(limit) if spread[1] >= limit => "MET",
-            Reach::AtMost(_) | Reach::AtLeast(_) => "MISSED",
-            Reach::Informational => "-",
+        let met = match reach {
+            Reach::RatioAtMost(limit) | Reach::ExtraAtMost(limit) => Some(spread[1] <= limit),
+            Reach::RatioAtLeast(limit) => Some(spread[1] >= limit),
+            Reach::Ratio => None,
         };
-        Self { what: what.into(), unit, figure, reach, rounds, spread, verdict: verdict.to_owned() }
+        let verdict = met.map_or("-", |met| if met { "MET" } else { "MISSED" }).to_owned();
+        Self { what: what.into(), unit, reach, rounds, spread, verdict }
     }
 
     /// A row that this machine cannot measure.
-    pub(crate) fn skipped(what: impl Into<String>, why: &str) -> Self {
-        let row = Self::new(what, "", Figure::Extra, Reach::Informational, Vec::new());
-        Self { verdict: format!("SKIPPED: {why}"), ..row }
+    pub(crate) fn skipped(what: &str, why: &str) -> Self {
+        Self { verdict: format!("SKIPPED: {why}"), ..Self::new(what, "", Reach::Ratio, Vec::new()) }
     }
 
     pub(crate) fn cells(&self) -> [String; 7] {
-        if self.rounds.is_empty() {
-            let none = || "-".to_owned();
-            return [self.what.clone(), none(), none(), none(), none(), none(), self.verdict.clone()];
-        }
-        let [low, middle, high] = self.spread.map(|figure| self.show_figure(figure));
-        let reach = match self.reach {
-            Reach::AtMost(limit) => format!("<= {}", self.show_figure(limit)),
-            Reach::AtLeast(limit) => format!(">= {}", self.show_figure(limit)),
-            Reach::Informational => "-".to_owned(),
+        let ratio = |figure: f64| format!("{figure:.2} x");
+        let extra = |figure: f64| format!("{figure:+.0} {}", self.unit);
+        let (figures, reach) = match self.reach {
+            Reach::RatioAtMost(limit) => (self.spread.map(ratio), format!("<= {}", ratio(limit))),
+            Reach::RatioAtLeast(limit) => (self.spread.map(ratio), format!(">= {}", ratio(limit))),
+            Reach::Ratio => (self.spread.map(ratio), "-".to_owned()),
+            Reach::ExtraAtMost(limit) => (self.spread.map(extra), format!("<= {}", extra(limit))),
         };
+        let [low, middle, high] = figures;
         let ours = self.show(median(self.rounds.iter().map(|round| round.0)));
         let floor = self.show(median(self.rounds.iter().map(|round| round.1)));
         [self.what.clone(), ours, floor, middle, format!("{low} .. {high}"), reach, self.verdict.clone()]
-    }
-
-    fn show_figure(&self, figure: f64) -> String {
-        match self.figure {
-            Figure::Ratio => format!("{figure:.2} x"),
-            Figure::Extra => format!("{figure:+.0} {}", self.unit),
-        }
+            .map(|cell| if cell.contains("NaN") { "-".to_owned() } else { cell })
     }
 
     fn show(&self, value: f64) -> String {
@@ -101,8 +83,7 @@ fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
 
 #[test]
 fn the_verdict_is_the_medians() {
-    let row =
-        Row::new("x", "ms", Figure::Ratio, Reach::AtMost(2.0), vec![(2.0, 1.0), (9.0, 1.0), (3.0, 2.0)]);
+    let row = Row::new("x", "ms", Reach::RatioAtMost(2.0), vec![(2.0, 1.0), (9.0, 1.0), (3.0, 2.0)]);
     assert_eq!(row.cells(), ["x", "3 ms", "1 ms", "2.00 x", "1.50 x .. 9.00 x", "<= 2.00 x", "MET"]);
     assert_eq!(median([4.0, 1.0, 3.0, 2.0].into_iter()), 2.5);
 }

@@ -141,7 +141,7 @@ pub(crate) struct JobArgs {
     #[arg(long, conflicts_with = "follow")]
     pub(crate) detach: bool,
     /// Print the agent's output as it comes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub(crate) follow: bool,
     /// Start at most one run of this task with this key: a second call returns the first one's run
     #[arg(long, value_name = "KEY")]

@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use crate::args;
 use crate::error::{Exit, Failure};
+use crate::render;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -140,6 +141,14 @@ impl Config {
             )));
         }
         for (name, agent) in &self.agent {
+            let own =
+                |variable: &&String| variable.starts_with("JRUN_") || variable.starts_with("CONDUCTOR_");
+            if let Some(variable) = agent.env.keys().chain(agent.token_env.as_ref()).find(own) {
+                return Err(Failure::usage(format!(
+                    "{}: agent \"{name}\" sets {variable}; variables that begin with JRUN_ or CONDUCTOR_ are run-agent's own",
+                    path.display()
+                )));
+            }
             if agent.token.is_some() && agent.token_file.is_some() {
                 return Err(Failure::usage(format!(
                     "{}: agent \"{name}\" has both token and token_file; keep one",
@@ -299,7 +308,10 @@ fn token(name: &str, block: &AgentBlock) -> Result<Option<String>, Failure> {
         Ok(token) => Ok(Some(token.trim().to_owned())),
         Err(error) => {
             // The agent may have found another way to sign in.
-            eprintln!("warning: agent `{name}`: cannot read its token from {}: {error}", path.display());
+            render::say(&format!(
+                "warning: agent `{name}`: cannot read its token from {}: {error}",
+                path.display()
+            ));
             Ok(None)
         }
     }

@@ -15,7 +15,7 @@ use run_agent_store_fs::{FsStore, Options};
 use crate::args::Global;
 use crate::config::{Config, home_path};
 use crate::error::{Exit, Failure};
-use crate::find;
+use crate::{find, render};
 
 /// Everything that a command knows about its surroundings.
 #[derive(Debug)]
@@ -48,7 +48,8 @@ impl Context {
     /// Opens the root. It is made when it is not there.
     pub(crate) fn open(flags: &Global) -> Result<Self, Failure> {
         let named_config = named_config(flags)?;
-        let given = flags.root.clone().or_else(|| variable("JRUN_ROOT").map(PathBuf::from));
+        let variable = std::env::var_os("JRUN_ROOT").filter(|root| !root.is_empty());
+        let given = flags.root.clone().or_else(|| variable.map(PathBuf::from));
         let root = match given {
             Some(root) => root,
             // Only here does finding the root need the configuration.
@@ -87,10 +88,10 @@ impl Context {
             .or_else(|| in_root.is_file().then(|| in_root.clone()));
         let config = Config::read(path.as_deref())?;
         if path == Some(in_root) && config.storage.root.is_some() {
-            eprintln!("warning: storage.root is ignored in a configuration that lies inside a root");
+            render::say("warning: storage.root is ignored in a configuration that lies inside a root");
         }
         for setting in config.not_in_effect() {
-            eprintln!("warning: {setting} is set, but this version does not act on it yet");
+            render::say(&format!("warning: {setting} is set, but this version does not act on it yet"));
         }
         Ok(self.config.get_or_init(|| config))
     }
@@ -134,6 +135,9 @@ impl Context {
         if let Some(name) = &self.flags.project {
             return Ok(Some(ProjectId::parse(name)?));
         }
+        if let Some(name) = variable("JRUN_PROJECT_ID") {
+            return Ok(Some(ProjectId::parse(&name)?));
+        }
         Ok(self.caller.as_ref().map(|c| c.name.project.clone()).or_else(|| self.around().project.clone()))
     }
 
@@ -170,7 +174,9 @@ impl Context {
         }
         // A project that was named is not the caller's or the folder's, whose task would be another project's.
         let named = self.flags.project.is_some();
-        let own = self.caller.as_ref().map(|caller| caller.name.clone());
+        let task = variable("JRUN_TASK_ID").map(|id| TaskId::parse(&id)).transpose()?;
+        let own = project.clone().zip(task).map(|(project, task)| TaskName { project, task });
+        let own = own.filter(|name| !named || self.tree.task(name).folder().is_dir());
         let here = self.around().project.clone().zip(self.around().task.clone());
         let found = own.or(here.map(|(project, task)| TaskName { project, task }));
         Ok(found.filter(|name| !named || Some(&name.project) == project.as_ref()))

@@ -127,6 +127,7 @@ fn of_refusal(refusal: &Refusal) -> Exit {
         | Refusal::KeyTaken(_)
         | Refusal::RunStarted(_)
         | Refusal::RunStopping(_)
+        | Refusal::ParentStopping(_)
         | Refusal::RunEnded(_)
         | Refusal::LoopNotOpen
         | Refusal::LoopTaken => Exit::Locked,
@@ -150,7 +151,7 @@ fn of_append(error: &AppendError) -> Exit {
 
 fn of_read(error: &ReadError) -> Exit {
     match error {
-        ReadError::UnknownId { .. } => Exit::NotFound,
+        ReadError::UnknownId { .. } | ReadError::Gone { .. } => Exit::NotFound,
         ReadError::Incarnation { .. } | ReadError::Io { .. } => Exit::Failed,
     }
 }
@@ -174,6 +175,7 @@ fn of_start(error: &StartError) -> Exit {
         StartError::Refused(refusal) => of_refusal(refusal),
         StartError::Agent(_) => Exit::NotFound,
         StartError::Folder { .. } | StartError::Write { .. } => Exit::Failed,
+        StartError::Order(_) => Exit::Usage,
         StartError::View(error) => of_view(error),
     }
 }

@@ -46,6 +46,11 @@ pub(crate) fn safe(text: &str) -> String {
     text.chars().map(|c| if harmless(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
+/// As [`safe`], on one line.
+pub(crate) fn safe_line(text: &str) -> String {
+    safe(text).replace(['\n', '\t'], " ")
+}
+
 /// Rows in columns, each as wide as its widest cell.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

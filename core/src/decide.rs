@@ -25,6 +25,8 @@ pub enum Refusal {
     RunStopping(RunId),
     #[error("run {0} is not known in this task")]
     UnknownRun(RunId),
+    #[error("run {0}, for which it would be started, is being stopped")]
+    ParentStopping(RunId),
     #[error(
         "delegation depth {depth} is above the limit of {max}; do the work in this run, or give it back to the parent"
     )]
@@ -47,6 +49,8 @@ pub struct NewRun<'a> {
     /// A root run of the loop's.
     pub root: bool,
     pub key: Option<&'a str>,
+    /// The run that starts it.
+    pub parent: Option<&'a RunId>,
     pub depth: u32,
     pub max_depth: u32,
 }
@@ -65,6 +69,9 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
     if let Some(stop) = &task.ralph.stopping {
         return Err(Refusal::Stopping { since: stop.at.to_string(), by: stop.how.by.clone() });
     }
+    if let Some(stopping) = new.parent.and_then(|parent| stopping_ancestor(task, parent)) {
+        return Err(Refusal::ParentStopping(stopping.clone()));
+    }
     if new.max_depth > 0 && new.depth > new.max_depth {
         return Err(Refusal::TooDeep { depth: new.depth, max: new.max_depth });
     }
@@ -77,6 +84,20 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The nearest run from `run` upwards that is being stopped together with what hangs below it.
+fn stopping_ancestor<'a>(task: &'a Task, run: &'a RunId) -> Option<&'a RunId> {
+    let mut at = run;
+    // Bounded: parents that a hand wrote may name each other in a circle.
+    for _ in 0..=task.runs.len() {
+        let known = task.runs.get(at)?;
+        if known.stopping.as_ref().is_some_and(|stopping| !stopping.keep_children) {
+            return Some(at);
+        }
+        at = known.parent.as_ref()?;
+    }
+    None
 }
 
 /// May the agent of this run be let go?

@@ -73,6 +73,7 @@ fields! {
         key: Option<String>,
         depth: u32,
         starter_pid: u32,
+        starter_start_ticks: u64,
         machine_id: String,
         boot_id: String,
     }
@@ -89,6 +90,7 @@ fields! {
         pgid: u32,
         pid_start_ticks: u64,
         supervisor_pid: u32,
+        supervisor_start_ticks: u64,
         machine_id: String,
         boot_id: String,
         pid_namespace: String,

@@ -66,6 +66,8 @@ pub mod reason {
     pub const ROOT_STOPPED: &str = "root_stopped";
     pub const INTERRUPTED: &str = "interrupted";
     pub const DONE_NOT_A_FILE: &str = "done_not_a_file";
+    /// How the reason of a run begins that reached its own time limit.
+    pub const TIME_LIMIT: &str = "time limit";
 }
 
 /// What the loop does next.

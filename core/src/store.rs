@@ -294,6 +294,8 @@ pub enum ReadError {
         "stream {key} was replaced since its cursor was taken (incarnation {had}, now {now}); resume by message id"
     )]
     Incarnation { key: StreamKey, had: u64, now: u64 },
+    #[error("the stream of {key} is gone: {place} was deleted")]
+    Gone { key: StreamKey, place: String },
     #[error("no message {id} in {key}")]
     UnknownId { key: StreamKey, id: MsgId },
     #[error("cannot read {key}: {what}")]

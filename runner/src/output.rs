@@ -112,6 +112,9 @@ pub(crate) fn see_to_final(run: &RunPaths) -> io::Result<()> {
 /// # Errors
 /// When the file cannot be read; one that is not there is empty.
 pub fn tail_of(path: &Path, lines: usize, max: u64) -> io::Result<String> {
+    if lines == 0 {
+        return Ok(String::new());
+    }
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, Scope, Stopping};
-use run_agent_core::plan::reason;
-use run_agent_core::world::Task;
+use run_agent_core::event::{Event, RunEnd, RunOutcome, Scope, Stopping};
+use run_agent_core::world::{Run, Task};
 
 use crate::supervise::close::{self, Life};
 use crate::supervise::os::{self, ProcessId};
@@ -53,23 +52,24 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<St
     view.refresh()?;
     close::close_dead(tree, view)?;
     let mut wanted = if how.keep_children { vec![id.clone()] } else { view.task().with_descendants(id) };
-    wanted.retain(|id| view.run(id).is_some_and(run_agent_core::world::Run::is_active));
+    wanted.retain(|id| view.run(id).is_some_and(Run::is_active));
     if wanted.is_empty() {
         let status = view.run(id).map_or("unknown", |run| run.status().as_str());
         return Ok(Stopped::HadEnded(status.to_owned()));
     }
-    for run in &wanted {
-        ask_run(view, run, how)?;
+    let keep = how.keep_children;
+    let left = see_to(tree, view, how, |task| {
+        // Looked up anew each time: a child may have been started just before its parent was asked.
+        let tree = if keep { vec![id.clone()] } else { task.with_descendants(id) };
+        tree.into_iter().filter(|id| task.runs.get(id).is_some_and(Run::is_active)).collect()
+    })?;
+    if !left.is_empty() {
+        return Ok(Stopped::Left(left));
     }
-    failpoint::here("stop.asked");
-    see_to(tree, view, how, |task| {
-        wanted
-            .iter()
-            .filter(|id| task.runs.get(*id).is_some_and(run_agent_core::world::Run::is_active))
-            .cloned()
-            .collect()
-    })
-    .map(|left| if left.is_empty() { Stopped::Done(wanted.clone()) } else { Stopped::Left(left) })
+    let tree = if keep { wanted } else { view.task().with_descendants(id) };
+    Ok(Stopped::Done(
+        tree.into_iter().filter(|id| view.run(id).is_some_and(|run| run.stopping.is_some())).collect(),
+    ))
 }
 
 /// Stops a task's loop and its whole tree.
@@ -79,6 +79,8 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<St
 pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, ViewError> {
     view.refresh()?;
     close::close_dead(tree, view)?;
+    let before: Vec<RunId> =
+        view.task().runs.iter().filter(|(_, run)| !run.is_active()).map(|(id, _)| id.clone()).collect();
     let scope = Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
     let stopping =
         Event::LoopStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
@@ -89,17 +91,15 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
     if let Proposed::Refused(_) = asked {
         return Ok(Stopped::HadEnded(view.task().status().to_string()));
     }
-    let runs: Vec<RunId> = view.task().active().map(|(id, _)| id.clone()).collect();
-    for run in &runs {
-        ask_run(view, run, how)?;
-    }
     failpoint::here("stop.asked");
     let left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
     if !left.is_empty() {
         return Ok(Stopped::Left(left));
     }
-    end_loop(tree, view, how)?;
-    Ok(Stopped::Done(runs))
+    wait_for_driver(tree, view)?;
+    close::close_dead(tree, view)?;
+    let runs = view.task().runs.iter().filter(|(id, run)| run.stopping.is_some() && !before.contains(id));
+    Ok(Stopped::Done(runs.map(|(id, _)| id.clone()).collect()))
 }
 
 fn stopping(how: &How) -> Stopping {
@@ -142,8 +142,11 @@ fn see_to(
         }
         let name = view.name.clone();
         for id in left {
-            let Some(run) = view.run(&id) else { continue };
-            match close::life(tree, &name, &id, run) {
+            let Some(run) = view.run(&id).cloned() else { continue };
+            if run.stopping.is_none() {
+                ask_run(view, &id, how)?;
+            }
+            match close::life(tree, &name, &id, &run) {
                 // Rung again at each look: a supervisor that is only coming up has no bell yet.
                 Ok(Life::Supervised) => {
                     ring(&tree.run(&name, &id));
@@ -182,12 +185,12 @@ fn end_alone(
         reason: format!("stopped on request of {} after its supervisor was lost", how.by),
         ..RunEnd::default()
     };
-    close::end_run(tree, view, id, &lock, end, &how.cause)?;
+    close::end_run(tree, view, id, end, &how.cause)?;
     Ok(())
 }
 
-/// The driver ends its loop itself; where none lives, the caller does.
-fn end_loop(tree: &Tree, view: &mut TaskView, how: &How) -> Result<(), ViewError> {
+/// The driver ends its loop itself; where none lives, whoever looks does.
+fn wait_for_driver(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
     let wake = Wake::new();
     wake.watch_stream(tree, &view.name);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -199,17 +202,6 @@ fn end_loop(tree: &Tree, view: &mut TaskView, how: &How) -> Result<(), ViewError
         }
         wake.sleep(Duration::from_millis(200));
     }
-    let ralph = &view.task().ralph;
-    let end = LoopEnd {
-        outcome: LoopOutcome::Stopped,
-        reason: reason::STOPPED.to_owned(),
-        restarts: ralph.restarts,
-        active_ms: ralph.active_ms,
-    };
-    let scope = Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
-    let draft = Event::LoopEnd(end).draft(&scope, &how.cause, format!("stopped on request of {}", how.by));
-    // Stays refused when the driver, or another stop, ended it first.
-    let still = |task: &Task| if task.ralph.stopping.is_some() { Ok(()) } else { Err(Refusal::LoopNotOpen) };
-    view.propose(vec![draft], still)?;
+    view.refresh()?;
     Ok(())
 }

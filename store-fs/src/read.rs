@@ -43,13 +43,18 @@ impl FsStream {
         // A handle that is older than the stream's first incarnation takes it.
         let adopted =
             had == 0 && self.incarnation.compare_exchange(0, memory.incarnation, Relaxed, Relaxed).is_ok();
-        if memory.incarnation != had && !adopted {
+        // Without a line there is nothing to compare with: the file itself tells.
+        if memory.incarnation != had && !adopted && memory != Memory::NEW {
             return Err(ReadError::Incarnation { key: self.key.clone(), had, now: memory.incarnation });
         }
         match File::open(&self.bus) {
             Ok(file) => {
                 let len = file.metadata().map_err(|e| self.read_error("cannot be looked at", e))?.len();
                 Ok(Some(Bus { file, len, base: memory.base }))
+            }
+            // A handle that has seen a stream is not told that it is empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && had != 0 => {
+                Err(ReadError::Gone { key: self.key.clone(), place: self.bus.display().to_string() })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.read_error("cannot be opened", error)),

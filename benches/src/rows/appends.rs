@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use run_agent_core::Durability;
 
 use crate::fleet::{self, Fleet};
-use crate::row::{Figure, Reach, Round, Row};
+use crate::row::{Reach, Round, Row};
 use crate::scratch::{Bench, draft};
 use crate::side_by_side::{medians, pairs};
 use crate::worker::{Kind, Load, Target};
@@ -29,7 +29,7 @@ pub(crate) fn append(bench: &Bench) -> Result<Vec<Row>> {
     let row = |messages| {
         let rounds = (0..bench.rounds()).map(|_| round(bench, messages, floor)).collect::<Result<_>>()?;
         let what = format!("256 B into {messages} messages");
-        Ok(Row::new(what, "us", Figure::Ratio, Reach::AtMost(4.0), rounds))
+        Ok(Row::new(what, "us", Reach::RatioAtMost(4.0), rounds))
     };
     [10, 1000, 100_000].into_iter().map(row).collect()
 }
@@ -75,12 +75,12 @@ pub(crate) fn writers(bench: &Bench) -> Result<Vec<Row>> {
         let pairs = fleets(bench, Load { writers, rate: None, window })?;
         let mut row = |what: &str, unit, reach, number: fn(&Fleet) -> f64| {
             let rounds = pairs.iter().map(|(ours, floor)| (number(ours), number(floor))).collect();
-            rows.push(Row::new(format!("{writers} writers: {what}"), unit, Figure::Ratio, reach, rounds));
+            rows.push(Row::new(format!("{writers} writers: {what}"), unit, reach, rounds));
         };
-        row("throughput", "/s", Reach::AtLeast(0.5), |fleet| fleet.per_second);
-        row("p50", "us", Reach::Informational, |fleet| fleet.p50_us);
-        row("p99", "us", Reach::AtMost(2.0), |fleet| fleet.p99_us);
-        row("slowest writer's share", "", Reach::AtLeast(0.5), |fleet| fleet.slowest_share);
+        row("throughput", "/s", Reach::RatioAtLeast(0.5), |fleet| fleet.per_second);
+        row("p50", "us", Reach::Ratio, |fleet| fleet.p50_us);
+        row("p99", "us", Reach::RatioAtMost(2.0), |fleet| fleet.p99_us);
+        row("slowest writer's share", "", Reach::RatioAtLeast(0.5), |fleet| fleet.slowest_share);
     }
     Ok(rows)
 }
@@ -94,8 +94,8 @@ pub(crate) fn rate(bench: &Bench) -> Result<Vec<Row>> {
         let p99 = pairs.iter().map(|(ours, floor)| (ours.p99_us, floor.p99_us)).collect();
         let what = format!("{PER_SECOND} msg/s, none, writers: {writers}");
         // The last post ends a moment after it was due, so the whole rate may be missed by that.
-        rows.push(Row::new(&what, "/s", Figure::Ratio, Reach::AtLeast(0.99), held));
-        rows.push(Row::new(format!("{what}; p99"), "us", Figure::Ratio, Reach::Informational, p99));
+        rows.push(Row::new(&what, "/s", Reach::RatioAtLeast(0.99), held));
+        rows.push(Row::new(format!("{what}; p99"), "us", Reach::Ratio, p99));
     }
     Ok(rows)
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::row::{Figure, Reach, Round, Row};
+use crate::row::{Reach, Round, Row};
 use crate::scratch::{Bench, body};
 use crate::side_by_side::{medians, pairs, wall};
 
@@ -16,11 +16,11 @@ pub(crate) fn post(bench: &Bench) -> Result<Vec<Row>> {
     let mut ours = bench.run_agent("post", &["bus", "post", "--type", "FACT", "--body", &body()]);
     let mut floor = bench.program(EMPTY);
     let walls = walls(bench, bench.pick(300, 100), &mut ours, &mut floor)?;
-    let wall = Row::new("wall time of start and wait", "us", Figure::Ratio, Reach::AtMost(1.5), walls);
+    let wall = Row::new("wall time of start and wait", "us", Reach::RatioAtMost(1.5), walls);
     let what = "system calls";
     let calls = if Command::new("strace").arg("--version").output().is_ok() {
         let calls = pairs(bench.rounds(), || system_calls(bench, &ours), || system_calls(bench, &floor))?;
-        Row::new(what, "calls", Figure::Extra, Reach::AtMost(25.0), calls)
+        Row::new(what, "calls", Reach::ExtraAtMost(25.0), calls)
     } else {
         Row::skipped(what, "strace is not installed")
     };
@@ -34,7 +34,7 @@ pub(crate) fn last(bench: &Bench) -> Result<Vec<Row>> {
         let mut ours = bench.run_agent(&project, &["bus", "read", "--tail", "20"]);
         let walls = walls(bench, bench.pick(100, 40), &mut ours, &mut bench.program(EMPTY))?;
         let what = format!("bus read --tail 20, of {messages} messages");
-        Ok(Row::new(what, "us", Figure::Extra, Reach::AtMost(1000.0), walls))
+        Ok(Row::new(what, "us", Reach::ExtraAtMost(1000.0), walls))
     };
     [1000, 100_000].into_iter().map(row).collect()
 }
@@ -49,7 +49,7 @@ pub(crate) fn job(bench: &Bench) -> Result<Vec<Row>> {
         medians(bench.pick(20, 8), || wall(&mut ours), || wall(&mut floor))
     };
     let rounds = (0..bench.rounds()).map(round).collect::<Result<_>>()?;
-    Ok(vec![Row::new("job --agent shell --prompt true", "us", Figure::Ratio, Reach::AtMost(4.0), rounds)])
+    Ok(vec![Row::new("job --agent shell --prompt true", "us", Reach::RatioAtMost(4.0), rounds)])
 }
 
 fn walls(bench: &Bench, spawns: usize, ours: &mut Command, floor: &mut Command) -> Result<Vec<Round>> {

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use run_agent_core::layout::Layout;
 use run_agent_core::{Cursor, Stream};
 
-use crate::row::{Figure, Reach, Row};
+use crate::row::{Reach, Row};
 use crate::scratch::Bench;
 use crate::side_by_side::pairs;
 
@@ -26,7 +26,7 @@ pub(crate) fn sequential(bench: &Bench) -> Result<Vec<Row>> {
     };
     let rounds = pairs(bench.rounds(), ours, floor)?;
     let what = format!("{MESSAGES} messages by pages of {PAGE}");
-    Ok(vec![Row::new(what, "MB/s", Figure::Ratio, Reach::Informational, rounds)])
+    Ok(vec![Row::new(what, "MB/s", Reach::Ratio, rounds)])
 }
 
 fn read_all(stream: &dyn Stream) -> Result<Duration> {

@@ -51,21 +51,23 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
             }
             return Ok(Exit::Done);
         }
-        if wake.interrupted() {
-            return Ok(Exit::Interrupted);
-        }
-        if left.is_some_and(|left| left.is_zero()) && page.is_empty() {
-            if context.json {
-                render::json(&serde_json::json!({ "question_id": question, "answer": null }))?;
-            } else {
-                render::out(&format!("{question}\n"))?;
-            }
-            render::say(&format!(
-                "no answer yet; wait on with: run-agent ask --resume {question} --wait 90s"
-            ));
-            return Ok(Exit::TimeLimit);
+        let time_is_up = left.is_some_and(|left| left.is_zero()) && page.is_empty();
+        if wake.interrupted() || time_is_up {
+            not_yet(&context, &question)?;
+            return Ok(if time_is_up { Exit::TimeLimit } else { Exit::Interrupted });
         }
     }
+}
+
+/// Says how to wait on for the same question.
+fn not_yet(context: &Context, question: &MsgId) -> Result<(), Failure> {
+    if context.json {
+        render::json(&serde_json::json!({ "question_id": question, "answer": null }))?;
+    } else {
+        render::out(&format!("{question}\n"))?;
+    }
+    render::say(&format!("no answer yet; wait on with: run-agent ask --resume {question} --wait 90s"));
+    Ok(())
 }
 
 fn answers(message: &Message, question: &MsgId) -> bool {

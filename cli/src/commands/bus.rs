@@ -33,6 +33,7 @@ fn post(global: &Global, args: &PostArgs) -> Outcome {
     let kind = Kind::parse(&args.kind)?;
     decide::may_post(&kind)?;
     let context = Context::open(global)?;
+    context.caller()?;
     let key = context.stream()?;
     let mut draft = Draft::new(kind, key.project.clone(), key.task.clone(), body(args)?);
     draft.run = context.run_for(&key);

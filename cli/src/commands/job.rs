@@ -2,6 +2,7 @@
 
 use run_agent_core::RunId;
 use run_agent_core::decide::Refusal;
+use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
@@ -113,6 +114,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
         run.end().map(|(end, _)| (end.exit_code, end.reason.clone())).unwrap_or_default();
     let exit = match (run.status(), exit_code.and_then(|code| u8::try_from(code).ok())) {
         (RunStatus::Completed, _) => Exit::Done,
+        _ if reason.starts_with(TIME_LIMIT) => Exit::TimeLimit,
         // The agent's own code, but never success for a run that did not complete.
         (_, Some(code)) if code != 0 => Exit::Agent(code),
         _ => Exit::Failed,
@@ -128,9 +130,9 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
     }
     if !shown {
         let output = context.tree.run(name, id).output();
-        render::out(
-            &std::fs::read(&output).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default(),
-        )?;
+        if output.is_file() {
+            Tail::one(output).pump(true)?;
+        }
     }
     Ok(exit)
 }

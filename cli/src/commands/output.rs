@@ -29,6 +29,12 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
     let paths = context.tree.run(&name, &id);
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
+    if context.json && (args.follow || args.merged) {
+        return Err(Failure::usage("--json shows one whole file; leave out --follow and --merged"));
+    }
+    if args.follow && args.prompt {
+        return Err(Failure::usage("--follow shows what an agent prints; leave out --prompt"));
+    }
     if args.follow {
         return follow(&context, &name, &id, args, &mut view);
     }
@@ -86,8 +92,12 @@ fn file(paths: &RunPaths, args: &OutputArgs) -> (&'static str, PathBuf) {
 
 fn as_json(name: &TaskName, id: &RunId, paths: &RunPaths, args: &OutputArgs) -> Outcome {
     let (what, path) = file(paths, args);
-    let size =
-        std::fs::metadata(&path).map_err(|e| Failure::not_found(format!("{}: {e}", path.display())))?.len();
+    let meta =
+        std::fs::metadata(&path).map_err(|e| Failure::not_found(format!("{}: {e}", path.display())))?;
+    if !meta.is_file() {
+        return Err(Failure::new(Exit::Failed, format!("{} is not a regular file", path.display())));
+    }
+    let size = meta.len();
     let content = match args.tail {
         Some(lines) => tail_of(&path, lines, TAIL_MAX),
         None => std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
@@ -135,7 +145,8 @@ impl Tail {
         }
     }
 
-    fn one(path: PathBuf) -> Self {
+    /// One file.
+    pub(crate) fn one(path: PathBuf) -> Self {
         Self { stdout: Some((path, 0)), stderr: None, marks_of: None }
     }
 
@@ -173,7 +184,7 @@ impl Tail {
     }
 
     /// Prints what has grown. Unless it is the end, only what the marks have put in order.
-    fn pump(&mut self, to_end: bool) -> Result<(), Failure> {
+    pub(crate) fn pump(&mut self, to_end: bool) -> Result<(), Failure> {
         let len = |file: &Option<(PathBuf, u64)>| {
             file.as_ref().and_then(|(path, _)| std::fs::metadata(path).ok()).map_or(0, |meta| meta.len())
         };

@@ -5,7 +5,7 @@ use run_agent_core::event::{DoneCleared, Event, Scope};
 use run_agent_core::world::Marker;
 use run_agent_runner::{TaskView, files};
 
-use super::task::{Settings, run_loop};
+use super::task::{Prepared, Settings, run_loop};
 use crate::args::{Global, ResumeArgs};
 use crate::context::{Context, person};
 use crate::error::{Exit, Failure, Outcome};
@@ -25,6 +25,17 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
                 holder.trim()
             ),
         ));
+    }
+    let settings = Settings {
+        agent: args.agent.clone(),
+        cwd: args.cwd.clone(),
+        max_restarts: args.max_restarts,
+        timeout: args.timeout,
+        fresh: true,
+    };
+    // What would keep the loop from starting is found before anything is changed.
+    if !args.no_start {
+        Prepared::new(&context, &name, &settings)?;
     }
     let done = paths.done();
     match files::marker(&done).map_err(|e| Failure::io(done.display(), &e))? {
@@ -59,12 +70,5 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         }
         return Ok(Exit::Done);
     }
-    let settings = Settings {
-        agent: args.agent.clone(),
-        cwd: args.cwd.clone(),
-        max_restarts: args.max_restarts,
-        timeout: args.timeout,
-        fresh: true,
-    };
     run_loop(&context, &name, &settings)
 }

@@ -13,6 +13,7 @@ use crate::{find, render};
 
 pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
     let context = Context::open(global)?;
+    context.caller()?;
     let grace = match (args.force, args.grace) {
         (true, _) => Duration::ZERO,
         (false, Some(grace)) => grace,

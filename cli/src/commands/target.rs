@@ -75,6 +75,14 @@ pub(crate) fn make(
         let place = home.map(|home| format!(" for {}", home.display())).unwrap_or_default();
         render::say(&format!("new project {project}{place}"));
     }
+    // One at a time a project: two who name the same new task mean one task.
+    let folder = context.tree.layout.project(project);
+    let lock = std::fs::File::open(&folder).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock.map_err(|e| Failure::io(format!("cannot lock {}", folder.display()), &e))?;
+    let named = id.map(ToString::to_string).or_else(|| slug.map(str::to_owned));
+    if let Some(Ok(name)) = named.map(|text| find::task(&context.tree, Some(project), &text)) {
+        return Ok(name);
+    }
     let slug = slug.map_or_else(|| text::slug(prompt, SLUG_MAX), str::to_owned);
     let new = NewTask { project, id, slug: &slug, prompt, depends_on: Vec::new(), source: "cli" };
     let name = make::task(&context.tree, new, &cause)?;

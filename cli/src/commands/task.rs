@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use run_agent_core::event::{LoopEnd, LoopOutcome};
 use run_agent_core::plan::reason;
-use run_agent_core::world::TaskStatus;
+use run_agent_core::world::{Marker, TaskStatus};
 use run_agent_core::{RunId, Timestamp};
-use run_agent_runner::TaskView;
 use run_agent_runner::drive::{Loop, Talk, drive};
 use run_agent_runner::make;
 use run_agent_runner::supervise::start::StartOutcome;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wake::Wake;
+use run_agent_runner::{TaskView, files};
 
 use super::{prompt, target};
 use crate::args::{Global, TaskArgs};
@@ -48,7 +48,9 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         }
     };
     let view = TaskView::open(&context.tree, &name)?;
-    if view.task().status() == TaskStatus::Completed && view.task().done.is_some() {
+    let marker = files::marker(&context.tree.task(&name).done()).unwrap_or(Marker::Absent);
+    let done = view.task().done.is_some() && matches!(marker, Marker::Present { .. });
+    if view.task().status() == TaskStatus::Completed && done {
         render::say(&format!(
             "{name} is completed; `run-agent resume --task {}` takes it up again",
             name.task
@@ -107,15 +109,31 @@ impl Settings {
     }
 }
 
+/// All that a loop of an existing task needs.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    view: TaskView,
+    backend: Box<dyn run_agent_runner::agent::Backend>,
+    prompt: String,
+    cwd: std::path::PathBuf,
+}
+
+impl Prepared {
+    pub(crate) fn new(context: &Context, name: &TaskName, settings: &Settings) -> Result<Self, Failure> {
+        let prompt = target::prompt_of(context, name)?;
+        let view = TaskView::open(&context.tree, name)?;
+        let before =
+            view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).map(|run| run.agent.clone());
+        let backend = settings.backend(context, before)?;
+        let cwd = context.working_folder(&name.project, settings.cwd.as_deref())?;
+        Ok(Self { view, backend, prompt, cwd })
+    }
+}
+
 /// Drives the loop of an existing task, telling on stderr what happens.
 pub(crate) fn run_loop(context: &Context, name: &TaskName, settings: &Settings) -> Outcome {
-    let text = target::prompt_of(context, name)?;
-    let mut view = TaskView::open(&context.tree, name)?;
-    let before =
-        view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).map(|run| run.agent.clone());
-    let backend = settings.backend(context, before)?;
-    let cwd = context.working_folder(&name.project, settings.cwd.as_deref())?;
-    let end = drive_loop(context, &mut view, backend.as_ref(), &text, &cwd, settings)?;
+    let Prepared { mut view, backend, prompt, cwd } = Prepared::new(context, name, settings)?;
+    let end = drive_loop(context, &mut view, backend.as_ref(), &prompt, &cwd, settings)?;
     finish(context, name, &view, Some(&end))
 }
 

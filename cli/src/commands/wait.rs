@@ -26,19 +26,21 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
         order.push((name, run));
     }
     let mut views = BTreeMap::new();
+    for name in by_task.keys() {
+        views.insert(name.clone(), TaskView::open(&context.tree, name)?);
+    }
     let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     let began = Instant::now();
     let mut waited = Waited::AllEnded;
     for (name, runs) in &by_task {
-        let mut view = TaskView::open(&context.tree, name)?;
+        let Some(view) = views.get_mut(name) else { continue };
         wake.watch_stream(&context.tree, name);
         let left = args.wait.map(|limit| limit.saturating_sub(began.elapsed()));
-        match for_runs(&context.tree, &mut view, runs, left, &wake, |_| {})? {
+        match for_runs(&context.tree, view, runs, left, &wake, |_| {})? {
             Waited::AllEnded => {}
             other => waited = other,
         }
-        views.insert(name.clone(), view);
         if waited == Waited::Interrupted {
             break;
         }

@@ -277,7 +277,7 @@ fn a_driver_that_is_interrupted_during_a_stop_leaves_the_stop_standing() {
     let story = story.event(None, Event::LoopEnd(end));
     let task = story.world.task(&story.key.project, story.key.task.as_ref().unwrap()).unwrap();
     assert!(crate::decide::may_start_loop(task).is_err());
-    let child = crate::decide::NewRun { root: false, key: None, depth: 1, max_depth: 16 };
+    let child = crate::decide::NewRun { root: false, key: None, parent: None, depth: 1, max_depth: 16 };
     assert!(crate::decide::may_make_run(task, child).is_err());
     let ended = story.ends(1, RunOutcome::Stopped);
     let task = ended.world.task(&ended.key.project, ended.key.task.as_ref().unwrap()).unwrap();
@@ -309,4 +309,19 @@ fn a_wait_is_said_once_and_names_a_bounded_number_of_runs() {
     assert_eq!((runs.len(), waiting.runs.len()), (198, 50));
     let story = story.event(None, Event::LoopWaiting(waiting)).ends(2, RunOutcome::Completed);
     assert!(matches!(story.next(), Step::WaitRuns { event: None, .. }));
+}
+
+#[test]
+fn a_run_that_is_being_stopped_starts_no_child_unless_children_are_kept() {
+    let make = |keep_children| {
+        let stopping = Stopping { keep_children, ..Stopping::default() };
+        let story = Story::new().root(1, 1).child(2, 1).event(Some(run(1)), Event::RunStopping(stopping));
+        let task = story.world.task(&story.key.project, story.key.task.as_ref().unwrap()).unwrap().clone();
+        let parent = run(2);
+        crate::decide::may_make_run(
+            &task,
+            crate::decide::NewRun { root: false, key: None, parent: Some(&parent), depth: 2, max_depth: 16 },
+        )
+    };
+    assert!(make(false).is_err() && make(true).is_ok());
 }

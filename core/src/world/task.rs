@@ -13,6 +13,7 @@ use super::{Ignored, Totals};
 use crate::event::{ChildLink, Done, Event, LoopOutcome, RunEnd, RunOutcome, TaskText};
 use crate::id::{MsgId, RunId, TaskId};
 use crate::message::Message;
+use crate::plan::reason;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -114,6 +115,14 @@ impl Task {
         let active = self.active().next().is_some();
         match &self.ralph.state {
             RalphState::Never => self.status_of_jobs(running, active),
+            // A stop of jobs alone ended a loop that never was: what was started since tells the status.
+            RalphState::Ended { at, .. }
+                if self.ralph.driver.is_none() && self.runs.values().any(|run| run.made > *at) =>
+            {
+                self.status_of_jobs(running, active)
+            }
+            // Its driver is gone, or has not looked yet: it starts nothing more.
+            RalphState::Driven { .. } if !active && self.ralph.stopped_root.is_some() => TaskStatus::Stopped,
             RalphState::Driven { .. } if running => TaskStatus::Running,
             RalphState::Driven { .. } => TaskStatus::Queued,
             RalphState::BackingOff { .. } | RalphState::Cooling { .. } => TaskStatus::BackingOff,
@@ -151,6 +160,7 @@ impl Task {
             return "stopping".to_owned();
         }
         match &self.ralph.state {
+            RalphState::Driven { .. } if self.ralph.stopped_root.is_some() => reason::ROOT_STOPPED.to_owned(),
             RalphState::Never | RalphState::Driven { .. } => String::new(),
             RalphState::BackingOff { reason, .. }
             | RalphState::Waiting { reason, .. }

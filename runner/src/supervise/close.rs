@@ -2,16 +2,21 @@
 
 use std::fs::File;
 use std::io;
+use std::time::Duration;
 
 use run_agent_core::cause::Cause;
-use run_agent_core::decide;
-use run_agent_core::event::{Event, RunEnd, RunOutcome, Scope};
+use run_agent_core::decide::{self, Refusal};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, Scope};
+use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
-use run_agent_core::world::{Run, RunState};
+use run_agent_core::world::{Run, RunState, Task};
 use run_agent_core::{Entry, RunId};
 
-use super::os::{Machine, ProcessId};
+use super::ladder;
+use super::os::{self, Machine, ProcessId};
 use super::record::{self, Notes};
+use super::set::{self, Owner};
+use super::supervisor::KEEP_BACKGROUND;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::{files, output};
@@ -35,7 +40,8 @@ pub enum Life {
 /// When its files are there but cannot be read.
 pub fn life(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> io::Result<Life> {
     let paths = tree.run(name, id);
-    if files::is_locked(&paths.supervisor_lock())? {
+    let lock = paths.supervisor_lock();
+    if files::is_locked(&lock)? {
         return Ok(Life::Supervised);
     }
     let here = Machine::here();
@@ -49,17 +55,36 @@ pub fn life(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> io::Result<L
     if *machine != here.machine_id || (same_boot && !same_namespace) {
         return Ok(Life::Foreign);
     }
-    let notes = record::notes(&paths.supervisor_lock())?;
-    match notes.agent {
-        // Before RUN_START the agent's process is the shim, which ends by itself.
-        Some(agent) if same_boot && run.start().is_some() && notes.exit.is_none() && agent.is_alive() => {
-            Ok(Life::AgentAlone(agent))
-        }
+    let notes = record::notes(&lock)?;
+    if !same_boot {
+        return Ok(Life::Dead(Box::new(notes)));
+    }
+    // An agent may delete its own run folder: then the lock says nothing, and the processes themselves tell.
+    if !lock.exists() && owner_of(run).is_some_and(ProcessId::is_alive) {
+        return Ok(Life::Supervised);
+    }
+    // Before RUN_START the agent's process is the shim, which ends by itself.
+    match run.start().map(|start| ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks }) {
+        Some(agent) if notes.exit.is_none() && agent.is_alive() => Ok(Life::AgentAlone(agent)),
         _ => Ok(Life::Dead(Box::new(notes))),
     }
 }
 
-/// Closes every active run of the task that is dead. Returns those that this call closed.
+/// The process that is to hold the run's lock, as the stream tells.
+fn owner_of(run: &Run) -> Option<ProcessId> {
+    match &run.state {
+        RunState::Running { start, .. } => {
+            Some(ProcessId { pid: start.supervisor_pid, start_ticks: start.supervisor_start_ticks })
+        }
+        RunState::Queued { intent, .. } => intent
+            .as_ref()
+            .map(|intent| ProcessId { pid: intent.starter_pid, start_ticks: intent.starter_start_ticks }),
+        RunState::Ended { .. } => None,
+    }
+}
+
+/// Closes every active run of the task that is dead, and a stop of the task that nobody is left to end. Returns the
+/// runs that this call closed.
 ///
 /// # Errors
 /// When the stream cannot be read or written.
@@ -70,16 +95,61 @@ pub fn close_dead(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>, ViewEr
     for (id, run) in active {
         // A run whose files cannot be read is left as it is: `doctor` tells.
         let Ok(Life::Dead(_)) = life(tree, &name, &id, &run) else { continue };
-        let Ok(lock) = files::open_lock(&tree.run(&name, &id).supervisor_lock()) else { continue };
-        // Another closer, or a prober for a moment: it is looked at again later.
-        let Ok(true) = files::try_lock(&lock) else { continue };
-        let notes = record::notes(&tree.run(&name, &id).supervisor_lock()).unwrap_or_default();
+        let path = tree.run(&name, &id).supervisor_lock();
+        // Held while the run is closed. Where the file is gone the conditional append alone decides who closes it.
+        let lock = File::options().append(true).open(&path).ok();
+        if let Some(lock) = &lock
+            && !matches!(files::try_lock(lock), Ok(true))
+        {
+            // Another closer, or a prober for a moment: it is looked at again later.
+            continue;
+        }
+        let notes = record::notes(&path).unwrap_or_default();
+        end_left_overs(&id, &run);
         let (end, cause) = end_of_dead(&run, notes);
-        if end_run(tree, view, &id, &lock, end, &cause)? {
+        if end_run(tree, view, &id, end, &cause)? {
             closed.push(id);
         }
     }
+    end_lone_stop(tree, view)?;
     Ok(closed)
+}
+
+/// What the agent left running when its supervisor was lost, as the supervisor itself would end it.
+fn end_left_overs(id: &RunId, run: &Run) {
+    let agent = run.start().map(|start| ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks });
+    let find = || {
+        let owner = Owner { run: id.as_str(), agent, supervisor: None, asker: std::process::id() };
+        set::without(set::of_run(&os::processes().unwrap_or_default(), owner), &KEEP_BACKGROUND)
+    };
+    ladder::end(find, LEFT_OVERS_GRACE, std::thread::sleep);
+}
+
+const LEFT_OVERS_GRACE: Duration = Duration::from_secs(2);
+
+/// A stop whose command was killed, of a task that no driver looks after: it ends when nothing runs any more, so that
+/// the task is not refused for ever.
+fn end_lone_stop(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
+    let over = |task: &Task| task.ralph.stopping.is_some() && task.active().next().is_none();
+    if !over(view.task()) || files::is_locked(&tree.task(&view.name).loop_lock()).unwrap_or(true) {
+        return Ok(());
+    }
+    let ralph = &view.task().ralph;
+    let by = ralph.stopping.as_ref().map(|stop| stop.how.by.clone()).unwrap_or_default();
+    let end = LoopEnd {
+        outcome: LoopOutcome::Stopped,
+        reason: reason::STOPPED.to_owned(),
+        restarts: ralph.restarts,
+        active_ms: ralph.active_ms,
+    };
+    let scope = Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
+    let draft = Event::LoopEnd(end).draft(
+        &scope,
+        &Cause::Process("nothing is left to stop".to_owned()),
+        format!("stopped on request of {by}"),
+    );
+    view.propose(vec![draft], |task| if over(task) { Ok(()) } else { Err(Refusal::LoopNotOpen) })?;
+    Ok(())
 }
 
 /// What is posted for a run whose supervisor can post nothing any more.
@@ -101,7 +171,7 @@ fn end_of_dead(run: &Run, notes: Notes) -> (RunEnd, Cause) {
     (end, Cause::Process(lost.to_owned()))
 }
 
-/// Posts a run's end unless it has one, and brings its files up to date. The lock's holder calls it. True when this
+/// Posts a run's end unless it has one, and brings its files up to date. True when this
 /// call posted it.
 ///
 /// # Errors
@@ -110,7 +180,6 @@ pub fn end_run(
     tree: &Tree,
     view: &mut TaskView,
     id: &RunId,
-    _lock: &File,
     end: RunEnd,
     cause: &Cause,
 ) -> Result<bool, ViewError> {

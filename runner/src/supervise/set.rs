@@ -52,6 +52,23 @@ pub fn of_run(snapshot: &[Process], owner: Owner<'_>) -> Vec<Process> {
     snapshot.iter().filter(|process| belongs(process)).cloned().collect()
 }
 
+/// `found` without the processes of these names and what hangs below them: build daemons, terminal multiplexers.
+#[must_use]
+pub fn without(found: Vec<Process>, keep: &[&str]) -> Vec<Process> {
+    let mut kept: Vec<u32> =
+        found.iter().filter(|p| keep.contains(&p.name.as_str())).map(|p| p.id.pid).collect();
+    let mut next = 0;
+    while let Some(parent) = kept.get(next).copied() {
+        next += 1;
+        for process in found.iter().filter(|p| p.ppid == parent) {
+            if !kept.contains(&process.id.pid) {
+                kept.push(process.id.pid);
+            }
+        }
+    }
+    found.into_iter().filter(|process| !kept.contains(&process.id.pid)).collect()
+}
+
 enum Claim {
     Run,
     Other,
@@ -156,6 +173,15 @@ mod tests {
         assert_eq!(set(&[stranger.clone(), process(11, 10, 10, "")], None), [0u32; 0]);
         // The group still has a member that is known: then an unknown one in it is the run's.
         assert_eq!(set(&[process(12, 1, 10, "R"), process(13, 1, 10, "")], None), [12, 13]);
+    }
+
+    #[test]
+    fn what_is_kept_keeps_what_hangs_below_it() {
+        let mut server = process(20, 5, 20, "R");
+        server.name = "tmux: server".to_owned();
+        let found = vec![process(10, 5, 10, "R"), server, process(21, 20, 21, "R"), process(22, 21, 22, "R")];
+        let left: Vec<u32> = without(found, &["tmux: server"]).iter().map(|p| p.id.pid).collect();
+        assert_eq!(left, [10]);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub enum StartError {
     Agent(#[from] AgentError),
     #[error("cannot make the run folder {path}")]
     Folder { path: String, source: io::Error },
+    #[error("cannot start an agent with these paths: {0}")]
+    Order(String),
     #[error("cannot write {path}")]
     Write { path: String, source: io::Error },
     #[error(transparent)]
@@ -98,6 +100,7 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
     let new = NewRun {
         root: request.root.is_some(),
         key: request.key,
+        parent: request.parent.as_ref(),
         depth: request.depth,
         max_depth: request.max_depth,
     };
@@ -119,15 +122,6 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
     if let Some(script) = &call.script {
         files::replace(&paths.script(), script.as_bytes(), false).map_err(write(paths.script()))?;
     }
-    let batch = intent(view, &request, &id);
-    match view.propose(batch, |task| decide::may_make_run(task, new))? {
-        Proposed::Appended(_) => {}
-        Proposed::Refused(refusal) => return Err(StartError::Refused(refusal)),
-    }
-    undo.keep();
-    failpoint::here("starter.intent");
-    close::project_info(tree, view, &id);
-
     let launch = Launch {
         root: tree.layout.root().to_owned(),
         project: view.name.project.clone(),
@@ -143,7 +137,18 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
         grace_ms: u64::try_from(request.grace.as_millis()).unwrap_or(u64::MAX),
         timeout_ms: request.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
     };
-    match hand_over(tree, view, &launch, &paths, lock) {
+    // Known to be sendable before the run is: a path that is no text is not.
+    let order = serde_json::to_vec(&launch).map_err(|e| StartError::Order(e.to_string()))?;
+    let batch = intent(view, &request, &id);
+    match view.propose(batch, |task| decide::may_make_run(task, new))? {
+        Proposed::Appended(_) => {}
+        Proposed::Refused(refusal) => return Err(StartError::Refused(refusal)),
+    }
+    undo.keep();
+    failpoint::here("starter.intent");
+    close::project_info(tree, view, &id);
+
+    match hand_over(tree, view, &launch, &order, &paths, lock) {
         Ok(outcome) => Ok(Started { run: id, outcome }),
         Err((error, lock)) => {
             let why = format!("cannot start the supervisor: {error}");
@@ -157,10 +162,11 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
                 tree,
                 view,
                 &id,
-                &lock,
                 end,
                 &Cause::Process("the supervisor could not be started".to_owned()),
             )?;
+            // Until here the run was this process's.
+            drop(lock);
             Ok(Started { run: id, outcome: StartOutcome::Failed { why } })
         }
     }
@@ -242,6 +248,7 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
         key: request.key.map(str::to_owned),
         depth: request.depth,
         starter_pid: std::process::id(),
+        starter_start_ticks: os::ProcessId::own().start_ticks,
         machine_id: here.machine_id.clone(),
         boot_id: here.boot_id.clone(),
     };
@@ -268,6 +275,7 @@ fn hand_over(
     tree: &Tree,
     view: &mut TaskView,
     launch: &Launch,
+    order: &[u8],
     paths: &RunPaths,
     lock: File,
 ) -> Result<StartOutcome, (io::Error, File)> {
@@ -279,8 +287,7 @@ fn hand_over(
     drop(lock);
     failpoint::here("starter.spawned");
     // A supervisor that died already closes the pipe: the report, or the stream, tells of it.
-    let order = serde_json::to_vec(launch).unwrap_or_default();
-    let _ = stdin.write_all(&order);
+    let _ = stdin.write_all(order);
     drop(stdin);
     failpoint::here("starter.ordered");
     let mut text = String::new();
@@ -324,6 +331,8 @@ fn spawn_supervisor(
     let fds = [(report_write.as_fd(), REPORT_FD), (lock.as_fd(), LOCK_FD)];
     let mut child = os::spawn(command, &fds, Detach::Session)?;
     let stdin = child.stdin.take().ok_or_else(|| io::Error::other("the supervisor has no stdin"))?;
+    // Reaped when it ends: a driver outlives many of them.
+    let _ = std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || child.wait());
     Ok((stdin, report))
 }
 

@@ -17,7 +17,11 @@ use notify::{RecursiveMode, Watcher};
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, RunEnd, RunOutcome, RunStart, Scope, Stopping};
+use run_agent_core::follow::FollowError;
 use run_agent_core::layout::RunPaths;
+use run_agent_core::plan::reason::TIME_LIMIT;
+use run_agent_core::store::ReadError;
+use run_agent_core::text;
 
 use super::launch::{LOCK_FD, REPORT_FD, Report};
 use super::os::{self, Detach, Machine, ProcessId};
@@ -36,10 +40,13 @@ const LEFT_OVERS_GRACE: Duration = Duration::from_secs(2);
 /// How close two marks of output may stand.
 const MARK_EVERY: Duration = Duration::from_millis(20);
 /// A lost ring of the doorbell is made good after so long.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// What an event tells of a command line, in bytes: its fields have a bound.
+const COMMANDLINE_MAX: usize = 4096;
 
 /// Left-overs of a normal end that are meant to stay: build daemons and terminal multiplexers.
-const KEEP_BACKGROUND: [&str; 9] = [
+pub(super) const KEEP_BACKGROUND: [&str; 9] = [
     "tmux",
     "tmux: server",
     "screen",
@@ -236,11 +243,12 @@ impl Supervisor<'_> {
             pgid: agent.pid,
             pid_start_ticks: agent.start_ticks,
             supervisor_pid: std::process::id(),
+            supervisor_start_ticks: ProcessId::own().start_ticks,
             machine_id: here.machine_id.clone(),
             boot_id: here.boot_id.clone(),
             pid_namespace: here.pid_namespace.clone(),
             cwd: path(self.launch.cwd.clone()),
-            commandline: self.launch.argv.join(" "),
+            commandline: text::head(&self.launch.argv.join(" "), COMMANDLINE_MAX).to_owned(),
             prompt_path: path(self.run.prompt()),
             output_path: path(self.run.output()),
             stdout_path: path(self.run.stdout()),
@@ -299,14 +307,20 @@ impl Supervisor<'_> {
                     grace_ms: self.launch.grace_ms,
                     keep_children: true,
                 };
-                let why = format!("time limit of {} s reached", limit.as_secs());
+                let why = format!("{TIME_LIMIT} of {} ms reached", limit.as_millis());
                 return self.stop(&how, &why, RunOutcome::Failed);
             }
             let until_limit = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(self.began.elapsed()));
             let nap = until_limit.min(next_look.saturating_duration_since(Instant::now()));
             if !self.sleep(nap) && Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_AGAIN;
-                self.view.refresh()?;
+                // What cannot be read now is read at the next look. A task that was deleted under its agent is another
+                // matter: no command can reach the agent any more.
+                if let Err(ViewError::Follow(FollowError::Read(ReadError::Gone { .. }))) = self.view.refresh()
+                {
+                    let how = Stopping { by: "deletion of the task".to_owned(), ..Stopping::default() };
+                    return self.stop(&how, "stopped on request", RunOutcome::Stopped);
+                }
             }
         }
     }
@@ -404,9 +418,7 @@ impl Supervisor<'_> {
             let own = std::process::id();
             let owner = Owner { run: &run, agent, supervisor: Some(own), asker: own };
             let snapshot = os::processes().unwrap_or_default();
-            let mut found = set::of_run(&snapshot, owner);
-            found.retain(|process| !keep.contains(&process.name.as_str()));
-            found
+            set::without(set::of_run(&snapshot, owner), keep)
         }
     }
 
@@ -445,7 +457,7 @@ impl Supervisor<'_> {
         let _ = record::note(&self.lock, &Note::Exit(Box::new(end.clone())));
         failpoint::here("supervisor.exit_noted");
         let id = self.launch.run.clone();
-        close::end_run(self.tree, &mut self.view, &id, &self.lock, end, cause)?;
+        close::end_run(self.tree, &mut self.view, &id, end, cause)?;
         failpoint::here("supervisor.ended");
         Ok(())
     }

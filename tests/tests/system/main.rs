@@ -4,6 +4,7 @@
 
 mod bus;
 mod conduct;
+mod found;
 mod incumbent;
 mod kills;
 mod prompt;

@@ -64,7 +64,9 @@ pub(super) fn processes() -> io::Result<Vec<Process>> {
         let run = environ
             .split(|b| *b == 0)
             .find_map(|var| var.strip_prefix(b"JRUN_ID="))
-            .map(|id| String::from_utf8_lossy(id).into_owned());
+            .map(|id| String::from_utf8_lossy(id).into_owned())
+            // Emptied, or overwritten with something else: then its parent tells whose it is.
+            .filter(|id| run_agent_core::RunId::parse(id).is_ok());
         let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let args: Vec<String> = cmdline
             .split(|b| *b == 0)
