@@ -54,6 +54,10 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
             if active { "the run has not ended; see --stdout, or --follow" } else { "the run left none" };
         return Err(Failure::not_found(format!("{} is not there: {hint}", path.display())));
     }
+    // Anything else of that name, as an agent may make it, could be waited on for ever.
+    if path.exists() && !path.is_file() {
+        return Err(Failure::new(Exit::Failed, format!("{} is not a regular file", path.display())));
+    }
     match args.tail {
         Some(lines) => {
             render::out(&tail_of(&path, lines, TAIL_MAX).map_err(|e| Failure::io(path.display(), &e))?)?;
