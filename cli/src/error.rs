@@ -130,6 +130,7 @@ fn of_refusal(refusal: &Refusal) -> Exit {
         | Refusal::ParentStopping(_)
         | Refusal::RunEnded(_)
         | Refusal::LoopNotOpen
+        | Refusal::Moot
         | Refusal::LoopTaken => Exit::Locked,
     }
 }

@@ -39,6 +39,9 @@ pub enum Refusal {
     Deleted,
     #[error("the loop is not open")]
     LoopNotOpen,
+    /// What was to be posted is so already, or no longer matters.
+    #[error("there is nothing left to do")]
+    Moot,
     #[error("another driver took the loop")]
     LoopTaken,
 }

@@ -144,7 +144,7 @@ impl<'a> Driver<'a> {
             active_ms,
         };
         let scope =
-            Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
+            view.name.scope(None);
         let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
         let draft = Event::LoopStart(start).draft(&scope, what.cause, line);
         if let Proposed::Refused(refusal) = view.propose(vec![draft], decide::may_start_loop)? {
@@ -239,7 +239,7 @@ impl<'a> Driver<'a> {
             let still = |task: &run_agent_core::world::Task| match decide::marker_event(task, marker, "file")
             {
                 Some(_) => Ok(()),
-                None => Err(Refusal::LoopNotOpen),
+                None => Err(Refusal::Moot),
             };
             self.view.propose(vec![draft], still)?;
         }
@@ -247,7 +247,7 @@ impl<'a> Driver<'a> {
     }
 
     fn scope(&self) -> Scope {
-        Scope { project: self.view.name.project.clone(), task: Some(self.view.name.task.clone()), run: None }
+        self.view.name.scope(None)
     }
 
     fn post_while_open(&mut self, event: Event, line: &str) -> Result<(), DriveError> {
@@ -261,7 +261,7 @@ impl<'a> Driver<'a> {
             if task.ralph.is_open() && task.ralph.stopping.is_none() {
                 Ok(())
             } else {
-                Err(Refusal::LoopNotOpen)
+                Err(Refusal::Moot)
             }
         })?;
         Ok(())

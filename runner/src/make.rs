@@ -104,7 +104,7 @@ pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<TaskName, Ma
     files::replace(&prompt, new.prompt.as_bytes(), true).map_err(|e| io_error("file", &prompt, e))?;
     let text = task_text(new.prompt, new.source, new.depends_on);
     let line = format!("task created: {}", text.title);
-    let scope = Scope { project: name.project.clone(), task: Some(name.task.clone()), run: None };
+    let scope = name.scope(None);
     post(tree, &name.key(), Event::TaskCreated(text).draft(&scope, cause, line))?;
     Ok(name)
 }
@@ -126,7 +126,7 @@ pub fn update_prompt(
     let path = tree.task(name).prompt();
     files::replace(&path, prompt.as_bytes(), true).map_err(|e| io_error("file", &path, e))?;
     let text = task_text(prompt, source, Vec::new());
-    let scope = Scope { project: name.project.clone(), task: Some(name.task.clone()), run: None };
+    let scope = name.scope(None);
     post(tree, &name.key(), Event::TaskUpdated(text).draft(&scope, cause, "the prompt was changed"))
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, RunEnd, RunOutcome, Scope, Stopping};
+use run_agent_core::event::{Event, RunEnd, RunOutcome, Stopping};
 use run_agent_core::world::{Run, Task};
 
 use crate::supervise::close::{self, Life};
@@ -81,13 +81,13 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
     close::close_dead(tree, view)?;
     let before: Vec<RunId> =
         view.task().runs.iter().filter(|(_, run)| !run.is_active()).map(|(id, _)| id.clone()).collect();
-    let scope = Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
+    let scope = view.name.scope(None);
     let stopping =
         Event::LoopStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
     let goes_on =
         |task: &Task| task.ralph.is_open() || task.ralph.stopping.is_some() || task.active().next().is_some();
     let asked =
-        view.propose(vec![stopping], |task| if goes_on(task) { Ok(()) } else { Err(Refusal::LoopNotOpen) })?;
+        view.propose(vec![stopping], |task| if goes_on(task) { Ok(()) } else { Err(Refusal::Moot) })?;
     if let Proposed::Refused(_) = asked {
         return Ok(Stopped::HadEnded(view.task().status().to_string()));
     }
@@ -111,11 +111,7 @@ fn stopping(how: &How) -> Stopping {
 }
 
 fn ask_run(view: &mut TaskView, id: &RunId, how: &How) -> Result<(), ViewError> {
-    let scope = Scope {
-        project: view.name.project.clone(),
-        task: Some(view.name.task.clone()),
-        run: Some(id.clone()),
-    };
+    let scope = view.name.scope(Some(id.clone()));
     let draft =
         Event::RunStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
     // A run that ended in the meantime needs no asking.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use run_agent_core::event::Scope;
 use run_agent_core::layout::{Layout, RunPaths, TaskPaths};
 use run_agent_core::{ProjectId, RunId, Store, StreamKey, TaskId};
 
@@ -30,6 +31,12 @@ impl TaskName {
     #[must_use]
     pub fn key(&self) -> StreamKey {
         StreamKey::task(self.project.clone(), self.task.clone())
+    }
+
+    /// What an event of this task, or of one of its runs, is about.
+    #[must_use]
+    pub fn scope(&self, run: Option<RunId>) -> Scope {
+        Scope { project: self.project.clone(), task: Some(self.task.clone()), run }
     }
 }
 

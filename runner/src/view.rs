@@ -183,7 +183,7 @@ impl TaskView {
             self.unread.push(entry);
         }
         let Some(entries) = appended else {
-            return Ok(Proposed::Refused(refusal.unwrap_or(Refusal::LoopNotOpen)));
+            return Ok(Proposed::Refused(refusal.unwrap_or(Refusal::Moot)));
         };
         for entry in &entries {
             self.follow.note(entry);

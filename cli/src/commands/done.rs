@@ -1,9 +1,10 @@
 //! `done`: marker, event and message.
 
-use run_agent_core::event::{Done, Event, Scope};
-use run_agent_core::world::Marker;
+use run_agent_core::decide::Refusal;
+use run_agent_core::event::{Done, Event};
+use run_agent_core::world::{Marker, Task};
 use run_agent_core::{Draft, Kind};
-use run_agent_runner::{TaskView, files};
+use run_agent_runner::{Proposed, TaskView, files};
 
 use crate::args::{DoneArgs, Global};
 use crate::context::{Context, person};
@@ -36,35 +37,20 @@ pub(crate) fn run(global: &Global, args: &DoneArgs) -> Outcome {
     }
     let by = caller.as_ref().map_or_else(person, |caller| caller.run.to_string());
     let run = context.run_for(&name.key());
-    let scope = Scope { project: name.project.clone(), task: Some(name.task.clone()), run: run.clone() };
-    let event = Event::Done(Done { by: by.clone(), written: None }).draft(
-        &scope,
-        &context.cause(),
-        format!("DONE, says {by}"),
-    );
-    let mut batch = vec![event];
+    let event = Event::Done(Done { by: by.clone(), written: None });
+    let draft = event.draft(&name.scope(run.clone()), &context.cause(), format!("DONE, says {by}"));
+    let is_news = |task: &Task| if task.done.is_some() { Err(Refusal::Moot) } else { Ok(()) };
+    let mut ids = Vec::new();
+    if let Proposed::Appended(entries) = view.propose(vec![draft], is_news)? {
+        ids.extend(entries.into_iter().map(|entry| entry.message.id));
+    }
+    // News all the same when DONE stands already.
     if let Some(text) = &args.message {
         let mut message = Draft::new(Kind::FACT, name.project.clone(), Some(name.task.clone()), text.clone());
         message.run = run;
-        batch.push(message);
-    }
-    let mut posted = view.propose(batch, |task| match task.done {
-        None => Ok(()),
-        Some(_) => Err(run_agent_core::decide::Refusal::LoopNotOpen),
-    })?;
-    if let (run_agent_runner::Proposed::Refused(_), Some(text)) = (&posted, &args.message) {
-        // DONE stands already; the message is news all the same.
-        let mut message = Draft::new(Kind::FACT, name.project.clone(), Some(name.task.clone()), text.clone());
-        message.run = context.run_for(&name.key());
-        posted = run_agent_runner::Proposed::Appended(view.post(vec![message])?);
+        ids.extend(view.post(vec![message])?.into_iter().map(|entry| entry.message.id));
     }
     if context.json {
-        let ids: Vec<String> = match &posted {
-            run_agent_runner::Proposed::Appended(entries) => {
-                entries.iter().map(|e| e.message.id.to_string()).collect()
-            }
-            run_agent_runner::Proposed::Refused(_) => Vec::new(),
-        };
         render::json(&serde_json::json!({
             "project_id": name.project, "task_id": name.task, "done": true, "msg_ids": ids,
         }))?;

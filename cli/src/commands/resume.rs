@@ -1,7 +1,7 @@
 //! `resume`: take a task up again that is done, gave up or was stopped.
 
 use run_agent_core::decide::Refusal;
-use run_agent_core::event::{DoneCleared, Event, Scope};
+use run_agent_core::event::{DoneCleared, Event};
 use run_agent_core::world::Marker;
 use run_agent_runner::{TaskView, files};
 
@@ -55,7 +55,7 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         }
     }
     let mut view = TaskView::open(&context.tree, &name)?;
-    let scope = Scope { project: name.project.clone(), task: Some(name.task.clone()), run: None };
+    let scope = name.scope(None);
     let cleared = Event::DoneCleared(DoneCleared { by: person(), resume: true });
     let draft =
         cleared.draft(&scope, &context.cause(), "taken up again: DONE is removed, the counters are set back");

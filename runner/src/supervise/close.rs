@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, Scope};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome};
 use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::world::{Run, RunState, Task};
@@ -142,13 +142,13 @@ fn end_lone_stop(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
         restarts: ralph.restarts,
         active_ms: ralph.active_ms,
     };
-    let scope = Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run: None };
+    let scope = view.name.scope(None);
     let draft = Event::LoopEnd(end).draft(
         &scope,
         &Cause::Process("nothing is left to stop".to_owned()),
         format!("stopped on request of {by}"),
     );
-    view.propose(vec![draft], |task| if over(task) { Ok(()) } else { Err(Refusal::LoopNotOpen) })?;
+    view.propose(vec![draft], |task| if over(task) { Ok(()) } else { Err(Refusal::Moot) })?;
     Ok(())
 }
 
@@ -186,11 +186,7 @@ pub fn end_run(
     let paths = tree.run(&view.name, id);
     // What cannot be written here is shown as missing by whoever looks; the event matters more.
     let _ = output::see_to_final(&paths);
-    let scope = Scope {
-        project: view.name.project.clone(),
-        task: Some(view.name.task.clone()),
-        run: Some(id.clone()),
-    };
+    let scope = view.name.scope(Some(id.clone()));
     let agent = view.run(id).map(|run| run.agent.clone()).unwrap_or_default();
     let body = line_for(
         &agent,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, NewRun, Refusal};
-use run_agent_core::event::{Event, RunEnd, RunIntent, RunOutcome, Scope};
+use run_agent_core::event::{Event, RunEnd, RunIntent, RunOutcome};
 use run_agent_core::layout::RunPaths;
 use run_agent_core::plan::Start;
 use run_agent_core::{Draft, RunId, Timestamp};
@@ -252,7 +252,7 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
         machine_id: here.machine_id.clone(),
         boot_id: here.boot_id.clone(),
     };
-    let scope = |run| Scope { project: view.name.project.clone(), task: Some(view.name.task.clone()), run };
+    let scope = |run| view.name.scope(run);
     let line = match (&request.root, &request.parent) {
         (Some(root), _) => format!("root run {} of {} is about to start", root.attempt, intent.agent),
         (None, Some(parent)) => format!("child run of {} for {parent} is about to start", intent.agent),
