@@ -23,6 +23,14 @@ pub(crate) struct Writer {
     bus: Option<(File, u64)>,
 }
 
+/// The bus file, ready to be appended to.
+struct Opened<'o> {
+    bus: &'o File,
+    memory: Memory,
+    /// Somebody wrote by hand and left the last line without an end: an edge begins a line of its own.
+    open_line: bool,
+}
+
 /// Counts the messages of this process.
 static SEQUENCE: AtomicU32 = AtomicU32::new(1);
 
@@ -88,7 +96,7 @@ impl FsStream {
         batch: Vec<Draft>,
         durability: Durability,
     ) -> Result<Option<Vec<Entry>>, AppendError> {
-        let (bus, mut memory) = self.open_for_append(lock, open)?;
+        let Opened { bus, mut memory, open_line } = self.open_for_append(lock, open)?;
         let current = self.adopt(&memory);
         if let Some((seen, condition)) = gate {
             if let Err(source) = current {
@@ -99,8 +107,6 @@ impl FsStream {
                 return Ok(None);
             }
         }
-        // A tail that somebody wrote by hand without a last newline gets one: an edge begins a line.
-        let open_line = memory.end > memory.base && !ends_with_newline(bus, memory.end - memory.base);
         let (bytes, mut entries) = seal(&memory, batch, open_line)?;
         if entries.is_empty() {
             return Ok(Some(entries));
@@ -145,7 +151,7 @@ impl FsStream {
         &self,
         lock: &LockFile,
         open: &'o mut Option<(File, u64)>,
-    ) -> Result<(&'o File, Memory), AppendError> {
+    ) -> Result<Opened<'o>, AppendError> {
         let remembered =
             lock.recall().map_err(|e| self.append_error("has a lock file that cannot be read", e))?;
         // A file that is open already is still the stream's only if the path names it.
@@ -173,7 +179,7 @@ impl FsStream {
                     && memory.base + len == memory.end
                     && is_edge(file, &memory, len) =>
             {
-                return Ok((file, memory));
+                return Ok(Opened { bus: file, memory, open_line: false });
             }
             Some(memory)
                 if memory.inode == inode && memory.base + len > memory.end && is_edge(file, &memory, len) =>
@@ -193,7 +199,8 @@ impl FsStream {
         };
         // Also when nothing is appended: the next writer need not read it again, and readers learn of the incarnation.
         lock.remember(&memory).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
-        Ok((file, memory))
+        let end = memory.end - memory.base;
+        Ok(Opened { bus: file, open_line: end > 0 && !ends_with_newline(file, end), memory })
     }
 
     /// Reads what stands behind the remembered end, and moves a torn tail away. What is no entry and can never become
