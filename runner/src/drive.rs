@@ -143,8 +143,7 @@ impl<'a> Driver<'a> {
             fresh: what.fresh,
             active_ms,
         };
-        let scope =
-            view.name.scope(None);
+        let scope = view.name.scope(None);
         let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
         let draft = Event::LoopStart(start).draft(&scope, what.cause, line);
         if let Proposed::Refused(refusal) = view.propose(vec![draft], decide::may_start_loop)? {
@@ -258,11 +257,7 @@ impl<'a> Driver<'a> {
         let draft = event.draft(&self.scope(), &cause, line);
         // A stop that came in between wins: the next look sees it.
         self.view.propose(vec![draft], |task| {
-            if task.ralph.is_open() && task.ralph.stopping.is_none() {
-                Ok(())
-            } else {
-                Err(Refusal::Moot)
-            }
+            if task.ralph.is_open() && task.ralph.stopping.is_none() { Ok(()) } else { Err(Refusal::Moot) }
         })?;
         Ok(())
     }

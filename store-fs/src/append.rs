@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -13,6 +13,7 @@ use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, Tim
 
 use crate::lock::{LockError, LockFile, Memory};
 use crate::markdown::{self, DecodeError, EDGE};
+use crate::os;
 use crate::read::Bus;
 use crate::store::FsStream;
 
@@ -155,9 +156,9 @@ impl FsStream {
         let remembered =
             lock.recall().map_err(|e| self.append_error("has a lock file that cannot be read", e))?;
         // A file that is open already is still the stream's only if the path names it.
-        let known = match open.as_ref().map(|(_, inode)| (*inode, std::fs::metadata(&self.bus))) {
+        let known = match open.as_ref().map(|(_, inode)| (*inode, os::look(&self.bus))) {
             None => None,
-            Some((inode, Ok(meta))) => (meta.ino() == inode).then_some((inode, meta.len())),
+            Some((inode, Ok(seen))) => (seen.inode() == inode).then_some((inode, seen.len)),
             Some((_, Err(error))) if error.kind() == io::ErrorKind::NotFound => None,
             Some((_, Err(error))) => return Err(self.append_error("cannot be looked at", error)),
         };
@@ -167,9 +168,9 @@ impl FsStream {
                 let file =
                     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.bus);
                 let file = file.map_err(|e| self.append_error("cannot be opened", e))?;
-                let meta = file.metadata().map_err(|e| self.append_error("cannot be looked at", e))?;
-                *open = Some((file, meta.ino()));
-                (meta.ino(), meta.len())
+                let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
+                *open = Some((file, seen.inode()));
+                (seen.inode(), seen.len)
             }
         };
         let Some((file, _)) = open else { unreachable!("it was opened above") };
@@ -287,7 +288,7 @@ impl FsStream {
         };
         // A reader may have seen a first entry of the batch: what stands there next is another stream to it.
         let end = memory.end - memory.base;
-        if bus.metadata().is_ok_and(|meta| meta.len() > end) && bus.set_len(end).is_ok() {
+        if os::look_at(bus).is_ok_and(|seen| seen.len > end) && bus.set_len(end).is_ok() {
             let incarnation = Memory::next_incarnation(memory.incarnation);
             let _ = lock.remember(&Memory { incarnation, ..memory.clone() });
         }

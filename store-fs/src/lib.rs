@@ -9,6 +9,7 @@
 //! | how is an entry appended? | `append` |
 //! | how does a reader find its place? | `read` |
 //! | how is a waiting reader woken? | `wake` |
+//! | which file is this, and how long? | `os` |
 //!
 //! What is absent: readers never take the append lock to make progress, and nothing maps a file that is written to.
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@
 mod append;
 mod lock;
 pub mod markdown;
+mod os;
 mod read;
 pub mod scan;
 mod store;

@@ -3,12 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use run_agent_core::MsgId;
+
+use crate::os;
 
 const LINE_LEN: usize = 512;
 
@@ -121,14 +123,14 @@ impl LockFile {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let meta = file.metadata()?;
-        Ok(Self { file, path: path.to_owned(), identity: (meta.dev(), meta.ino()) })
+        let identity = os::look_at(&file)?.identity;
+        Ok(Self { file, path: path.to_owned(), identity })
     }
 
     /// True while the path still names this file.
     pub(crate) fn is_in_place(&self) -> io::Result<bool> {
-        match std::fs::metadata(&self.path) {
-            Ok(meta) => Ok((meta.dev(), meta.ino()) == self.identity),
+        match os::look(&self.path) {
+            Ok(seen) => Ok(seen.identity == self.identity),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }

@@ -14,6 +14,7 @@ use run_agent_core::{Cursor, Entry, MsgId};
 
 use crate::lock::Memory;
 use crate::markdown::HEADER_MAX;
+use crate::os;
 use crate::scan::{self, Found, Scan};
 use crate::store::FsStream;
 use crate::wake::Wake;
@@ -49,7 +50,7 @@ impl FsStream {
         }
         match File::open(&self.bus) {
             Ok(file) => {
-                let len = file.metadata().map_err(|e| self.read_error("cannot be looked at", e))?.len();
+                let len = os::look_at(&file).map_err(|e| self.read_error("cannot be looked at", e))?.len;
                 Ok(Some(Bus { file, len, base: memory.base }))
             }
             // A handle that has seen a stream is not told that it is empty.
