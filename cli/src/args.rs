@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Task(TaskArgs),
     /// Take a task up again: removes DONE, sets the loop's counters back, and starts it
     Resume(ResumeArgs),
-    /// One run of one agent
+    /// One run of one agent, in the caller's task, the one that --task names, or a new one
     Job(JobArgs),
     /// Block until runs end (124 while one still runs)
     Wait(WaitArgs),

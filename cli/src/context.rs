@@ -52,8 +52,11 @@ impl Context {
         let given = flags.root.clone().or_else(|| variable.map(PathBuf::from));
         let root = match given {
             Some(root) => root,
-            // Only here does finding the root need the configuration.
-            None => default_root(named_config.as_deref())?,
+            None => match root_around() {
+                Some(root) => root,
+                // Only here does finding the root need the configuration.
+                None => default_root(named_config.as_deref())?,
+            },
         };
         let root = std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?;
         prepare_root(&root)?;
@@ -189,6 +192,33 @@ impl Context {
         })
     }
 
+    /// The flags with which a command that is printed for a person finds this task from anywhere.
+    pub(crate) fn flags_for(&self, name: &TaskName) -> String {
+        format!("{} --task {}", self.root_flag(), name.task)
+    }
+
+    /// ` --root DIR` where the root was named by a flag: a printed command would look elsewhere without it.
+    pub(crate) fn root_flag(&self) -> String {
+        self.flags
+            .root
+            .as_ref()
+            .map(|_| format!(" --root {}", self.tree.layout.root().display()))
+            .unwrap_or_default()
+    }
+
+    /// Who asks, in words for events.
+    pub(crate) fn by(&self) -> String {
+        match &self.caller {
+            Some(caller) => format!("run {}", caller.run),
+            None => format!("user {}", person()),
+        }
+    }
+
+    /// The project that `--project` names, and no other.
+    pub(crate) fn named_project(&self) -> Result<Option<ProjectId>, Failure> {
+        if self.flags.project.is_some() { self.existing_project() } else { Ok(None) }
+    }
+
     /// The text of `--task`, for commands that may make the task.
     pub(crate) fn task_flag(&self) -> Option<&str> {
         self.flags.task.as_deref()
@@ -308,6 +338,14 @@ fn named_config(flags: &Global) -> Result<Option<PathBuf>, Failure> {
         Some(path) => Err(Failure::usage(format!("the configuration {} is not there", path.display()))),
         None => Ok(None),
     }
+}
+
+/// The root that the working folder lies in.
+fn root_around() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let is_root =
+        |folder: &&Path| folder.join(run_agent_core::layout::OWN_FOLDER).join("store.yaml").is_file();
+    here.ancestors().find(is_root).map(Path::to_owned)
 }
 
 /// The user's own configuration, if there is one.

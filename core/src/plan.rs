@@ -32,7 +32,7 @@ pub struct Clock {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Start the root agent. `event` goes into the same append as the run's intent.
-    StartRoot { attempt: u32, why: Start, event: Option<Event>, previous: Option<RunId> },
+    StartRoot { attempt: u32, why: Start, event: Option<LoopRestart>, previous: Option<RunId> },
     /// A stop was asked for: see that these runs are stopped, and wait for their ends.
     StopRuns(Vec<RunId>),
     /// Wait for these runs to end. `event` is due if given.
@@ -153,13 +153,11 @@ fn start_root(ralph: &Ralph, why: Start, clock: Clock) -> Step {
         Start::Again { why } => Some(why.clone()),
         Start::CatchUp => Some("late results of children".to_owned()),
     };
-    let event = words.map(|reason| {
-        Event::LoopRestart(LoopRestart {
-            attempt,
-            reason,
-            previous_run_id: ralph.last_root.clone(),
-            active_ms: clock.active_ms,
-        })
+    let event = words.map(|reason| LoopRestart {
+        attempt,
+        reason,
+        previous_run_id: ralph.last_root.clone(),
+        active_ms: clock.active_ms,
     });
     Step::StartRoot { attempt, why, event, previous: ralph.last_root.clone() }
 }

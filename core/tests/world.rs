@@ -217,6 +217,11 @@ proptest! {
                     prop_assert_eq!(row, plain);
                 }
             }
+            let mut counts = BTreeMap::new();
+            task.runs.values().for_each(|run| *counts.entry(run.status()).or_insert(0) += 1);
+            prop_assert_eq!(task.run_counts(), &counts);
+            let active: Vec<_> = task.runs.iter().filter(|(_, run)| run.is_active()).map(|(id, _)| id).collect();
+            prop_assert_eq!(task.active().map(|(id, _)| id).collect::<Vec<_>>(), active);
             for (run, state) in &task.runs {
                 wanted.runs.insert((id.clone(), run.clone()), state.row(id, run));
             }

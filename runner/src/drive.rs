@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopOutcome, LoopStart, Scope};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, LoopRestart, LoopStart, Scope};
 use run_agent_core::layout::DONE;
 use run_agent_core::plan::{self, Clock, Look, Start, Step, reason};
 use run_agent_core::policy::LoopPolicy;
@@ -183,14 +183,16 @@ impl<'a> Driver<'a> {
                 }
                 if let Some(event) = event {
                     talk(Talk::WaitingFor(&runs));
-                    self.post_while_open(event, &format!("waiting for {} active run(s)", runs.len()))?;
+                    let line = format!("waiting for {} active run(s)", runs.len());
+                    self.post_while_open(event, Cause::Process("runs are active".to_owned()), &line)?;
                 } else {
                     wake.sleep(look_again_ms.map_or(Duration::MAX, Duration::from_millis));
                 }
             }
             Step::Pause { ms, event } => match event {
                 Some(event) => {
-                    self.post_while_open(event, &format!("pausing {ms} ms before the next attempt"))?;
+                    let line = format!("pausing {}.{} s before the next attempt", ms / 1000, ms % 1000 / 100);
+                    self.post_while_open(event, Cause::Timer("backoff".to_owned()), &line)?;
                 }
                 None => wake.sleep(Duration::from_millis(ms)),
             },
@@ -249,24 +251,26 @@ impl<'a> Driver<'a> {
         self.view.name.scope(None)
     }
 
-    fn post_while_open(&mut self, event: Event, line: &str) -> Result<(), DriveError> {
-        let cause = match &event {
-            Event::LoopBackoff(_) => Cause::Timer("backoff".to_owned()),
-            _ => Cause::Process("runs are active".to_owned()),
-        };
+    fn post_while_open(&mut self, event: Event, cause: Cause, line: &str) -> Result<(), DriveError> {
         let draft = event.draft(&self.scope(), &cause, line);
-        // A stop that came in between wins: the next look sees it.
-        self.view.propose(vec![draft], |task| {
-            if task.ralph.is_open() && task.ralph.stopping.is_none() { Ok(()) } else { Err(Refusal::Moot) }
+        let posted = self.view.propose(vec![draft], |task| match &task.ralph.stopping {
+            Some(_) => Err(Refusal::Moot),
+            None if task.ralph.is_open() => Ok(()),
+            None => Err(Refusal::LoopNotOpen),
         })?;
-        Ok(())
+        match posted {
+            // Ended by somebody else, while this driver lives.
+            Proposed::Refused(Refusal::LoopNotOpen) => Err(DriveError::Taken(self.view.name.clone())),
+            // A stop that came in between wins: the next look sees it.
+            Proposed::Refused(_) | Proposed::Appended(_) => Ok(()),
+        }
     }
 
     fn start_root(
         &mut self,
         attempt: u32,
         why: &Start,
-        event: Option<Event>,
+        event: Option<LoopRestart>,
         previous: Option<RunId>,
         talk: &mut dyn FnMut(Talk<'_>),
     ) -> Result<(), DriveError> {
@@ -302,7 +306,8 @@ impl<'a> Driver<'a> {
             }
             // Something came first: a stop, or a root run of another driver. The next look sees it.
             Err(StartError::Refused(Refusal::LoopNotOpen)) => Err(DriveError::Taken(self.view.name.clone())),
-            Err(StartError::Refused(_)) => Ok(()),
+            Err(StartError::Refused(Refusal::Stopping { .. } | Refusal::RootActive(_))) => Ok(()),
+            // What stays refused however often it is tried ends the driver.
             Err(error) => Err(DriveError::Start(error)),
         }
     }
@@ -320,7 +325,7 @@ impl<'a> Driver<'a> {
             _ => Cause::Process(end.reason.clone()),
         };
         let trouble = self.trouble(&end, limit);
-        let line = trouble.clone().unwrap_or_else(|| format!("loop {}: {}", end.outcome, end.reason));
+        let line = format!("loop {}: {}", end.outcome, end.reason);
         self.post_end(&end, &cause, line, trouble)?;
         let new = self.view.refresh()?;
         talk(Talk::New(&new));

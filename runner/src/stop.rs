@@ -1,6 +1,7 @@
 //! `stop`: says on the stream what is asked for, wakes who does it, does it where nobody is left to, and returns when
 //! nothing runs any more.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use run_agent_core::RunId;
@@ -39,6 +40,8 @@ pub enum Stopped {
     HadEnded(String),
     /// These still run: foreign ones, or processes that hang in the kernel.
     Left(Vec<RunId>),
+    /// Nothing runs any more, but this driver has not ended its loop.
+    DriverHangs(String),
 }
 
 /// What a stop may take beyond its grace period before it reports what is left.
@@ -51,6 +54,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<Stopped, ViewError> {
     view.refresh()?;
     close::close_dead(tree, view)?;
+    let before = ended(view.task());
     let mut wanted = if how.keep_children { vec![id.clone()] } else { view.task().with_descendants(id) };
     wanted.retain(|id| view.run(id).is_some_and(Run::is_active));
     if wanted.is_empty() {
@@ -67,9 +71,8 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<St
         return Ok(Stopped::Left(left));
     }
     let tree = if keep { wanted } else { view.task().with_descendants(id) };
-    Ok(Stopped::Done(
-        tree.into_iter().filter(|id| view.run(id).is_some_and(|run| run.stopping.is_some())).collect(),
-    ))
+    let stopped = |id: &RunId| view.run(id).is_some_and(|run| run.stopping.is_some());
+    Ok(Stopped::Done(tree.into_iter().filter(|id| stopped(id) && !before.contains(id)).collect()))
 }
 
 /// Stops a task's loop and its whole tree.
@@ -79,8 +82,7 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<St
 pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, ViewError> {
     view.refresh()?;
     close::close_dead(tree, view)?;
-    let before: Vec<RunId> =
-        view.task().runs.iter().filter(|(_, run)| !run.is_active()).map(|(id, _)| id.clone()).collect();
+    let before = ended(view.task());
     let scope = view.name.scope(None);
     let stopping =
         Event::LoopStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
@@ -98,8 +100,17 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
     }
     wait_for_driver(tree, view)?;
     close::close_dead(tree, view)?;
+    if view.task().ralph.stopping.is_some() {
+        let holder = std::fs::read_to_string(tree.task(&view.name).loop_lock()).unwrap_or_default();
+        return Ok(Stopped::DriverHangs(holder.trim().to_owned()));
+    }
     let runs = view.task().runs.iter().filter(|(id, run)| run.stopping.is_some() && !before.contains(id));
     Ok(Stopped::Done(runs.map(|(id, _)| id.clone()).collect()))
+}
+
+/// Runs that a stop finds ended.
+fn ended(task: &Task) -> BTreeSet<RunId> {
+    task.runs.iter().filter(|(_, run)| !run.is_active()).map(|(id, _)| id.clone()).collect()
 }
 
 fn stopping(how: &How) -> Stopping {
@@ -137,6 +148,7 @@ fn see_to(
             return Ok(left);
         }
         let name = view.name.clone();
+        let mut alone = Vec::new();
         for id in left {
             let Some(run) = view.run(&id).cloned() else { continue };
             if run.stopping.is_none() {
@@ -147,41 +159,56 @@ fn see_to(
                 Ok(Life::Supervised) => {
                     ring(&tree.run(&name, &id));
                 }
-                Ok(Life::AgentAlone(agent)) => end_alone(tree, view, &id, agent, how)?,
+                Ok(Life::AgentAlone(agent)) => alone.push((id, agent)),
                 Ok(Life::Dead(_) | Life::Foreign) | Err(_) => {}
             }
         }
-        wake.sleep(Duration::from_millis(200));
+        if alone.is_empty() {
+            wake.sleep(Duration::from_millis(200));
+        } else {
+            end_alone(tree, view, &alone, how)?;
+        }
     }
 }
 
-/// The agent outlived its supervisor: the caller does what the supervisor would.
+/// Agents outlived their supervisors: the caller does what those would, for all at once.
 fn end_alone(
     tree: &Tree,
     view: &mut TaskView,
-    id: &RunId,
-    agent: ProcessId,
+    alone: &[(RunId, ProcessId)],
     how: &How,
 ) -> Result<(), ViewError> {
-    let paths = tree.run(&view.name, id);
-    let Ok(lock) = files::open_lock(&paths.supervisor_lock()) else { return Ok(()) };
-    // Another stop is at it.
-    let Ok(true) = files::try_lock(&lock) else { return Ok(()) };
+    let mut own = Vec::new();
+    for (id, agent) in alone {
+        // Where the file is gone, with the run's folder, the conditional append alone decides.
+        let lock =
+            std::fs::File::options().append(true).open(tree.run(&view.name, id).supervisor_lock()).ok();
+        // Another stop may be at it.
+        if lock.as_ref().is_none_or(|lock| matches!(files::try_lock(lock), Ok(true))) {
+            own.push((id, *agent, lock));
+        }
+    }
     let find = || {
-        let owner =
-            Owner { run: id.as_str(), agent: Some(agent), supervisor: None, asker: std::process::id() };
-        set::of_run(&os::processes().unwrap_or_default(), owner)
+        let snapshot = os::processes().unwrap_or_default();
+        let of = |id: &RunId, agent| {
+            let owner =
+                Owner { run: id.as_str(), agent: Some(agent), supervisor: None, asker: std::process::id() };
+            set::of_run(&snapshot, owner)
+        };
+        own.iter().flat_map(|(id, agent, _)| of(id, *agent)).collect::<Vec<_>>()
     };
     let left = ladder::end(find, how.grace, std::thread::sleep);
-    if !left.is_empty() {
-        return Ok(());
+    for (id, agent, _held) in &own {
+        if left.iter().any(|process| process.id == *agent || process.run.as_deref() == Some(id.as_str())) {
+            continue;
+        }
+        let end = RunEnd {
+            status: RunOutcome::Stopped,
+            reason: format!("stopped on request of {} after its supervisor was lost", how.by),
+            ..RunEnd::default()
+        };
+        close::end_run(tree, view, id, end, &how.cause)?;
     }
-    let end = RunEnd {
-        status: RunOutcome::Stopped,
-        reason: format!("stopped on request of {} after its supervisor was lost", how.by),
-        ..RunEnd::default()
-    };
-    close::end_run(tree, view, id, end, &how.cause)?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 //! | what lets the agent go? | [`shim`] |
 //! | whose processes are these? | [`set`] (pure) |
 //! | how is a set of processes ended? | [`ladder`] |
+//! | what becomes of what an agent left running? | `left_overs` |
 //! | what does a run's lock say? | [`record`] |
 //! | who closes a run whose supervisor died? | [`close`] |
 //! | what does only this system know? | [`os`] |
@@ -15,6 +16,7 @@ pub mod close;
 mod doorbell;
 pub mod ladder;
 mod launch;
+mod left_overs;
 pub mod os;
 pub mod record;
 pub mod set;

@@ -2,7 +2,6 @@
 //! posts is decided under the append lock, of a world that has seen everything.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use run_agent_core::decide::Refusal;
 use run_agent_core::follow::{Follow, FollowError, From};
@@ -66,7 +65,11 @@ impl TaskView {
         Ok(std::mem::take(&mut self.unread))
     }
 
-    fn fold(&mut self) -> Result<(), ViewError> {
+    /// Brings the world up to date, and leaves what is new to the next [`TaskView::refresh`].
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    pub fn fold(&mut self) -> Result<(), ViewError> {
         loop {
             let before = self.follow.incarnation();
             let page = match self.follow.ready() {
@@ -115,29 +118,11 @@ impl TaskView {
         self.unread.extend(page.entries);
     }
 
-    /// As [`TaskView::refresh`], but sleeps up to `timeout` when nothing is new.
-    ///
-    /// # Errors
-    /// When the stream cannot be read.
-    pub fn wait(&mut self, timeout: Duration) -> Result<Vec<Entry>, ViewError> {
-        self.fold()?;
-        if self.unread.is_empty() {
-            let page = self.follow.wait(timeout)?;
-            self.take_in(page);
-        }
-        self.refresh()
-    }
-
     #[must_use]
     pub fn task(&self) -> &Task {
         // The fold makes a task for its first message; before that it is what every task is at first.
         static NEW: std::sync::LazyLock<Task> = std::sync::LazyLock::new(Task::default);
         self.world.task(&self.name.project, &self.name.task).unwrap_or(&NEW)
-    }
-
-    #[must_use]
-    pub fn world(&self) -> &World {
-        &self.world
     }
 
     /// Appends `batch` if `decide` still allows it when everything that was appended before is folded in.

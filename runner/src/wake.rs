@@ -23,12 +23,14 @@ pub struct Wake {
     hint: SyncSender<()>,
     interrupted: Arc<AtomicBool>,
     watchers: Vec<notify::RecommendedWatcher>,
+    /// Tells the threads that follow streams that nobody listens any more.
+    over: Arc<AtomicBool>,
 }
 
 impl Default for Wake {
     fn default() -> Self {
         let (hint, hints) = sync_channel(1);
-        Self { hints, hint, interrupted: Arc::default(), watchers: Vec::new() }
+        Self { hints, hint, interrupted: Arc::default(), watchers: Vec::new(), over: Arc::default() }
     }
 }
 
@@ -63,16 +65,13 @@ impl Wake {
     /// Hints when the task's stream grows.
     pub fn watch_stream(&self, tree: &Tree, name: &TaskName) {
         let Ok(mut follow) = Follow::open(tree.store.clone(), &name.key(), From::End) else { return };
-        let hint = self.hint.clone();
-        // Ends when a hint finds the receiver gone; until then it costs a look each two seconds.
+        let (hint, over) = (self.hint.clone(), self.over.clone());
         let _ = std::thread::Builder::new().name("stream".to_owned()).spawn(move || {
-            loop {
+            while !over.load(Ordering::Relaxed) {
                 match follow.wait(Duration::from_secs(2)) {
                     Ok(page) if page.is_empty() => {}
                     Ok(_) => {
-                        if let Err(std::sync::mpsc::TrySendError::Disconnected(())) = hint.try_send(()) {
-                            return;
-                        }
+                        let _ = hint.try_send(());
                     }
                     Err(_) => std::thread::sleep(LOOK_AGAIN),
                 }
@@ -107,5 +106,11 @@ impl Wake {
             // This value holds a sender: the channel never closes.
             Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 }

@@ -14,7 +14,7 @@ use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, Tim
 use crate::lock::{LockError, LockFile, Memory};
 use crate::markdown::{self, DecodeError, EDGE};
 use crate::os;
-use crate::read::Bus;
+use crate::read::{Bus, ENTRY_MAX};
 use crate::store::FsStream;
 
 /// What a handle keeps open between appends.
@@ -22,14 +22,6 @@ use crate::store::FsStream;
 pub(crate) struct Writer {
     lock: Option<LockFile>,
     bus: Option<(File, u64)>,
-}
-
-/// The bus file, ready to be appended to.
-struct Opened<'o> {
-    bus: &'o File,
-    memory: Memory,
-    /// Somebody wrote by hand and left the last line without an end: an edge begins a line of its own.
-    open_line: bool,
 }
 
 /// Counts the messages of this process.
@@ -97,7 +89,7 @@ impl FsStream {
         batch: Vec<Draft>,
         durability: Durability,
     ) -> Result<Option<Vec<Entry>>, AppendError> {
-        let Opened { bus, mut memory, open_line } = self.open_for_append(lock, open)?;
+        let (bus, mut memory) = self.open_for_append(lock, open)?;
         let current = self.adopt(&memory);
         if let Some((seen, condition)) = gate {
             if let Err(source) = current {
@@ -108,7 +100,7 @@ impl FsStream {
                 return Ok(None);
             }
         }
-        let (bytes, mut entries) = seal(&memory, batch, open_line)?;
+        let (bytes, mut entries) = seal(&memory, batch)?;
         if entries.is_empty() {
             return Ok(Some(entries));
         }
@@ -152,7 +144,7 @@ impl FsStream {
         &self,
         lock: &LockFile,
         open: &'o mut Option<(File, u64)>,
-    ) -> Result<Opened<'o>, AppendError> {
+    ) -> Result<(&'o File, Memory), AppendError> {
         let remembered =
             lock.recall().map_err(|e| self.append_error("has a lock file that cannot be read", e))?;
         // A file that is open already is still the stream's only if the path names it.
@@ -180,7 +172,7 @@ impl FsStream {
                     && memory.base + len == memory.end
                     && is_edge(file, &memory, len) =>
             {
-                return Ok(Opened { bus: file, memory, open_line: false });
+                return Ok((file, memory));
             }
             Some(memory)
                 if memory.inode == inode && memory.base + len > memory.end && is_edge(file, &memory, len) =>
@@ -200,8 +192,7 @@ impl FsStream {
         };
         // Also when nothing is appended: the next writer need not read it again, and readers learn of the incarnation.
         lock.remember(&memory).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
-        let end = memory.end - memory.base;
-        Ok(Opened { bus: file, open_line: end > 0 && !ends_with_newline(file, end), memory })
+        Ok((file, memory))
     }
 
     /// Reads what stands behind the remembered end, and moves a torn tail away. What is no entry and can never become
@@ -221,13 +212,22 @@ impl FsStream {
         }
         let at = from.get() - memory.base;
         memory.end = memory.base + len;
-        if at < len {
-            let mut tail = vec![0; usize::try_from(len - at).unwrap_or(usize::MAX)];
-            file.read_exact_at(&mut tail, at).map_err(|e| self.append_error("cannot be read", e))?;
-            if markdown::decode(&tail, &self.key) == Err(DecodeError::Incomplete) {
-                self.move_torn_tail(file, at, &tail)?;
-                memory.end = memory.base + at;
-            }
+        if at == len {
+            return Ok(memory);
+        }
+        // No entry is longer: what does not end within that is no torn one.
+        let take = usize::try_from(len - at).unwrap_or(usize::MAX).min(ENTRY_MAX);
+        let mut tail = vec![0; take];
+        file.read_exact_at(&mut tail, at).map_err(|e| self.append_error("cannot be read", e))?;
+        let whole_tail = take as u64 == len - at;
+        if whole_tail && markdown::decode(&tail, &self.key) == Err(DecodeError::Incomplete) {
+            self.move_torn_tail(file, at, &tail)?;
+            memory.end = memory.base + at;
+        } else if !ends_with_newline(file, len) {
+            // Somebody wrote by hand and left the last line without an end: an edge begins a line of its own.
+            let mut bus = file;
+            bus.write_all(b"\n").map_err(|e| self.append_error("cannot be written", e))?;
+            memory.end += 1;
         }
         Ok(memory)
     }
@@ -309,12 +309,9 @@ impl FsStream {
     }
 }
 
-/// Step 4: ids, times and bytes. `open_line`: the last line before them has no end.
-fn seal(memory: &Memory, batch: Vec<Draft>, open_line: bool) -> Result<(Vec<u8>, Vec<Entry>), AppendError> {
+/// Step 4: ids, times and bytes.
+fn seal(memory: &Memory, batch: Vec<Draft>) -> Result<(Vec<u8>, Vec<Entry>), AppendError> {
     let mut bytes = Vec::new();
-    if open_line && !batch.is_empty() {
-        bytes.push(b'\n');
-    }
     let mut entries = Vec::with_capacity(batch.len());
     let mut newest = memory.last.as_ref().and_then(MsgId::time);
     for mut content in batch {

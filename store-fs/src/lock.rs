@@ -175,21 +175,24 @@ impl LockFile {
 
 /// The process that holds a `flock` on this inode, where the system lists locks.
 fn holder(inode: u64) -> String {
-    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    let wanted = format!(":{inode}");
-    let held = locks.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        let of_kind = words.nth(1) == Some("FLOCK");
-        let pid = words.nth(2)?;
-        (of_kind && words.next()?.ends_with(&wanted)).then(|| pid.to_owned())
-    });
-    match held {
+    // The list is read in pieces while it changes, and may lack a line that was there all the time.
+    match (0..5).find_map(|_| holder_in(&std::fs::read_to_string("/proc/locks").unwrap_or_default(), inode)) {
         Some(pid) => {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             format!("process {pid} ({})", name.trim())
         }
         None => "a process that the system does not name".to_owned(),
     }
+}
+
+fn holder_in(locks: &str, inode: u64) -> Option<String> {
+    let wanted = format!(":{inode}");
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let of_kind = words.nth(1) == Some("FLOCK");
+        let pid = words.nth(2)?;
+        (of_kind && words.next()?.ends_with(&wanted)).then(|| pid.to_owned())
+    })
 }
 
 #[cfg(test)]

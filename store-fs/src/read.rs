@@ -25,7 +25,7 @@ const _: () = assert!(WINDOW > 2 * BODY_MAX);
 /// The first look at the end of the file.
 const TAIL_WINDOW: u64 = 16 * 1024;
 /// Beyond this an entry that does not end is not waited for: header and body at their largest, every line escaped.
-const ENTRY_MAX: usize = HEADER_MAX + 2 * BODY_MAX + 1024;
+pub(crate) const ENTRY_MAX: usize = HEADER_MAX + 2 * BODY_MAX + 1024;
 const _: () = assert!(ENTRY_MAX < WINDOW);
 
 /// The bus file as it is now, open.

@@ -77,6 +77,15 @@ impl Condition for Always {
     }
 }
 
+struct Never;
+
+impl Condition for Never {
+    fn see(&mut self, _: &Entry) {}
+    fn agrees(&mut self) -> bool {
+        false
+    }
+}
+
 #[test]
 fn a_condition_is_never_asked_about_a_stream_that_was_replaced() {
     let bus = Bus::with(&["one", "two", "three"]);
@@ -172,8 +181,17 @@ fn a_tail_by_hand_without_a_newline_does_not_swallow_the_next_entry() {
     let bus = Bus::with(&["one"]);
     let mut file = std::fs::OpenOptions::new().append(true).open(&bus.file).unwrap();
     file.write_all(b"a note by hand, no newline").unwrap();
+    // Also for who only asks: twice, refused and agreed, through the handle that finds it.
+    let stream = bus.open();
+    let draft = |body: &str| vec![Draft::new(Kind::FACT, key().project, key().task, body)];
+    for _ in 0..2 {
+        let seen = bus.open().end().unwrap();
+        assert!(bus.open().append_if(seen, &mut Never, draft("no"), Durability::None).unwrap().is_none());
+    }
+    let seen = stream.end().unwrap();
+    assert!(stream.append_if(seen, &mut Always, draft("asked"), Durability::None).unwrap().is_some());
     let entry = bus.post("two");
-    assert_eq!(bus.bodies(), ["one", "two"]);
+    assert_eq!(bus.bodies(), ["one", "asked", "two"]);
     let stream = bus.open();
     assert_eq!(stream.read(entry.at, 1).unwrap().entries, [entry]);
 }

@@ -255,13 +255,22 @@ pub fn kill(pid: u32, signal: &str) {
     assert!(status.is_ok());
 }
 
-/// The processes whose environment carries this run's id.
+/// The agent's processes of a run: those whose environment carries its id, but for the tool's own.
 #[must_use]
 pub fn processes_of(run: &RunId) -> Vec<u32> {
+    of_run(run, false)
+}
+
+/// Waits until the run's supervisor, which posts the run's end a moment before its own, is gone too.
+pub fn supervisor_ends(run: &RunId) {
+    until("the supervisor ends", || of_run(run, true).is_empty().then_some(()), String::new);
+}
+
+fn of_run(run: &RunId, ours: bool) -> Vec<u32> {
     run_agent_runner::supervise::os::processes()
         .unwrap()
         .into_iter()
-        .filter(|p| p.run.as_deref() == Some(run.as_str()))
+        .filter(|p| p.run.as_deref() == Some(run.as_str()) && p.ours == ours)
         .map(|p| p.id.pid)
         .collect()
 }

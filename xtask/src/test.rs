@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{step::Step, tool};
 
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
-    tool::need("nextest")?;
+    tool::get("nextest")?;
     build_binary()?;
 
     let mut nextest = nextest().args(args);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use run_agent_core::follow::{Follow, From};
-use run_agent_core::{Draft, Durability, Kind, Message, MsgId};
+use run_agent_core::{Draft, Durability, Kind, Message, MsgId, StreamKey};
 use run_agent_runner::wake::{LOOK_AGAIN, Wake};
 
 use crate::args::{AskArgs, Global};
@@ -53,20 +53,26 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
         }
         let time_is_up = left.is_some_and(|left| left.is_zero()) && page.is_empty();
         if wake.interrupted() || time_is_up {
-            not_yet(&context, &question)?;
+            not_yet(&context, &key, &question)?;
             return Ok(if time_is_up { Exit::TimeLimit } else { Exit::Interrupted });
         }
     }
 }
 
 /// Says how to wait on for the same question.
-fn not_yet(context: &Context, question: &MsgId) -> Result<(), Failure> {
+fn not_yet(context: &Context, key: &StreamKey, question: &MsgId) -> Result<(), Failure> {
     if context.json {
         render::json(&serde_json::json!({ "question_id": question, "answer": null }))?;
     } else {
         render::out(&format!("{question}\n"))?;
     }
-    render::say(&format!("no answer yet; wait on with: run-agent ask --resume {question} --wait 90s"));
+    // An agent's command finds its bus by itself; a person's may be given from elsewhere.
+    let flags = match (context.caller()?, &key.task) {
+        (Some(_), _) => String::new(),
+        (None, Some(task)) => format!("{} --project {} --task {task}", context.root_flag(), key.project),
+        (None, None) => format!("{} --project {}", context.root_flag(), key.project),
+    };
+    render::say(&format!("no answer yet; wait on with: run-agent{flags} ask --resume {question} --wait 90s"));
     Ok(())
 }
 

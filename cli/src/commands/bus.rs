@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::decide;
 use run_agent_core::follow::{Follow, From};
+use run_agent_core::message::BODY_MAX;
 use run_agent_core::store::Page;
 use run_agent_core::{Draft, Durability, Entry, Kind, Link, MsgId, Parent, RunId, StreamKey};
 use run_agent_runner::wake::{LOOK_AGAIN, Wake};
@@ -81,7 +82,8 @@ fn body(args: &PostArgs) -> Result<String, Failure> {
     if std::io::stdin().is_terminal() {
         return Err(Failure::usage("nothing to post; give the text with --body, --file or on stdin"));
     }
-    match prompt::stdin()? {
+    // A character that the limit cuts in two must not be taken for one that is no text.
+    match prompt::stdin_up_to(BODY_MAX as u64 * 2)? {
         text if text.is_empty() => {
             Err(Failure::usage("nothing to post: stdin is empty; give the text with --body or --file"))
         }

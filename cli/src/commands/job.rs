@@ -68,12 +68,16 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     wait_for(&context, &name, &mut view, &run, args.follow)
 }
 
-/// The calling run and the depth of a run that it starts.
+/// The calling run and the depth of a run that it starts. Too deep is known before anything is made.
 pub(crate) fn parent_and_depth(context: &Context) -> Result<(Option<RunId>, u32), Failure> {
     let Some(caller) = context.caller()? else { return Ok((None, 0)) };
     let view = TaskView::open(&context.tree, &caller.name)?;
-    let depth = view.run(&caller.run).map_or(0, |run| run.depth);
-    Ok((Some(caller.run.clone()), depth + 1))
+    let depth = view.run(&caller.run).map_or(0, |run| run.depth) + 1;
+    let max = context.config()?.max_depth();
+    if max > 0 && depth > max {
+        return Err(Refusal::TooDeep { depth, max }.into());
+    }
+    Ok((Some(caller.run.clone()), depth))
 }
 
 fn detached(context: &Context, name: &TaskName, run: &RunId) -> Outcome {
@@ -99,7 +103,8 @@ fn wait_for(context: &Context, name: &TaskName, view: &mut TaskView, run: &RunId
     };
     if waited == Waited::Interrupted {
         render::say(&format!(
-            "interrupted; run {run} goes on. Follow it: run-agent output {run} --follow    stop it: run-agent stop --run {run}"
+            "interrupted; run {run} goes on. Follow it: run-agent{root} output {run} --follow    stop it: run-agent{root} stop --run {run}",
+            root = context.root_flag()
         ));
         return Ok(Exit::Interrupted);
     }

@@ -13,7 +13,7 @@ use crate::render;
 
 pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     let context = Context::open(global)?;
-    let projects = match context.existing_project()? {
+    let projects = match context.named_project()? {
         Some(project) => vec![project],
         None => {
             let root = context.tree.layout.root();

@@ -27,7 +27,16 @@ pub(crate) fn read(args: &PromptArgs, use_stdin: bool) -> Result<Option<String>,
 
 /// All of stdin as text.
 pub(crate) fn stdin() -> Result<String, Failure> {
+    stdin_up_to(u64::MAX)
+}
+
+/// stdin as text, at most so many bytes of it: what is larger is refused anyway.
+pub(crate) fn stdin_up_to(max: u64) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::io("cannot read stdin", &e))?;
+    std::io::stdin()
+        .lock()
+        .take(max)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::io("cannot read stdin", &e))?;
     String::from_utf8(bytes).map_err(|e| Failure::usage(format!("stdin is not UTF-8 text: {e}")))
 }

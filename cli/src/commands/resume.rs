@@ -1,9 +1,9 @@
 //! `resume`: take a task up again that is done, gave up or was stopped.
 
-use run_agent_core::decide::Refusal;
+use run_agent_core::decide;
 use run_agent_core::event::{DoneCleared, Event};
 use run_agent_core::world::Marker;
-use run_agent_runner::{TaskView, files};
+use run_agent_runner::{Proposed, TaskView, files};
 
 use super::task::{Prepared, Settings, run_loop};
 use crate::args::{Global, ResumeArgs};
@@ -38,35 +38,31 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         Prepared::new(&context, &name, &settings)?;
     }
     let done = paths.done();
-    match files::marker(&done).map_err(|e| Failure::io(done.display(), &e))? {
-        Marker::Absent => {}
-        Marker::Present { .. } => {
-            std::fs::remove_file(&done)
-                .map_err(|e| Failure::io(format!("cannot remove {}", done.display()), &e))?;
-        }
-        Marker::NotAFile => {
-            return Err(Failure::new(
-                Exit::Failed,
-                format!(
-                    "{} is not a regular file; remove it, and call `run-agent resume` again",
-                    done.display()
-                ),
-            ));
-        }
+    let marker = files::marker(&done).map_err(|e| Failure::io(done.display(), &e))?;
+    if marker == Marker::NotAFile {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{} is not a regular file; remove it, and call `run-agent resume` again", done.display()),
+        ));
     }
     let mut view = TaskView::open(&context.tree, &name)?;
-    let scope = name.scope(None);
     let cleared = Event::DoneCleared(DoneCleared { by: person(), resume: true });
-    let draft =
-        cleared.draft(&scope, &context.cause(), "taken up again: DONE is removed, the counters are set back");
-    view.propose(vec![draft], |task| if task.deleted { Err(Refusal::Deleted) } else { Ok(()) })?;
+    let line = "taken up again: DONE is removed, the counters are set back";
+    let draft = cleared.draft(&name.scope(None), &context.cause(), line);
+    if let Proposed::Refused(refusal) = view.propose(vec![draft], decide::may_start_loop)? {
+        return Err(refusal.into());
+    }
+    if marker != Marker::Absent {
+        std::fs::remove_file(&done)
+            .map_err(|e| Failure::io(format!("cannot remove {}", done.display()), &e))?;
+    }
     if args.no_start {
         if context.json {
             render::json(
                 &serde_json::json!({ "project_id": name.project, "task_id": name.task, "started": false }),
             )?;
         } else {
-            render::out(&format!("{name} can be started: run-agent task --task {}\n", name.task))?;
+            render::out(&format!("{name} can be started: run-agent task{}\n", context.flags_for(&name)))?;
         }
         return Ok(Exit::Done);
     }

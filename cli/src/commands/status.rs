@@ -67,7 +67,10 @@ fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
     }
     let lock = context.tree.task(name).loop_lock();
     if task.ralph.is_open() && !files::is_locked(&lock).unwrap_or(true) {
-        notes.push(format!("the loop's driver is gone; go on with `run-agent task --task {}`", name.task));
+        notes.push(format!(
+            "the loop's driver is gone; go on with `run-agent task{}`",
+            context.flags_for(name)
+        ));
     }
     notes
 }
@@ -108,9 +111,12 @@ fn whole_task(context: &Context, name: &TaskName, view: &TaskView, notes: &[Stri
         out.push_str(&render::tree_text(task, now));
     }
     if !task.thread.open_questions.is_empty() {
-        out.push_str(
-            "\nopen questions (answer with `run-agent bus post --type ANSWER --parent ID --body …`):\n",
-        );
+        out.push_str(&format!(
+            "
+open questions (answer with `run-agent{} bus post --type ANSWER --parent ID --body …`):
+",
+            context.flags_for(name)
+        ));
         for (id, question) in &task.thread.open_questions {
             out.push_str(&format!(
                 "  {id}  {}\n",

@@ -7,7 +7,7 @@ use run_agent_runner::TaskView;
 use run_agent_runner::stop::{How, Stopped, run as stop_run, task as stop_task};
 
 use crate::args::{Global, StopArgs};
-use crate::context::{Context, person};
+use crate::context::Context;
 use crate::error::{Exit, Outcome};
 use crate::{find, render};
 
@@ -19,7 +19,7 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
         (false, Some(grace)) => grace,
         (false, None) => context.config()?.grace(),
     };
-    let how = How { by: person(), cause: context.cause(), grace, keep_children: args.keep_children };
+    let how = How { by: context.by(), cause: context.cause(), grace, keep_children: args.keep_children };
     let (what, name, stopped) = match &args.run {
         Some(text) => {
             let own = context.task()?;
@@ -38,6 +38,9 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
     let (text, runs, exit): (String, &[RunId], Exit) = match &stopped {
         Stopped::Done(runs) => (format!("{what} stopped ({} run(s))", runs.len()), runs, Exit::Done),
         Stopped::HadEnded(status) => (format!("{what} had ended already: {status}"), &[], Exit::Done),
+        Stopped::DriverHangs(holder) => {
+            (format!("{what}: nothing runs any more, but {holder} has not ended the loop"), &[], Exit::Failed)
+        }
         Stopped::Left(runs) => {
             let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
             (format!("{what}: these runs could not be stopped: {}", ids.join(" ")), runs, Exit::Failed)

@@ -22,7 +22,7 @@ use crate::render;
 
 pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     let context = Context::open(global)?;
-    context.caller()?;
+    super::job::parent_and_depth(&context)?;
     let given = prompt::read(&args.prompt, false)?;
     let settings = Settings {
         agent: args.agent.clone(),
@@ -52,8 +52,8 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     let done = view.task().done.is_some() && matches!(marker, Marker::Present { .. });
     if view.task().status() == TaskStatus::Completed && done {
         render::say(&format!(
-            "{name} is completed; `run-agent resume --task {}` takes it up again",
-            name.task
+            "{name} is completed; `run-agent resume{}` takes it up again",
+            context.flags_for(&name)
         ));
         return finish(&context, &name, &view, None);
     }
@@ -207,8 +207,8 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
     let task = view.task();
     if exit == Exit::Interrupted {
         render::say(&format!(
-            "interrupted; what runs goes on. Join it again: run-agent task --task {id}    stop it: run-agent stop --task {id}",
-            id = name.task
+            "interrupted; what runs goes on. Join it again: run-agent task{flags}    stop it: run-agent stop{flags}",
+            flags = context.flags_for(name)
         ));
     }
     // An error that the loop posted was told as it came; on stdout stands what it came to.

@@ -24,7 +24,9 @@ pub(crate) fn message_text(message: &Message) -> String {
 pub(crate) fn event_line(message: &Message) -> String {
     let content = &message.content;
     let mut line = safe(content.body.lines().next().unwrap_or_default());
-    if line.chars().count() > 160 {
+    // What a person must act on is shown whole.
+    let must_act = matches!(content.kind.as_str(), "ERROR" | "WARNING" | "QUESTION");
+    if !must_act && line.chars().count() > 160 {
         line = line.chars().take(159).chain(['…']).collect();
     }
     // The sequence at the end tells runs of one swarm apart.

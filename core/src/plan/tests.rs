@@ -110,12 +110,7 @@ fn a_root_that_ends_without_done_is_started_again_after_the_delay() {
     story.clock.since_root_ms = 400;
     assert_eq!(story.next(), Step::Pause { ms: 600, event: None });
     story.clock.since_root_ms = 1000;
-    let Step::StartRoot {
-        attempt: 2,
-        why: Start::Again { .. },
-        event: Some(Event::LoopRestart(_)),
-        previous,
-    } = story.next()
+    let Step::StartRoot { attempt: 2, why: Start::Again { .. }, event: Some(_), previous } = story.next()
     else {
         panic!("{:?}", story.next())
     };
@@ -209,7 +204,7 @@ fn restarts_are_limited() {
         };
         assert_eq!(attempt, n);
         if let Some(event) = event {
-            story = story.event(None, event);
+            story = story.event(None, Event::LoopRestart(event));
         }
         story = story.root(n, n).ends(n, RunOutcome::Completed);
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Ignored, Run};
+use super::Ignored;
 use crate::event::{Event, LoopOutcome, LoopStart, RunOutcome, Stopping};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
@@ -89,6 +89,10 @@ impl Ralph {
         }
     }
 
+    fn must_be_open(&self) -> Result<(), Ignored> {
+        if self.is_open() { Ok(()) } else { Err(Ignored::LoopEnded) }
+    }
+
     /// Folds in one event of the loop's own.
     pub(super) fn apply(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
         let at = message.ts;
@@ -116,12 +120,13 @@ impl Ralph {
                 self.active_ms = end.active_ms;
                 self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
             }
-            _ if !self.is_open() => return Err(Ignored::LoopEnded),
             Event::LoopRestart(restart) => {
+                self.must_be_open()?;
                 self.active_ms = restart.active_ms;
                 self.state = RalphState::Driven { since: at };
             }
             Event::LoopBackoff(backoff) => {
+                self.must_be_open()?;
                 self.active_ms = backoff.active_ms;
                 self.state = RalphState::BackingOff {
                     since: at,
@@ -130,6 +135,7 @@ impl Ralph {
                 };
             }
             Event::LoopWaiting(waiting) => {
+                self.must_be_open()?;
                 self.active_ms = waiting.active_ms;
                 self.state = RalphState::Waiting {
                     since: at,
@@ -139,6 +145,7 @@ impl Ralph {
                 };
             }
             Event::LoopBlocked(blocked) => {
+                self.must_be_open()?;
                 self.state = RalphState::Blocked {
                     since: at,
                     reason: blocked.reason.clone(),
@@ -146,6 +153,7 @@ impl Ralph {
                 };
             }
             Event::LoopBreaker(breaker) => {
+                self.must_be_open()?;
                 self.state = RalphState::Cooling { since: at, cooldown_ms: breaker.cooldown_ms };
             }
             Event::ProjectCreated(_)
@@ -213,8 +221,3 @@ impl Ralph {
 
 /// A failure after so long starts the row of failures anew (spec, section 5).
 const LONG_RUN_MS: u64 = 120_000;
-
-/// Root runs that are still active.
-pub(super) fn active_root<'a>(runs: impl Iterator<Item = (&'a RunId, &'a Run)>) -> Option<&'a RunId> {
-    runs.filter(|(_, run)| run.is_root() && run.is_active()).map(|(id, _)| id).last()
-}

@@ -1,12 +1,12 @@
 //! One task: its runs, its loop, its marker, and the status that they amount to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, TaskRow};
-use super::ralph::{self, Ralph, RalphState};
+use super::ralph::{Ralph, RalphState};
 use super::run::{Run, RunState, RunStatus};
 use super::thread::Thread;
 use super::{Ignored, Totals};
@@ -21,6 +21,10 @@ pub struct Task {
     pub created: Option<(TaskText, Timestamp)>,
     pub deleted: bool,
     pub runs: BTreeMap<RunId, Run>,
+    /// How many runs there are of each status, and those that have not ended: kept at each change, so that a look costs
+    /// the same at ten runs and at ten thousand.
+    counts: BTreeMap<RunStatus, u32>,
+    active: BTreeSet<RunId>,
     pub ralph: Ralph,
     /// The DONE marker, as the stream last told of it.
     pub done: Option<DoneMark>,
@@ -82,13 +86,13 @@ impl std::fmt::Display for TaskStatus {
 impl Task {
     /// Runs that have not ended, in order of time.
     pub fn active(&self) -> impl Iterator<Item = (&RunId, &Run)> {
-        self.runs.iter().filter(|(_, run)| run.is_active())
+        self.active.iter().filter_map(|id| self.runs.get_key_value(id))
     }
 
     /// The root run that is active, if any: there is never a reason to start a second one.
     #[must_use]
     pub fn active_root(&self) -> Option<&RunId> {
-        ralph::active_root(self.runs.iter())
+        self.active().filter(|(_, run)| run.is_root()).map(|(id, _)| id).last()
     }
 
     /// `run` and every run below it, in order of time.
@@ -111,13 +115,14 @@ impl Task {
 
     #[must_use]
     pub fn status(&self) -> TaskStatus {
-        let running = self.active().any(|(_, run)| run.status() == RunStatus::Running);
-        let active = self.active().next().is_some();
+        let running = self.counts.contains_key(&RunStatus::Running);
+        let active = !self.active.is_empty();
         match &self.ralph.state {
             RalphState::Never => self.status_of_jobs(running, active),
             // A stop of jobs alone ended a loop that never was: what was started since tells the status.
             RalphState::Ended { at, .. }
-                if self.ralph.driver.is_none() && self.runs.values().any(|run| run.made > *at) =>
+                if self.ralph.driver.is_none()
+                    && self.runs.values().next_back().is_some_and(|run| run.made > *at) =>
             {
                 self.status_of_jobs(running, active)
             }
@@ -191,7 +196,11 @@ impl Task {
             return Ok(());
         }
         let before = self.row(id);
+        let run_before = message.content.run.as_ref().and_then(|id| self.runs.get(id)).map(Run::status);
         let outcome = self.apply_lifecycle(message, event);
+        if let Some(id) = &message.content.run {
+            self.count_run(id, run_before);
+        }
         if let (Some(run), true) = (&message.content.run, outcome.is_ok()) {
             match self.runs.get(run) {
                 Some(known) => changes.push(Change::Run(Box::new(known.row(id, run)))),
@@ -361,14 +370,35 @@ impl Task {
         self.runs.iter().find(|(_, run)| run.key.as_deref() == Some(key)).map(|(id, _)| id)
     }
 
+    /// Keeps the counts true of one run, which had this status before.
+    fn count_run(&mut self, id: &RunId, before: Option<RunStatus>) {
+        let run = self.runs.get(id);
+        let now = run.map(Run::status);
+        if run.is_some_and(Run::is_active) {
+            self.active.insert(id.clone());
+        } else {
+            self.active.remove(id);
+        }
+        if now == before {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(count) = self.counts.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&before);
+            }
+        }
+        if let Some(now) = now {
+            *self.counts.entry(now).or_insert(0) += 1;
+        }
+    }
+
     /// How many runs there are of each status.
     #[must_use]
-    pub fn run_counts(&self) -> BTreeMap<RunStatus, u32> {
-        let mut counts = BTreeMap::new();
-        for run in self.runs.values() {
-            *counts.entry(run.status()).or_insert(0) += 1;
-        }
-        counts
+    pub fn run_counts(&self) -> &BTreeMap<RunStatus, u32> {
+        &self.counts
     }
 
     /// The task as lists show it.
@@ -380,7 +410,7 @@ impl Task {
             reason: self.reason(),
             title: self.title().to_owned(),
             done: self.done.is_some(),
-            run_counts: self.run_counts(),
+            run_counts: self.counts.clone(),
             restarts: self.ralph.restarts,
             since: self.since.as_ref().map(|(_, at)| *at),
         }

@@ -2,21 +2,20 @@
 
 use std::fs::File;
 use std::io;
-use std::time::Duration;
+use std::path::Path;
 
+use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome};
 use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::world::{Run, RunState, Task};
-use run_agent_core::{Entry, RunId};
 
-use super::ladder;
-use super::os::{self, Machine, ProcessId};
+use super::left_overs;
+use super::os::{Machine, ProcessId};
 use super::record::{self, Notes};
-use super::set::{self, Owner};
-use super::supervisor::KEEP_BACKGROUND;
+use super::set::Owner;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::{files, output};
@@ -39,46 +38,62 @@ pub enum Life {
 /// # Errors
 /// When its files are there but cannot be read.
 pub fn life(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> io::Result<Life> {
-    let paths = tree.run(name, id);
-    let lock = paths.supervisor_lock();
-    if files::is_locked(&lock)? {
-        return Ok(Life::Supervised);
-    }
+    let lock = tree.run(name, id).supervisor_lock();
+    if files::is_locked(&lock)? { Ok(Life::Supervised) } else { life_unlocked(&lock, run) }
+}
+
+/// As [`life`], of a run whose lock nobody holds, or the caller.
+fn life_unlocked(lock: &Path, run: &Run) -> io::Result<Life> {
     let here = Machine::here();
-    let (machine, boot, namespace) = match &run.state {
-        RunState::Running { start, .. } => (&start.machine_id, &start.boot_id, start.pid_namespace.as_str()),
-        RunState::Queued { intent: Some(intent), .. } => (&intent.machine_id, &intent.boot_id, ""),
-        RunState::Queued { intent: None, .. } | RunState::Ended { .. } => return Ok(Life::Foreign),
-    };
-    let same_boot = *boot == here.boot_id;
-    let same_namespace = namespace.is_empty() || namespace == here.pid_namespace;
-    if *machine != here.machine_id || (same_boot && !same_namespace) {
+    let Some(place) = place_of(run) else { return Ok(Life::Foreign) };
+    let same_namespace = place.pid_namespace.is_empty() || place.pid_namespace == here.pid_namespace;
+    if place.machine_id != here.machine_id || (place.boot_id == here.boot_id && !same_namespace) {
         return Ok(Life::Foreign);
     }
-    let notes = record::notes(&lock)?;
-    if !same_boot {
-        return Ok(Life::Dead(Box::new(notes)));
-    }
+    let notes = record::notes(lock)?;
+    let Some((owner, agent)) = processes_of(run) else { return Ok(Life::Dead(Box::new(notes))) };
     // An agent may delete its own run folder: then the lock says nothing, and the processes themselves tell.
-    if !lock.exists() && owner_of(run).is_some_and(ProcessId::is_alive) {
+    if !lock.exists() && owner.is_alive() {
         return Ok(Life::Supervised);
     }
     // Before RUN_START the agent's process is the shim, which ends by itself.
-    match run.start().map(|start| ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks }) {
+    match agent {
         Some(agent) if notes.exit.is_none() && agent.is_alive() => Ok(Life::AgentAlone(agent)),
-        _ => Ok(Life::Dead(Box::new(notes))),
+        Some(_) | None => Ok(Life::Dead(Box::new(notes))),
     }
 }
 
-/// The process that is to hold the run's lock, as the stream tells.
-fn owner_of(run: &Run) -> Option<ProcessId> {
+/// Where the run was started.
+fn place_of(run: &Run) -> Option<Machine> {
     match &run.state {
-        RunState::Running { start, .. } => {
-            Some(ProcessId { pid: start.supervisor_pid, start_ticks: start.supervisor_start_ticks })
-        }
-        RunState::Queued { intent, .. } => intent
-            .as_ref()
-            .map(|intent| ProcessId { pid: intent.starter_pid, start_ticks: intent.starter_start_ticks }),
+        RunState::Running { start, .. } => Some(Machine {
+            machine_id: start.machine_id.clone(),
+            boot_id: start.boot_id.clone(),
+            pid_namespace: start.pid_namespace.clone(),
+        }),
+        RunState::Queued { intent, .. } => intent.as_ref().map(|intent| Machine {
+            machine_id: intent.machine_id.clone(),
+            boot_id: intent.boot_id.clone(),
+            pid_namespace: String::new(),
+        }),
+        RunState::Ended { .. } => None,
+    }
+}
+
+/// The process that is to hold the run's lock and the agent's, as the stream tells; `None` for those of another boot,
+/// whose pids mean nothing any more.
+fn processes_of(run: &Run) -> Option<(ProcessId, Option<ProcessId>)> {
+    if place_of(run)?.boot_id != Machine::here().boot_id {
+        return None;
+    }
+    match &run.state {
+        RunState::Running { start, .. } => Some((
+            ProcessId { pid: start.supervisor_pid, start_ticks: start.supervisor_start_ticks },
+            Some(ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks }),
+        )),
+        RunState::Queued { intent, .. } => intent.as_ref().map(|intent| {
+            (ProcessId { pid: intent.starter_pid, start_ticks: intent.starter_start_ticks }, None)
+        }),
         RunState::Ended { .. } => None,
     }
 }
@@ -89,24 +104,21 @@ fn owner_of(run: &Run) -> Option<ProcessId> {
 /// # Errors
 /// When the stream cannot be read or written.
 pub fn close_dead(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>, ViewError> {
-    let name = view.name.clone();
     let active: Vec<(RunId, Run)> = view.task().active().map(|(id, run)| (id.clone(), run.clone())).collect();
-    let mut closed = Vec::new();
+    let mut dead = Vec::new();
     for (id, run) in active {
         // A run whose files cannot be read is left as it is: `doctor` tells.
-        let Ok(Life::Dead(_)) = life(tree, &name, &id, &run) else { continue };
-        let path = tree.run(&name, &id).supervisor_lock();
-        // Held while the run is closed. Where the file is gone the conditional append alone decides who closes it.
-        let lock = File::options().append(true).open(&path).ok();
-        if let Some(lock) = &lock
-            && !matches!(files::try_lock(lock), Ok(true))
+        if let Ok(Life::Dead(_)) = life(tree, &view.name, &id, &run)
+            && let Some(found) = take_dead(tree, view, id)?
         {
-            // Another closer, or a prober for a moment: it is looked at again later.
-            continue;
+            dead.push(found);
         }
-        let notes = record::notes(&path).unwrap_or_default();
-        end_left_overs(&id, &run);
-        let (end, cause) = end_of_dead(&run, notes);
+    }
+    end_left_overs(&mut dead);
+    let mut closed = Vec::new();
+    for Dead { id, run, notes, left, lock: _held } in dead {
+        let (mut end, cause) = end_of_dead(&run, notes);
+        end.left_overs = end.left_overs.or(left);
         if end_run(tree, view, &id, end, &cause)? {
             closed.push(id);
         }
@@ -115,17 +127,50 @@ pub fn close_dead(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>, ViewEr
     Ok(closed)
 }
 
-/// What the agent left running when its supervisor was lost, as the supervisor itself would end it.
-fn end_left_overs(id: &RunId, run: &Run) {
-    let agent = run.start().map(|start| ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks });
-    let find = || {
-        let owner = Owner { run: id.as_str(), agent, supervisor: None, asker: std::process::id() };
-        set::without(set::of_run(&os::processes().unwrap_or_default(), owner), &KEEP_BACKGROUND)
-    };
-    ladder::end(find, LEFT_OVERS_GRACE, std::thread::sleep);
+/// A run that this process closes.
+struct Dead {
+    id: RunId,
+    run: Run,
+    notes: Notes,
+    left: Option<String>,
+    /// Held until the end is posted. Where the file is gone the conditional append alone decides who closes the run.
+    lock: Option<File>,
 }
 
-const LEFT_OVERS_GRACE: Duration = Duration::from_secs(2);
+/// Takes the lock of a run that was found dead, and looks again: it may have started since. `None`: it lives, or somebody
+/// else has it.
+fn take_dead(tree: &Tree, view: &mut TaskView, id: RunId) -> Result<Option<Dead>, ViewError> {
+    let path = tree.run(&view.name, &id).supervisor_lock();
+    let lock = File::options().append(true).open(&path).ok();
+    if let Some(lock) = &lock
+        && !matches!(files::try_lock(lock), Ok(true))
+    {
+        return Ok(None);
+    }
+    view.fold()?;
+    let Some(run) = view.run(&id).filter(|run| run.is_active()).cloned() else { return Ok(None) };
+    match life_unlocked(&path, &run) {
+        Ok(Life::Dead(notes)) => Ok(Some(Dead { id, run, notes: *notes, left: None, lock })),
+        Ok(Life::Supervised | Life::AgentAlone(_) | Life::Foreign) | Err(_) => Ok(None),
+    }
+}
+
+/// What agents left running when their supervisors were lost, ended as the supervisors themselves would have.
+fn end_left_overs(dead: &mut [Dead]) {
+    // Of another boot nothing is left.
+    let owners: Vec<Owner<'_>> = dead
+        .iter()
+        .filter_map(|dead| {
+            processes_of(&dead.run).map(|(_, agent)| left_overs::of_lost(dead.id.as_str(), agent))
+        })
+        .collect();
+    let found = if owners.is_empty() { Vec::new() } else { left_overs::end(&owners) };
+    for dead in dead {
+        let own: Vec<_> =
+            found.iter().filter(|p| p.run.as_deref() == Some(dead.id.as_str())).cloned().collect();
+        dead.left = left_overs::names(&own);
+    }
+}
 
 /// A stop whose command was killed, of a task that no driver looks after: it ends when nothing runs any more, so that
 /// the task is not refused for ever.
@@ -205,8 +250,13 @@ const STDERR_LINES: usize = 50;
 const STDERR_MAX: u64 = 16 * 1024;
 
 fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
-    let lasted =
-        end.duration_ms.map(|ms| format!(" after {}.{} s", ms / 1000, ms % 1000 / 100)).unwrap_or_default();
+    let lasted = end
+        .duration_ms
+        .map(|ms| match ms {
+            0..1000 => format!(" after {ms} ms"),
+            _ => format!(" after {}.{} s", ms / 1000, ms % 1000 / 100),
+        })
+        .unwrap_or_default();
     let left = end
         .left_overs
         .as_ref()
@@ -218,7 +268,10 @@ fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
         RunOutcome::Failed if stderr.trim().is_empty() => {
             format!("{agent} failed{lasted}: {}{left}", end.reason)
         }
-        RunOutcome::Failed => format!("{agent} failed{lasted}: {}{left}\n\nstderr:\n{stderr}", end.reason),
+        RunOutcome::Failed => {
+            let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            format!("{agent} failed{lasted}: {}: {last}{left}\n\nstderr:\n{stderr}", end.reason)
+        }
     }
 }
 
@@ -229,11 +282,4 @@ pub(super) fn project_info(tree: &Tree, view: &TaskView, id: &RunId) {
         // A projection: it can be made again from the stream at any time.
         let _ = files::replace(&tree.run(&view.name, id).info(), info.to_yaml().as_bytes(), false);
     }
-}
-
-/// The end of a run among new entries of a stream.
-#[must_use]
-pub fn is_end_of(entry: &Entry, id: &RunId) -> bool {
-    entry.message.content.run.as_ref() == Some(id)
-        && matches!(entry.message.content.kind.as_str(), "RUN_STOP" | "RUN_CRASH")
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, NewRun, Refusal};
-use run_agent_core::event::{Event, RunEnd, RunIntent, RunOutcome};
+use run_agent_core::event::{Event, LoopRestart, RunEnd, RunIntent, RunOutcome};
 use run_agent_core::layout::RunPaths;
 use run_agent_core::plan::Start;
 use run_agent_core::{Draft, RunId, Timestamp};
@@ -52,7 +52,7 @@ pub struct RootStart<'a> {
     pub why: &'a Start,
     pub previous: Option<RunId>,
     /// Goes into the same append as the intent.
-    pub event: Option<Event>,
+    pub event: Option<LoopRestart>,
 }
 
 /// A run that was started, or ended before it could be.
@@ -104,7 +104,7 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
         depth: request.depth,
         max_depth: request.max_depth,
     };
-    view.refresh()?;
+    view.fold()?;
     // Asked early so that a refusal leaves no folder; asked again under the append lock, where it counts.
     decide::may_make_run(view.task(), new).map_err(StartError::Refused)?;
 
@@ -260,11 +260,8 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
     };
     let mut batch = Vec::new();
     if let Some(event) = request.root.as_ref().and_then(|root| root.event.clone()) {
-        let line = match &event {
-            Event::LoopRestart(restart) => format!("restart {}: {}", restart.attempt, restart.reason),
-            _ => String::new(),
-        };
-        batch.push(event.draft(&scope(None), request.cause, line));
+        let line = format!("attempt {}: {}", event.attempt, event.reason);
+        batch.push(Event::LoopRestart(event).draft(&scope(None), request.cause, line));
     }
     batch.push(Event::RunIntent(intent).draft(&scope(Some(id.clone())), request.cause, line));
     batch
@@ -302,7 +299,7 @@ fn hand_over(
 }
 
 fn outcome_from_stream(tree: &Tree, view: &mut TaskView, run: &RunId) -> StartOutcome {
-    let _ = view.refresh();
+    let _ = view.fold();
     let _ = close::close_dead(tree, view);
     match view.run(run) {
         Some(run) if run.is_active() => {

@@ -26,17 +26,14 @@ use run_agent_core::text;
 use super::launch::{LOCK_FD, REPORT_FD, Report};
 use super::os::{self, Detach, Machine, ProcessId};
 use super::record::{self, Note};
-use super::set::{self, Owner, Process};
+use super::set::{self, Owner};
 use super::start::program;
-use super::{Launch, close, doorbell, ladder, shim};
+use super::{Launch, close, doorbell, ladder, left_overs, shim};
 use crate::failpoint;
 use crate::output::Marker;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 
-/// What an agent left running gets, to end by itself and then after SIGTERM.
-const LEFT_OVERS_ALONE: Duration = Duration::from_millis(300);
-const LEFT_OVERS_GRACE: Duration = Duration::from_secs(2);
 /// How close two marks of output may stand.
 const MARK_EVERY: Duration = Duration::from_millis(20);
 /// A lost ring of the doorbell is made good after so long.
@@ -44,19 +41,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What an event tells of a command line, in bytes: its fields have a bound.
 const COMMANDLINE_MAX: usize = 4096;
-
-/// Left-overs of a normal end that are meant to stay: build daemons and terminal multiplexers.
-pub(super) const KEEP_BACKGROUND: [&str; 9] = [
-    "tmux",
-    "tmux: server",
-    "screen",
-    "ssh-agent",
-    "gpg-agent",
-    "sccache",
-    "watchman",
-    "bazel",
-    "dbus-daemon",
-];
 
 enum Wake {
     Reaped(u32, WaitStatus),
@@ -307,12 +291,13 @@ impl Supervisor<'_> {
                     grace_ms: self.launch.grace_ms,
                     keep_children: true,
                 };
-                let why = format!("{TIME_LIMIT} of {} ms reached", limit.as_millis());
+                let why = format!("{TIME_LIMIT} of {limit:?} reached");
                 return self.stop(&how, &why, RunOutcome::Failed);
             }
             let until_limit = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(self.began.elapsed()));
             let nap = until_limit.min(next_look.saturating_duration_since(Instant::now()));
-            if !self.sleep(nap) && Instant::now() >= next_look {
+            self.sleep(nap);
+            if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_AGAIN;
                 // What cannot be read now is read at the next look. A task that was deleted under its agent is another
                 // matter: no command can reach the agent any more.
@@ -325,29 +310,26 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Sleeps until something happens, at most `nap`. True when something did.
-    fn sleep(&mut self, nap: Duration) -> bool {
+    /// Sleeps until something happens, at most `nap`.
+    fn sleep(&mut self, nap: Duration) {
         match self.wakes.recv_timeout(nap) {
             Ok(Wake::Reaped(pid, status)) => {
                 if self.agent.is_some_and(|agent| agent.pid == pid) {
                     self.exit = Some(status);
                 }
-                true
             }
             Ok(Wake::Bell) => {
                 // What the stream cannot tell now it tells at the next look.
                 let _ = self.view.refresh();
-                true
             }
             Ok(Wake::Output(grown)) => {
                 std::thread::sleep(MARK_EVERY);
                 // Cleared first: what grows while the mark is made sends another hint.
                 grown.store(false, Ordering::Relaxed);
                 self.marker.look(&self.run);
-                true
             }
             // This value holds a sender: the channel never closes.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
     }
 
@@ -360,13 +342,13 @@ impl Supervisor<'_> {
     fn after_exit(mut self, status: WaitStatus) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.reaped");
         self.marker.look(&self.run);
-        let left = self.end_left_overs();
+        let left = left_overs::end(&[Self::owner(self.launch.run.as_str(), self.agent)]);
         let (exit_code, signal) = code_of(status);
         // A stop that was asked for in the same moment counts as what ended it.
         let _ = self.view.refresh();
         let asked = self.stop_asked_for();
         let mut end = self.end_with(exit_code, signal);
-        end.left_overs = names_of(&left);
+        end.left_overs = left_overs::names(&left);
         let cause = match signal {
             Some(signal) => Cause::Signal(signal_name(signal)),
             None => Cause::Process(format!("exit:{exit_code}")),
@@ -397,39 +379,19 @@ impl Supervisor<'_> {
         }
     }
 
-    /// After a normal end: what the agent left running gets a moment, then is ended. Children of other runs, build
-    /// daemons and multiplexers are not left-overs.
-    fn end_left_overs(&mut self) -> Vec<Process> {
-        let mut find = self.finder(&KEEP_BACKGROUND);
-        let found = find();
-        if found.is_empty()
-            || ladder::wait_until_gone(&mut find, LEFT_OVERS_ALONE, &mut std::thread::sleep).is_empty()
-        {
-            return Vec::new();
-        }
-        ladder::end(find, LEFT_OVERS_GRACE, std::thread::sleep);
-        found
-    }
-
-    /// Finds what is left of the run's set.
-    fn finder(&self, keep: &'static [&'static str]) -> impl FnMut() -> Vec<Process> + use<> {
-        let (run, agent) = (self.launch.run.to_string(), self.agent);
-        move || {
-            let own = std::process::id();
-            let owner = Owner { run: &run, agent, supervisor: Some(own), asker: own };
-            let snapshot = os::processes().unwrap_or_default();
-            set::without(set::of_run(&snapshot, owner), keep)
-        }
+    /// Whose processes this supervisor's are.
+    fn owner<'a>(run: &'a str, agent: Option<ProcessId>) -> Owner<'a> {
+        let own = std::process::id();
+        Owner { run, agent, supervisor: Some(own), asker: own }
     }
 
     /// The ladder, then the end.
     fn stop(mut self, how: &Stopping, why: &str, outcome: RunOutcome) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.stopping");
-        let find = self.finder(&[]);
+        let (run, agent) = (self.launch.run.to_string(), self.agent);
+        let find = || set::of_run(&os::processes().unwrap_or_default(), Self::owner(&run, agent));
         let grace = Duration::from_millis(how.grace_ms);
-        let left = ladder::end(find, grace, |nap| {
-            self.sleep(nap);
-        });
+        let left = ladder::end(find, grace, |nap| self.sleep(nap));
         self.marker.look(&self.run);
         // The agent is gone; its status may be on its way through the reaper's channel.
         let deadline = Instant::now() + Duration::from_secs(2);
@@ -444,7 +406,7 @@ impl Supervisor<'_> {
             RunOutcome::Completed | RunOutcome::Failed => why.to_owned(),
         };
         end.error_class = (outcome == RunOutcome::Failed).then(|| "killed".to_owned());
-        end.left_overs = names_of(&left).map(|names| format!("could not be ended: {names}"));
+        end.left_overs = left_overs::names(&left).map(|names| format!("could not be ended: {names}"));
         let cause = match outcome {
             RunOutcome::Stopped => Cause::Person(how.by.clone()),
             RunOutcome::Completed | RunOutcome::Failed => Cause::Limit("timeout".to_owned()),
@@ -527,14 +489,4 @@ fn code_of(status: WaitStatus) -> (i32, Option<i32>) {
 
 fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned())
-}
-
-/// Left-overs for the event: name and pid of each, bounded.
-fn names_of(processes: &[Process]) -> Option<String> {
-    if processes.is_empty() {
-        return None;
-    }
-    let names: Vec<String> = processes.iter().take(20).map(|p| format!("{}[{}]", p.name, p.id.pid)).collect();
-    let more = processes.len().saturating_sub(names.len());
-    Some(if more > 0 { format!("{} and {more} more", names.join(" ")) } else { names.join(" ") })
 }

@@ -191,7 +191,13 @@ fn a_question_is_answered_across_processes() {
     let none = root.run(&["ask", "still there?", "--task", task.task.as_str(), "--wait", "50ms"]);
     assert_eq!(none.code, 124, "{none:?}");
     let id = none.stdout.trim().to_owned();
-    assert!(none.stderr.contains(&format!("run-agent ask --resume {id}")), "{none:?}");
+    let hint = none.stderr.trim().rsplit_once("run-agent ").unwrap().1.replace("90s", "10ms");
+    let hinted = root.run(&hint.split(' ').collect::<Vec<_>>());
+    assert_eq!(
+        (hinted.code, hinted.stdout.trim()),
+        (124, id.as_str()),
+        "the hint works as printed: {hinted:?}"
+    );
     assert_eq!(root.view(&task).task().thread.open_questions.len(), 1);
     let waiting = root
         .command(&["ask", "--resume", &id, "--task", task.task.as_str(), "--wait", "60s"])

@@ -21,7 +21,11 @@ fn folder(root: &Root, task: &TaskName) -> std::path::PathBuf {
 fn running_root(root: &Root, task: &TaskName) -> RunId {
     until(
         "a running root",
-        || run_agent_runner::TaskView::open(&root.tree(), task).ok()?.task().active_root().cloned(),
+        || {
+            let view = run_agent_runner::TaskView::open(&root.tree(), task).ok()?;
+            let id = view.task().active_root()?;
+            (view.run(id)?.status() == RunStatus::Running).then(|| id.clone())
+        },
         String::new,
     )
 }

@@ -2,7 +2,7 @@
 
 use run_agent_core::RunId;
 use run_agent_core::world::{RunStatus, TaskStatus};
-use run_agent_tests::{Root, alive, name, processes_of, text_of, until};
+use run_agent_tests::{Root, alive, name, processes_of, supervisor_ends, text_of, until};
 
 /// An agent that ignores SIGTERM, with a tool command in a session of its own, and a child of the same kind.
 const STUBBORN: &str = r#"
@@ -61,7 +61,8 @@ fn a_stop_of_a_task_leaves_no_process_and_nothing_starts_again() {
     );
     assert_eq!(view.task().runs.len(), 2, "nothing started again");
     for run in view.task().runs.keys() {
-        assert_eq!(processes_of(run), [0u32; 0], "no supervisor either");
+        assert_eq!(processes_of(run), [0u32; 0]);
+        supervisor_ends(run);
     }
     let again = root.run(&["stop", "--task", task.task.as_str()]);
     assert_eq!(again.code, 0, "{again:?}");
@@ -202,10 +203,14 @@ fn a_stop_takes_the_children_too() {
     until("its supervisor ends", || (!alive(supervisor)).then_some(()), String::new);
 }
 
+/// Ends only when what it leaves is what it is to be.
+const LEAVES: &str =
+    "setsid sleep 1234 & echo $! > \"$JRUN_TASK_FOLDER/pid\"; until grep -q sleep /proc/$!/comm; do :; done";
+
 #[test]
 fn left_overs_of_a_normal_end_are_ended_and_named() {
     let root = Root::new();
-    let task = root.task_with("leftovers", "setsid sleep 1234 & echo $! > \"$JRUN_TASK_FOLDER/pid\"");
+    let task = root.task_with("leftovers", LEAVES);
     let pid: u32 = text_of(&root.tree().task(&task).folder().join("pid")).parse().unwrap();
     assert!(!alive(pid));
     let end = root.messages(&task).into_iter().find(|m| m.content.kind.as_str() == "RUN_STOP").unwrap();
