@@ -368,3 +368,96 @@ fn a_job_that_reaches_its_time_limit_ends_with_124_and_a_stopped_root_leaves_a_s
         (TaskStatus::Stopped, RunStatus::Stopped)
     );
 }
+
+#[test]
+fn a_task_at_the_depth_limit_is_refused_with_one_line_and_makes_nothing() {
+    let root = Root::new();
+    std::fs::create_dir_all(root.path()).unwrap();
+    std::fs::write(root.path().join("config.hcl"), "limits { max_depth = 1 }\n").unwrap();
+    let inner = "run-agent task --task deeper --agent shell --prompt true 2> \"$JRUN_TASK_FOLDER/task\" || true; run-agent job --agent shell --prompt true 2> \"$JRUN_TASK_FOLDER/job\" || true";
+    let outer = format!("run-agent job --agent shell --prompt '{inner}'");
+    let task = name("deep");
+    let done = root.run(&job(&task, &outer, &[]));
+    assert_eq!(done.code, 0, "{done:?}");
+    for file in ["task", "job"] {
+        let said = text_of(&folder(&root, &task).join(file));
+        assert!(said.contains("depth 2 is above the limit of 1") && said.lines().count() == 1, "{said}");
+    }
+    assert_eq!(root.only_task(), task);
+    assert_eq!(root.view(&task).task().runs.len(), 2);
+}
+
+#[test]
+fn an_orphan_whose_run_folder_is_gone_is_stopped_too() {
+    let root = Root::new();
+    let task = name("bare");
+    let prompt = "echo $$ > \"$JRUN_TASK_FOLDER/pid.$JRUN_ID\"; trap '' TERM; while :; do sleep 0.05; done";
+    let runs: Vec<RunId> =
+        (0..3).map(|_| RunId::parse(&root.ok(&job(&task, prompt, &["--detach"]))).unwrap()).collect();
+    let mut agents = Vec::new();
+    for run in &runs {
+        agents.push(text_of(&folder(&root, &task).join(format!("pid.{run}"))).parse::<u32>().unwrap());
+        let supervisor = root.view(&task).run(run).unwrap().start().unwrap().supervisor_pid;
+        kill(supervisor, "KILL");
+        until("the supervisor is gone", || (!alive(supervisor)).then_some(()), String::new);
+    }
+    std::fs::remove_dir_all(root.tree().run(&task, &runs[0]).folder()).unwrap();
+    let stopped = root.run(&["stop", "--task", "bare", "--grace", "300ms"]);
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert!(!agents.iter().any(|pid| alive(*pid)));
+    let view = root.view(&task);
+    assert!(runs.iter().all(|run| view.run(run).unwrap().status() == RunStatus::Stopped));
+}
+
+#[test]
+fn a_stop_names_only_what_it_stopped_itself() {
+    let root = Root::new();
+    let task = name("names");
+    let prompt =
+        "run-agent job --detach --agent shell --prompt 'sleep 100' > \"$JRUN_TASK_FOLDER/child\"; sleep 100";
+    let parent = root.ok(&job(&task, prompt, &["--detach"]));
+    let child = text_of(&folder(&root, &task).join("child"));
+    assert_eq!(root.json(&["stop", "--run", &child, "--json"])["stopped_runs"], serde_json::json!([child]));
+    assert_eq!(root.json(&["stop", "--run", &parent, "--json"])["stopped_runs"], serde_json::json!([parent]));
+}
+
+#[test]
+fn a_resume_that_is_refused_leaves_the_marker() {
+    let root = Root::new();
+    let task = name("refused");
+    let prompt = "trap '' TERM; touch \"$JRUN_TASK_FOLDER/up\"; while :; do sleep 0.05; done";
+    let _ = root.ok(&job(&task, prompt, &["--detach"]));
+    until("the agent is up", || folder(&root, &task).join("up").exists().then_some(()), String::new);
+    assert_eq!(root.run(&["done", "--task", "refused"]).code, 0);
+    let mut stop =
+        root.command(&["stop", "--task", "refused", "--grace", "3s"]).stdout(Stdio::null()).spawn().unwrap();
+    until("the stop is asked for", || (root.count(&task, "LOOP_STOPPING") == 1).then_some(()), String::new);
+    let resumed = root.run(&["resume", "--task", "refused", "--agent", "shell"]);
+    assert_eq!(resumed.code, 4, "{resumed:?}");
+    assert!(root.tree().task(&task).done().is_file());
+    assert_eq!(root.count(&task, "DONE_CLEARED"), 0);
+    assert_eq!(stop.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_run_that_starts_while_it_is_looked_at_is_not_closed() {
+    // Lookers by the dozen while runs come up and go: none may close a run that lives.
+    let root = Root::new();
+    let task = root.task_with("busy", "true");
+    let lookers: Vec<_> = (0..3)
+        .map(|_| {
+            let script = "for i in $(seq 40); do \"$0\" status --task busy > /dev/null; done";
+            let binary = root.command(&[]).get_program().to_owned();
+            let mut looker = std::process::Command::new("sh");
+            looker.args(["-c", script]).arg(binary).env("JRUN_ROOT", root.path()).stdout(Stdio::null());
+            looker.spawn().unwrap()
+        })
+        .collect();
+    for _ in 0..25 {
+        assert_eq!(root.run(&job(&task, "true", &[])).code, 0);
+    }
+    for mut looker in lookers {
+        assert!(looker.wait().unwrap().success());
+    }
+    assert!(root.view(&task).task().runs.values().all(|run| run.status() == RunStatus::Completed));
+}

@@ -37,6 +37,17 @@ fn the_last_messages_are_right_past_64_kib() {
 }
 
 #[test]
+fn a_body_above_a_mebibyte_is_refused_in_words() {
+    let root = Root::new();
+    let _ = root.task_with("large", "true");
+    let file = root.scratch().join("large.txt");
+    std::fs::write(&file, "x".repeat(1024 * 1024 + 1)).unwrap();
+    let done = root.run(&["bus", "post", "--task", "large", "--file", file.to_str().unwrap()]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("65536") && done.stderr.contains("attachment"), "{done:?}");
+}
+
+#[test]
 fn since_gives_the_next_messages_not_the_newest() {
     let root = Root::new();
     let _ = root.task_with("since", "true");
