@@ -27,7 +27,8 @@ impl Report {
         let model = model.map_or("unknown processor", |(_, name)| name.trim());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let (date, kernel) = (jiff::Timestamp::now().strftime("%Y-%m-%d"), kernel.trim());
+        let kernel = kernel.trim().splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+        let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
         let machine = format!("{date}; {model}, {cores} cores; Linux {kernel}; median of {rounds} rounds");
         println!("{machine}\n");
         Self { machine, tables: String::new(), groups: Vec::new() }

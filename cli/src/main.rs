@@ -4,7 +4,8 @@
 //! | question | file |
 //! | --- | --- |
 //! | which commands and flags are there? | `args` |
-//! | which root, project, task and run does a command mean? | `context`, `find` |
+//! | which project, task and run does a command mean? | `context`, `find` |
+//! | which folder is the root, and may it be used? | `root` |
 //! | what does a command do? | `commands/<verb>` |
 //! | how is something shown? | `render` |
 //! | what may stand in `config.hcl`? | `config` |
@@ -17,6 +18,7 @@ mod context;
 mod error;
 mod find;
 mod render;
+mod root;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,10 @@
 //! The supervisor: one small detached process that owns one run (steps 6 to 10 of starting, and all of ending, in
 //! `docs/supervision.md`). It sleeps while nothing happens.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+mod begin;
+
+use std::fs::File;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,32 +13,27 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitStatus, waitpid};
 use notify::{RecursiveMode, Watcher};
 use run_agent_core::cause::Cause;
-use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, RunEnd, RunOutcome, RunStart, Scope, Stopping};
+use run_agent_core::event::{RunEnd, RunOutcome, Stopping};
 use run_agent_core::follow::FollowError;
 use run_agent_core::layout::RunPaths;
 use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::store::ReadError;
-use run_agent_core::text;
 
+use self::begin::{Begun, StartFailure};
 use super::launch::{LOCK_FD, REPORT_FD, Report};
-use super::os::{self, Detach, Machine, ProcessId};
+use super::os::{self, ProcessId};
 use super::record::{self, Note};
 use super::set::{self, Owner};
-use super::start::program;
-use super::{Launch, close, doorbell, ladder, left_overs, shim};
+use super::{Launch, close, ladder, left_overs};
 use crate::failpoint;
 use crate::output::Marker;
 use crate::tree::{TaskName, Tree};
-use crate::view::{Proposed, TaskView, ViewError};
+use crate::view::{TaskView, ViewError};
 
 /// How close two marks of output may stand.
 const MARK_EVERY: Duration = Duration::from_millis(20);
 /// A lost ring of the doorbell is made good after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-
-/// What an event tells of a command line, in bytes: its fields have a bound.
-const COMMANDLINE_MAX: usize = 4096;
 
 enum Wake {
     Reaped(u32, WaitStatus),
@@ -153,121 +146,6 @@ impl Supervisor<'_> {
                 Ok(())
             }
         }
-    }
-
-    /// Steps 6 to 9.
-    fn start(&mut self) -> Result<Begun, StartFailure> {
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |error: io::Error| StartFailure { why: format!("{what}: {error}"), class: "crash" }
-        };
-        self.listen().map_err(failed("cannot listen for stops"))?;
-        let (socket, shim_socket) = UnixStream::pair().map_err(failed("cannot make a socket"))?;
-        let agent = self.spawn_shim(&shim_socket)?;
-        drop(shim_socket);
-        self.agent = Some(agent);
-        reap(self.wake.clone());
-        record::note(&self.lock, &Note::Agent(agent)).map_err(failed("cannot note the agent's process"))?;
-        failpoint::here("supervisor.shim");
-        match self.post_start(agent) {
-            Ok(None) => {}
-            Ok(Some(refusal)) => return Ok(Begun::Refused(refusal)),
-            Err(error) => return Err(StartFailure { why: error.to_string(), class: "crash" }),
-        }
-        failpoint::here("supervisor.posted");
-        close::project_info(self.tree, &self.view, &self.launch.run);
-        self.began = Instant::now();
-        let_go(socket)?;
-        failpoint::here("supervisor.let_go");
-        Ok(Begun::Running(agent))
-    }
-
-    fn spawn_shim(&self, socket: &UnixStream) -> Result<ProcessId, StartFailure> {
-        let file = |path: std::path::PathBuf| {
-            let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-            open.map_err(|e| StartFailure {
-                why: format!("cannot open {}: {e}", path.display()),
-                class: "crash",
-            })
-        };
-        let prompt = File::open(self.run.prompt()).map_err(|e| StartFailure {
-            why: format!("cannot open {}: {e}", self.run.prompt().display()),
-            class: "crash",
-        })?;
-        let mut command = Command::new(program());
-        command
-            .arg("_shim")
-            .arg("--")
-            .args(&self.launch.argv)
-            .envs(&self.launch.env)
-            .current_dir(&self.launch.cwd);
-        command.stdin(Stdio::from(prompt)).stdout(file(self.run.stdout())?).stderr(file(self.run.stderr())?);
-        let child = os::spawn(command, &[(socket.as_fd(), shim::SOCKET_FD)], Detach::Group).map_err(|e| {
-            StartFailure {
-                why: format!("cannot start in {}: {e}", self.launch.cwd.display()),
-                class: "crash",
-            }
-        })?;
-        ProcessId::now(child.id())
-            .ok_or_else(|| StartFailure { why: "the new process vanished".to_owned(), class: "crash" })
-    }
-
-    /// Step 8. A refusal means that a stop came first.
-    fn post_start(&mut self, agent: ProcessId) -> Result<Option<Refusal>, ViewError> {
-        let here = Machine::here();
-        let path = |path: std::path::PathBuf| path.display().to_string();
-        let start = RunStart {
-            agent: self.launch.agent.clone(),
-            agent_version: None,
-            attempt: self.launch.attempt,
-            parent_run_id: self.launch.parent.clone(),
-            previous_run_id: self.launch.previous.clone(),
-            process_ownership: "managed".to_owned(),
-            pid: agent.pid,
-            pgid: agent.pid,
-            pid_start_ticks: agent.start_ticks,
-            supervisor_pid: std::process::id(),
-            supervisor_start_ticks: ProcessId::own().start_ticks,
-            machine_id: here.machine_id.clone(),
-            boot_id: here.boot_id.clone(),
-            pid_namespace: here.pid_namespace.clone(),
-            cwd: path(self.launch.cwd.clone()),
-            commandline: text::head(&self.launch.argv.join(" "), COMMANDLINE_MAX).to_owned(),
-            prompt_path: path(self.run.prompt()),
-            output_path: path(self.run.output()),
-            stdout_path: path(self.run.stdout()),
-            stderr_path: path(self.run.stderr()),
-        };
-        let id = self.launch.run.clone();
-        let line = format!("{} started, pid {}", self.launch.agent, agent.pid);
-        let draft = Event::RunStart(Box::new(start)).draft(
-            &self.scope(),
-            &Cause::Process("started".to_owned()),
-            line,
-        );
-        match self.view.propose(vec![draft], |task| decide::may_start_run(task, &id))? {
-            Proposed::Appended(_) => Ok(None),
-            Proposed::Refused(refusal) => Ok(Some(refusal)),
-        }
-    }
-
-    fn scope(&self) -> Scope {
-        Scope {
-            project: self.launch.project.clone(),
-            task: Some(self.launch.task.clone()),
-            run: Some(self.launch.run.clone()),
-        }
-    }
-
-    fn listen(&self) -> io::Result<()> {
-        let mut bell = doorbell::open(&self.run)?;
-        let ring = self.wake.clone();
-        std::thread::Builder::new().name("doorbell".to_owned()).spawn(move || {
-            let mut bytes = [0; 64];
-            // The pipe is open for writing here too: reading blocks and never ends.
-            while bell.read(&mut bytes).is_ok() && ring.send(Wake::Bell).is_ok() {}
-        })?;
-        Ok(())
     }
 
     /// Sleeps until the agent ends, a stop is asked for, or its time is up.
@@ -423,25 +301,6 @@ impl Supervisor<'_> {
         failpoint::here("supervisor.ended");
         Ok(())
     }
-}
-
-enum Begun {
-    Running(ProcessId),
-    Refused(Refusal),
-}
-
-struct StartFailure {
-    why: String,
-    class: &'static str,
-}
-
-/// Step 9: lets the shim go, and reads from its socket whether the agent was executed.
-fn let_go(mut socket: UnixStream) -> Result<(), StartFailure> {
-    let failed = |why: String, class| StartFailure { why, class };
-    socket.write_all(&[shim::GO]).map_err(|e| failed(format!("the new process is gone: {e}"), "killed"))?;
-    let mut error = String::new();
-    let _ = socket.read_to_string(&mut error);
-    if error.is_empty() { Ok(()) } else { Err(failed(format!("cannot execute {error}"), "not_found")) }
 }
 
 /// Reaps the agent and every orphan that this process inherits, until there is nothing left to wait for.
