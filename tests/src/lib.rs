@@ -4,7 +4,7 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -136,21 +136,18 @@ impl Root {
         tasks.remove(0)
     }
 
+    /// A loop's driver, at work on a task with the shell agent.
+    #[must_use]
+    pub fn drive(&self, task: &TaskName, prompt: &str) -> Child {
+        let mut command = self.command(&shell_args("task", task, prompt, &[]));
+        command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
     /// Makes a task with one blocking job that the test ends itself; returns its name.
     #[must_use]
     pub fn task_with(&self, slug: &str, prompt: &str) -> TaskName {
         let name = name(slug);
-        let out = self.run(&[
-            "job",
-            "--project",
-            name.project.as_str(),
-            "--task",
-            name.task.as_str(),
-            "--agent",
-            "shell",
-            "--prompt",
-            prompt,
-        ]);
+        let out = self.run(&shell_args("job", &name, prompt, &[]));
         assert_eq!(out.code, 0, "{out:?}");
         name
     }
@@ -209,6 +206,20 @@ impl Done {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// `job` or `task` with the shell agent, in a task of project `p`.
+#[must_use]
+pub fn shell_args<'a>(
+    command: &'a str,
+    task: &'a TaskName,
+    prompt: &'a str,
+    more: &[&'a str],
+) -> Vec<&'a str> {
+    let mut args =
+        vec![command, "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", prompt];
+    args.extend(more);
+    args
 }
 
 /// A task of project `p`.

@@ -5,14 +5,7 @@ use std::process::Stdio;
 use run_agent_core::RunId;
 use run_agent_core::world::{RunStatus, TaskStatus};
 use run_agent_runner::tree::TaskName;
-use run_agent_tests::{Done, Root, alive, kill, name, processes_of, text_of, until};
-
-fn job<'a>(task: &'a TaskName, prompt: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut args =
-        vec!["job", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", prompt];
-    args.extend(more);
-    args
-}
+use run_agent_tests::{Done, Root, alive, kill, name, processes_of, shell_args, text_of, until};
 
 fn folder(root: &Root, task: &TaskName) -> std::path::PathBuf {
     root.tree().task(task).folder().to_owned()
@@ -35,9 +28,7 @@ fn an_agent_that_empties_its_run_folder_is_not_taken_for_dead() {
     let root = Root::new();
     let task = name("emptied");
     let prompt = "echo start >> \"$JRUN_TASK_FOLDER/starts\"; rm -rf \"$JRUN_RUN_FOLDER\"; touch \"$JRUN_TASK_FOLDER/gone\"; while [ ! -f \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.05; done; run-agent done";
-    let args =
-        ["task", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", prompt];
-    let mut driver = root.command(&args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut driver = root.drive(&task, prompt);
     until("the folder is gone", || folder(&root, &task).join("gone").exists().then_some(()), String::new);
     // Everybody who looks finds it alive.
     for _ in 0..5 {
@@ -55,9 +46,7 @@ fn a_loop_is_not_started_while_its_task_is_being_stopped() {
     let root = Root::new();
     let task = name("stopping");
     let prompt = "trap '' TERM; touch \"$JRUN_TASK_FOLDER/up\"; while :; do sleep 0.05; done";
-    let args =
-        ["task", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", prompt];
-    let mut driver = root.command(&args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut driver = root.drive(&task, prompt);
     until("the agent is up", || folder(&root, &task).join("up").exists().then_some(()), String::new);
     kill(driver.id(), "KILL");
     driver.wait().unwrap();
@@ -77,9 +66,7 @@ fn an_interrupted_driver_does_not_lift_a_stop() {
     let root = Root::new();
     let task = name("lifted");
     let prompt = "trap 'sleep 0.5; run-agent job --detach --agent shell --prompt \"sleep 300\" || true; exit 0' TERM; touch \"$JRUN_TASK_FOLDER/up\"; while :; do sleep 0.05; done";
-    let args =
-        ["task", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", prompt];
-    let mut driver = root.command(&args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut driver = root.drive(&task, prompt);
     until("the agent is up", || folder(&root, &task).join("up").exists().then_some(()), String::new);
     let mut stop =
         root.command(&["stop", "--task", "lifted", "--grace", "10s"]).stdout(Stdio::null()).spawn().unwrap();
@@ -100,7 +87,7 @@ fn a_run_that_is_being_stopped_starts_no_child() {
     let root = Root::new();
     let task = name("trap");
     let prompt = "trap 'run-agent job --detach --agent shell --prompt \"sleep 300\" 2> \"$JRUN_TASK_FOLDER/refused\"; exit 0' TERM; touch \"$JRUN_TASK_FOLDER/up\"; while :; do sleep 0.05; done";
-    let run = root.ok(&job(&task, prompt, &["--detach"]));
+    let run = root.ok(&shell_args("job", &task, prompt, &["--detach"]));
     until("the agent is up", || folder(&root, &task).join("up").exists().then_some(()), String::new);
     assert_eq!(root.run(&["stop", "--run", &run, "--grace", "20s"]).code, 0);
     assert!(text_of(&folder(&root, &task).join("refused")).contains("is being stopped"));
@@ -111,7 +98,7 @@ fn a_run_that_is_being_stopped_starts_no_child() {
 fn a_killed_stop_does_not_lock_its_task_for_ever() {
     let root = Root::new();
     let task = name("halfstop");
-    let run = root.ok(&job(&task, "trap '' TERM; touch \"$JRUN_TASK_FOLDER/up\"; while [ ! -f \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.05; done", &["--detach"]));
+    let run = root.ok(&shell_args("job", &task, "trap '' TERM; touch \"$JRUN_TASK_FOLDER/up\"; while [ ! -f \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.05; done", &["--detach"]));
     until("the agent is up", || folder(&root, &task).join("up").exists().then_some(()), String::new);
     let mut stop = root
         .command(&["stop", "--task", "halfstop", "--grace", "60s"])
@@ -124,7 +111,7 @@ fn a_killed_stop_does_not_lock_its_task_for_ever() {
     std::fs::write(folder(&root, &task).join("go"), "").unwrap();
     let _ = root.run(&["wait", &run, "--wait", "60s"]);
     assert_eq!(root.json(&["status", "--task", "halfstop", "--json"])["status"], "stopped");
-    let next = root.run(&job(&task, "true", &[]));
+    let next = root.run(&shell_args("job", &task, "true", &[]));
     assert_eq!(next.code, 0, "{next:?}");
     assert_eq!(root.json(&["status", "--task", "halfstop", "--json"])["status"], "completed");
 }
@@ -134,7 +121,7 @@ fn an_emptied_or_foreign_run_id_does_not_hide_a_process_from_its_stop() {
     let root = Root::new();
     let task = name("hiding");
     let prompt = "JRUN_ID= setsid sh -c 'echo $$ > \"$JRUN_TASK_FOLDER/a\"; sleep 100' & JRUN_ID=zzz setsid sh -c 'echo $$ > \"$JRUN_TASK_FOLDER/b\"; sleep 100' & wait";
-    let run = root.ok(&job(&task, prompt, &["--detach"]));
+    let run = root.ok(&shell_args("job", &task, prompt, &["--detach"]));
     let pids: Vec<u32> =
         ["a", "b"].iter().map(|f| text_of(&folder(&root, &task).join(f)).parse().unwrap()).collect();
     assert_eq!(root.run(&["stop", "--run", &run, "--grace", "1s"]).code, 0);
@@ -156,7 +143,7 @@ fn a_configuration_cannot_set_the_tools_own_variables() {
 fn what_an_agent_left_running_when_its_supervisor_was_lost_is_ended() {
     let root = Root::new();
     let task = name("lostleft");
-    let run = root.ok(&job(&task, "setsid sleep 776 & echo $! > \"$JRUN_TASK_FOLDER/left\"; while [ ! -f \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.05; done", &["--detach"]));
+    let run = root.ok(&shell_args("job", &task, "setsid sleep 776 & echo $! > \"$JRUN_TASK_FOLDER/left\"; while [ ! -f \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.05; done", &["--detach"]));
     let left: u32 = text_of(&folder(&root, &task).join("left")).parse().unwrap();
     let id = RunId::parse(&run).unwrap();
     kill(root.view(&task).run(&id).unwrap().start().unwrap().supervisor_pid, "KILL");
@@ -198,9 +185,7 @@ fn a_driver_keeps_no_zombies() {
     let root = Root::new();
     let task = name("zombies");
     let prompt = "n=$(ls \"$JRUN_RUNS_DIR\" | wc -l); [ \"$n\" -lt 3 ] && exit 0; touch \"$JRUN_TASK_FOLDER/third\"; while [ ! -f \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.05; done; run-agent done";
-    let args =
-        ["task", "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", prompt];
-    let mut driver = root.command(&args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut driver = root.drive(&task, prompt);
     until("the third run", || folder(&root, &task).join("third").exists().then_some(()), String::new);
     let children =
         std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", driver.id())).unwrap_or_default();
@@ -342,21 +327,11 @@ fn variables_without_a_run_name_project_and_task() {
 fn a_job_that_reaches_its_time_limit_ends_with_124_and_a_stopped_root_leaves_a_stopped_task() {
     let root = Root::new();
     let task = name("limits");
-    let done = root.run(&job(&task, "sleep 100", &["--timeout", "200ms"]));
+    let done = root.run(&shell_args("job", &task, "sleep 100", &["--timeout", "200ms"]));
     assert_eq!(done.code, 124, "{done:?}");
 
     let looped = name("rootless");
-    let args = [
-        "task",
-        "--project",
-        "p",
-        "--task",
-        looped.task.as_str(),
-        "--agent",
-        "shell",
-        "--prompt",
-        "sleep 100",
-    ];
+    let args = shell_args("task", &looped, "sleep 100", &[]);
     let mut driver = root.command(&args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let run = running_root(&root, &looped);
     kill(driver.id(), "KILL");
@@ -377,7 +352,7 @@ fn a_task_at_the_depth_limit_is_refused_with_one_line_and_makes_nothing() {
     let inner = "run-agent task --task deeper --agent shell --prompt true 2> \"$JRUN_TASK_FOLDER/task\" || true; run-agent job --agent shell --prompt true 2> \"$JRUN_TASK_FOLDER/job\" || true";
     let outer = format!("run-agent job --agent shell --prompt '{inner}'");
     let task = name("deep");
-    let done = root.run(&job(&task, &outer, &[]));
+    let done = root.run(&shell_args("job", &task, &outer, &[]));
     assert_eq!(done.code, 0, "{done:?}");
     for file in ["task", "job"] {
         let said = text_of(&folder(&root, &task).join(file));
@@ -392,8 +367,9 @@ fn an_orphan_whose_run_folder_is_gone_is_stopped_too() {
     let root = Root::new();
     let task = name("bare");
     let prompt = "echo $$ > \"$JRUN_TASK_FOLDER/pid.$JRUN_ID\"; trap '' TERM; while :; do sleep 0.05; done";
-    let runs: Vec<RunId> =
-        (0..3).map(|_| RunId::parse(&root.ok(&job(&task, prompt, &["--detach"]))).unwrap()).collect();
+    let runs: Vec<RunId> = (0..3)
+        .map(|_| RunId::parse(&root.ok(&shell_args("job", &task, prompt, &["--detach"]))).unwrap())
+        .collect();
     let mut agents = Vec::new();
     for run in &runs {
         agents.push(text_of(&folder(&root, &task).join(format!("pid.{run}"))).parse::<u32>().unwrap());
@@ -415,7 +391,7 @@ fn a_stop_names_only_what_it_stopped_itself() {
     let task = name("names");
     let prompt =
         "run-agent job --detach --agent shell --prompt 'sleep 100' > \"$JRUN_TASK_FOLDER/child\"; sleep 100";
-    let parent = root.ok(&job(&task, prompt, &["--detach"]));
+    let parent = root.ok(&shell_args("job", &task, prompt, &["--detach"]));
     let child = text_of(&folder(&root, &task).join("child"));
     assert_eq!(root.json(&["stop", "--run", &child, "--json"])["stopped_runs"], serde_json::json!([child]));
     assert_eq!(root.json(&["stop", "--run", &parent, "--json"])["stopped_runs"], serde_json::json!([parent]));
@@ -426,7 +402,7 @@ fn a_resume_that_is_refused_leaves_the_marker() {
     let root = Root::new();
     let task = name("refused");
     let prompt = "trap '' TERM; touch \"$JRUN_TASK_FOLDER/up\"; while :; do sleep 0.05; done";
-    let _ = root.ok(&job(&task, prompt, &["--detach"]));
+    let _ = root.ok(&shell_args("job", &task, prompt, &["--detach"]));
     until("the agent is up", || folder(&root, &task).join("up").exists().then_some(()), String::new);
     assert_eq!(root.run(&["done", "--task", "refused"]).code, 0);
     let mut stop =
@@ -454,7 +430,7 @@ fn a_run_that_starts_while_it_is_looked_at_is_not_closed() {
         })
         .collect();
     for _ in 0..25 {
-        assert_eq!(root.run(&job(&task, "true", &[])).code, 0);
+        assert_eq!(root.run(&shell_args("job", &task, "true", &[])).code, 0);
     }
     for mut looker in lookers {
         assert!(looker.wait().unwrap().success());

@@ -2,7 +2,7 @@
 //! elsewhere shows already are named there: bodies in `bus`, kills in `kills`, stops in `stops`.
 
 use run_agent_core::world::RunStatus;
-use run_agent_tests::{Done, Root, alive, kill, name, text_of, until};
+use run_agent_tests::{Done, Root, alive, kill, name, shell_args, text_of, until};
 
 #[test]
 fn a_line_of_dashes_does_not_cut_a_message_or_forge_another() {
@@ -78,18 +78,8 @@ fn an_unknown_resume_id_is_an_error_and_never_a_silent_skip() {
 fn a_killed_tool_leaves_no_run_that_is_running_for_ever() {
     let root = Root::new();
     let task = name("forever");
-    let run = root.ok(&[
-        "job",
-        "--project",
-        "p",
-        "--task",
-        task.task.as_str(),
-        "--agent",
-        "shell",
-        "--detach",
-        "--prompt",
-        "echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100",
-    ]);
+    let run =
+        root.ok(&shell_args("job", &task, "echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100", &["--detach"]));
     let id = run_agent_core::RunId::parse(&run).unwrap();
     let agent: u32 = text_of(&root.tree().run(&task, &id).folder().join("pid")).parse().unwrap();
     kill(root.view(&task).run(&id).unwrap().start().unwrap().supervisor_pid, "KILL");
@@ -107,18 +97,8 @@ fn a_killed_tool_leaves_no_run_that_is_running_for_ever() {
 fn a_reused_pid_is_never_killed() {
     let root = Root::new();
     let task = name("reused");
-    let run = root.ok(&[
-        "job",
-        "--project",
-        "p",
-        "--task",
-        task.task.as_str(),
-        "--agent",
-        "shell",
-        "--detach",
-        "--prompt",
-        "echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100",
-    ]);
+    let run =
+        root.ok(&shell_args("job", &task, "echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100", &["--detach"]));
     let id = run_agent_core::RunId::parse(&run).unwrap();
     let paths = root.tree().run(&task, &id);
     let agent: u32 = text_of(&paths.folder().join("pid")).parse().unwrap();

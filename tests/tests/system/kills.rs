@@ -5,14 +5,10 @@ use std::process::Stdio;
 use run_agent_core::RunId;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::tree::TaskName;
-use run_agent_tests::{Root, alive, kill, name, text_of, until};
+use run_agent_tests::{Root, alive, kill, name, shell_args, text_of, until};
 
 /// Writes its pid, waits for `go`, ends with 5. Each start leaves a line.
 const AGENT: &str = r#"echo start >> "$JRUN_TASK_FOLDER/starts"; echo $$ > "$JRUN_TASK_FOLDER/pid"; while [ ! -f "$JRUN_TASK_FOLDER/go" ]; do sleep 0.05; done; exit 5"#;
-
-fn args<'a>(command: &'a str, task: &'a TaskName, prompt: &'a str) -> Vec<&'a str> {
-    vec![command, "--project", "p", "--task", task.task.as_str(), "--agent", "shell", "--prompt", prompt]
-}
 
 fn starts(root: &Root, task: &TaskName) -> usize {
     let text = std::fs::read_to_string(root.tree().task(task).folder().join("starts")).unwrap_or_default();
@@ -51,7 +47,7 @@ fn all_ended(root: &Root, task: &TaskName) {
 fn a_killed_job_leaves_the_agent_and_its_exit_code() {
     let root = Root::new();
     let task = name("job");
-    let mut job = root.command(&args("job", &task, AGENT)).stdout(Stdio::null()).spawn().unwrap();
+    let mut job = root.command(&shell_args("job", &task, AGENT, &[])).stdout(Stdio::null()).spawn().unwrap();
     let pid: u32 = text_of(&root.tree().task(&task).folder().join("pid")).parse().unwrap();
     job.kill().unwrap();
     job.wait().unwrap();
@@ -68,7 +64,7 @@ fn a_killed_driver_leaves_the_agent_and_a_new_one_joins_it() {
     let root = Root::new();
     let task = name("task");
     let prompt = r#"echo start >> "$JRUN_TASK_FOLDER/starts"; echo $$ > "$JRUN_TASK_FOLDER/pid"; while [ ! -f "$JRUN_TASK_FOLDER/go" ]; do sleep 0.05; done; run-agent done"#;
-    let mut driver = root.command(&args("task", &task, prompt)).stderr(Stdio::null()).spawn().unwrap();
+    let mut driver = root.drive(&task, prompt);
     let pid: u32 = text_of(&root.tree().task(&task).folder().join("pid")).parse().unwrap();
     driver.kill().unwrap();
     driver.wait().unwrap();
@@ -94,7 +90,7 @@ fn a_killed_driver_leaves_the_agent_and_a_new_one_joins_it() {
 fn a_killed_driver_that_finds_the_run_ended_goes_on_with_its_count() {
     let root = Root::new();
     let task = name("gap");
-    let mut driver = root.command(&args("task", &task, AGENT)).stderr(Stdio::null()).spawn().unwrap();
+    let mut driver = root.drive(&task, AGENT);
     let _ = text_of(&root.tree().task(&task).folder().join("pid"));
     driver.kill().unwrap();
     driver.wait().unwrap();
@@ -134,7 +130,7 @@ fn a_kill_at_any_step_gives_no_second_agent_and_no_run_without_an_end() {
         let task = root.task_with("before", "true");
         go(&root, &task);
         let killed = root
-            .command(&args("job", &task, AGENT))
+            .command(&shell_args("job", &task, AGENT, &[]))
             .env("RUN_AGENT_FAILPOINT", format!("{step}=kill"))
             .output()
             .unwrap();
@@ -157,7 +153,7 @@ fn a_kill_at_any_step_gives_no_second_agent_and_no_run_without_an_end() {
             assert!(info.contains("status: \"failed\""), "{step}: {info}");
         }
         // The task is as good as before: the next run is an ordinary one.
-        let next = root.run(&args("job", &task, "exit 0"));
+        let next = root.run(&shell_args("job", &task, "exit 0", &[]));
         assert_eq!(next.code, 0, "{step}: {next:?}");
     }
 }
@@ -174,7 +170,7 @@ fn a_loop_whose_run_is_killed_at_any_step_never_has_two_agents_at_once() {
             n=$(ls "$JRUN_RUNS_DIR" | wc -l); [ "$n" -lt 2 ] || run-agent done
         "#;
         let killed = root
-            .command(&args("task", &task, prompt))
+            .command(&shell_args("task", &task, prompt, &[]))
             .env("RUN_AGENT_FAILPOINT", format!("{step}=kill"))
             .stderr(Stdio::null())
             .stdout(Stdio::null())
@@ -209,7 +205,7 @@ fn a_loop_whose_run_is_killed_at_any_step_never_has_two_agents_at_once() {
 fn a_killed_agent_is_a_crash_with_its_signal() {
     let root = Root::new();
     let task = name("agent");
-    let run = root.ok(&[&["job", "--detach"][..], &args("job", &task, AGENT)[1..]].concat());
+    let run = root.ok(&shell_args("job", &task, AGENT, &["--detach"]));
     let pid: u32 = text_of(&root.tree().task(&task).folder().join("pid")).parse().unwrap();
     kill(pid, "KILL");
     let waited = root.run(&["wait", &run, "--wait", "60s"]);
@@ -223,7 +219,7 @@ fn a_killed_agent_is_a_crash_with_its_signal() {
 fn of_many_who_find_a_dead_run_one_closes_it() {
     let root = Root::new();
     let task = name("closers");
-    let run = root.ok(&[&["job", "--detach"][..], &args("job", &task, AGENT)[1..]].concat());
+    let run = root.ok(&shell_args("job", &task, AGENT, &["--detach"]));
     let run = RunId::parse(&run).unwrap();
     let pid: u32 = text_of(&root.tree().task(&task).folder().join("pid")).parse().unwrap();
     let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;

@@ -2,7 +2,7 @@
 
 use run_agent_core::RunId;
 use run_agent_core::world::{RunStatus, TaskStatus};
-use run_agent_tests::{Root, alive, name, processes_of, supervisor_ends, text_of, until};
+use run_agent_tests::{Root, alive, name, processes_of, shell_args, supervisor_ends, text_of, until};
 
 /// An agent that ignores SIGTERM, with a tool command in a session of its own, and a child of the same kind.
 const STUBBORN: &str = r#"
@@ -25,20 +25,7 @@ fn pids(root: &Root, task: &run_agent_runner::tree::TaskName, run: &RunId) -> Ve
 fn a_stop_of_a_task_leaves_no_process_and_nothing_starts_again() {
     let root = Root::new();
     let task = name("stubborn");
-    let mut driver = root
-        .command(&[
-            "task",
-            "--project",
-            "p",
-            "--task",
-            task.task.as_str(),
-            "--agent",
-            "shell",
-            "--prompt",
-            STUBBORN,
-        ])
-        .spawn()
-        .unwrap();
+    let mut driver = root.drive(&task, STUBBORN);
     let folder = root.tree().task(&task).folder().to_owned();
     let child = RunId::parse(&text_of(&folder.join("child"))).unwrap();
     let view = root.view(&task);
@@ -73,20 +60,7 @@ fn a_stop_of_a_task_leaves_no_process_and_nothing_starts_again() {
 fn a_stopped_root_run_ends_its_loop() {
     let root = Root::new();
     let task = name("rootstop");
-    let mut driver = root
-        .command(&[
-            "task",
-            "--project",
-            "p",
-            "--task",
-            task.task.as_str(),
-            "--agent",
-            "shell",
-            "--prompt",
-            "sleep 100",
-        ])
-        .spawn()
-        .unwrap();
+    let mut driver = root.drive(&task, "sleep 100");
     let run = until(
         "a running root",
         || run_agent_runner::TaskView::open(&root.tree(), &task).ok()?.task().active_root().cloned(),
@@ -138,17 +112,7 @@ fn a_run_that_ends_leaves_its_child_alone() {
 fn a_crash_of_the_parent_leaves_its_child_alone() {
     let root = Root::new();
     let task = name("crash");
-    let done = root.run(&[
-        "job",
-        "--project",
-        "p",
-        "--task",
-        task.task.as_str(),
-        "--agent",
-        "shell",
-        "--prompt",
-        &parent("kill -9 $$"),
-    ]);
+    let done = root.run(&shell_args("job", &task, &parent("kill -9 $$"), &[]));
     assert_eq!(done.code, 137, "{done:?}");
     let child = child_of(&root, &task);
     assert_child_goes_on(&root, &task, child);
@@ -158,19 +122,7 @@ fn a_crash_of_the_parent_leaves_its_child_alone() {
 fn a_stop_that_keeps_children_takes_the_run_alone() {
     let root = Root::new();
     let task = name("keep");
-    let job = [
-        "job",
-        "--project",
-        "p",
-        "--task",
-        task.task.as_str(),
-        "--agent",
-        "shell",
-        "--detach",
-        "--prompt",
-        &parent("sleep 100"),
-    ];
-    let run = root.ok(&job);
+    let run = root.ok(&shell_args("job", &task, &parent("sleep 100"), &["--detach"]));
     let child = child_of(&root, &task);
     let stopped = root.run(&["stop", "--run", &run, "--keep-children"]);
     assert_eq!(stopped.code, 0, "{stopped:?}");
@@ -182,19 +134,7 @@ fn a_stop_that_keeps_children_takes_the_run_alone() {
 fn a_stop_takes_the_children_too() {
     let root = Root::new();
     let task = name("all");
-    let job = [
-        "job",
-        "--project",
-        "p",
-        "--task",
-        task.task.as_str(),
-        "--agent",
-        "shell",
-        "--detach",
-        "--prompt",
-        &parent("sleep 100"),
-    ];
-    let run = root.ok(&job);
+    let run = root.ok(&shell_args("job", &task, &parent("sleep 100"), &["--detach"]));
     let (child, agent, supervisor) = child_of(&root, &task);
     assert_eq!(root.run(&["stop", "--run", &run]).code, 0);
     assert!(!alive(agent));
@@ -221,18 +161,12 @@ fn left_overs_of_a_normal_end_are_ended_and_named() {
 fn a_stop_does_what_a_dead_supervisor_cannot() {
     let root = Root::new();
     let task = name("orphan");
-    let run = root.ok(&[
+    let run = root.ok(&shell_args(
         "job",
-        "--project",
-        "p",
-        "--task",
-        task.task.as_str(),
-        "--agent",
-        "shell",
-        "--detach",
-        "--prompt",
+        &task,
         "setsid sleep 1235 & echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100",
-    ]);
+        &["--detach"],
+    ));
     let run = RunId::parse(&run).unwrap();
     let agent: u32 = text_of(&root.tree().run(&task, &run).folder().join("pid")).parse().unwrap();
     let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
