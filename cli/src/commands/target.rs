@@ -24,7 +24,9 @@ pub(crate) fn target(context: &Context, prefer_new: bool) -> Result<Target, Fail
         None => match context.task_flag().map(|text| find::task(&context.tree, None, text)) {
             // A task that is known by itself needs no project.
             Some(Ok(name)) => return Ok(Target::Existing(name)),
-            _ => {
+            // Several tasks of that name, or a name that none can have: not a reason to make one more.
+            Some(Err(failure)) if failure.exit() == Exit::Usage => return Err(failure),
+            Some(Err(_)) | None => {
                 let (project, home) = suggested_project().ok_or_else(|| {
                     Failure::usage("which project? name it with --project (the working folder's name is no project name)")
                 })?;

@@ -185,6 +185,23 @@ fn a_task_is_found_by_slug_and_prefix_and_an_ambiguous_name_lists_all() {
 }
 
 #[test]
+fn a_name_that_several_projects_know_makes_no_new_task() {
+    let root = Root::new();
+    for project in ["p", "q"] {
+        let args = ["job", "--project", project, "--task", "same", "--agent", "shell", "--prompt", "true"];
+        assert_eq!(root.run(&args).code, 0);
+    }
+    for command in ["job", "task"] {
+        refused(
+            &root.run(&[command, "--task", "same", "--agent", "shell", "--prompt", "true"]),
+            2,
+            &["several", "p/", "q/"],
+        );
+    }
+    assert_eq!(root.tree().projects().unwrap().len(), 2, "no third project was made");
+}
+
+#[test]
 fn the_folder_around_the_working_folder_names_project_and_task() {
     let root = Root::new();
     let task = root.task_with("inside", "true");
