@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
+use run_agent_core::{Cause, Durability, ProjectId, RunId, StreamKey, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
 use run_agent_store_fs::{FsStore, Options};
@@ -63,7 +63,7 @@ impl Context {
         let layout = Layout::new(root);
         let store = Arc::new(FsStore::new(layout.clone(), Options::default()));
         Ok(Self {
-            tree: Tree { layout, store },
+            tree: Tree { layout, store, durability: Durability::None },
             json: flags.json,
             flags: flags.clone(),
             named_config,

@@ -7,7 +7,7 @@ use std::path::Path;
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{Event, ProjectCreated, Scope, TaskText};
 use run_agent_core::store::{AppendError, OpenError};
-use run_agent_core::{Draft, Durability, ProjectId, StreamKey, TaskId, Timestamp, text};
+use run_agent_core::{Draft, ProjectId, StreamKey, TaskId, Timestamp, text};
 
 use crate::files;
 use crate::tree::{TaskName, Tree};
@@ -166,6 +166,6 @@ fn task_folder(tree: &Tree, new: &NewTask<'_>) -> Result<TaskName, MakeError> {
 }
 
 fn post(tree: &Tree, key: &StreamKey, draft: Draft) -> Result<(), MakeError> {
-    tree.store.open(key)?.append(vec![draft], Durability::None)?;
+    tree.store.open(key)?.append(vec![draft], tree.durability)?;
     Ok(())
 }

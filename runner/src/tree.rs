@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use run_agent_core::event::Scope;
 use run_agent_core::layout::{Layout, RunPaths, TaskPaths};
-use run_agent_core::{ProjectId, RunId, Store, StreamKey, TaskId};
+use run_agent_core::{Durability, ProjectId, RunId, Store, StreamKey, TaskId};
 
 /// One root with its store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tree {
     pub layout: Layout,
     pub store: Arc<dyn Store>,
+    /// What an append survives where the call does not say otherwise (`storage.durability`).
+    pub durability: Durability,
 }
 
 /// A task's full name.

@@ -16,6 +16,7 @@ use crate::tree::{TaskName, Tree};
 pub struct TaskView {
     pub name: TaskName,
     store: Arc<dyn Store>,
+    durability: Durability,
     follow: Follow,
     world: World,
     /// Folded in, but not handed out to whoever follows the story through this view.
@@ -47,6 +48,7 @@ impl TaskView {
         let mut view = Self {
             name: name.clone(),
             store: tree.store.clone(),
+            durability: tree.durability,
             follow,
             world: World::new(),
             unread: Vec::new(),
@@ -145,7 +147,7 @@ impl TaskView {
         };
         let mut tries = 0;
         let appended = loop {
-            match stream.append_if(self.follow.cursor(), &mut gate, batch.clone(), Durability::None) {
+            match stream.append_if(self.follow.cursor(), &mut gate, batch.clone(), self.durability) {
                 // The stream was replaced between the look and the append: look again.
                 Err(AppendError::Read { source: ReadError::Incarnation { .. }, .. }) if tries < 10 => {
                     tries += 1;
@@ -183,7 +185,7 @@ impl TaskView {
     /// # Errors
     /// When the stream cannot be written.
     pub fn post(&mut self, batch: Vec<Draft>) -> Result<Vec<Entry>, ViewError> {
-        Ok(self.follow.stream().append(batch, Durability::None)?)
+        Ok(self.follow.stream().append(batch, self.durability)?)
     }
 
     /// The run's full row for people, if the stream knows it.

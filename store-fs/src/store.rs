@@ -13,16 +13,27 @@ use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, Str
 use crate::append::Writer;
 use crate::wake::Wake;
 
-/// What the operator may set.
-#[derive(Debug, Clone)]
+/// What the operator may set (`storage` in the configuration).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// How long an append waits for the lock.
     pub lock_timeout: Duration,
+    /// A bus file of this size is rotated by the next append.
+    pub rotate_bytes: u64,
+    /// `interval`: whoever appends and finds the last sync older than this syncs …
+    pub sync_every: Duration,
+    /// … or with so many messages behind.
+    pub sync_messages: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lock_timeout: Duration::from_secs(10) }
+        Self {
+            lock_timeout: Duration::from_secs(10),
+            rotate_bytes: 64 * 1024 * 1024,
+            sync_every: Duration::from_millis(200),
+            sync_messages: 256,
+        }
     }
 }
 

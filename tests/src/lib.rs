@@ -120,7 +120,11 @@ impl Root {
     #[must_use]
     pub fn tree(&self) -> Tree {
         let layout = Layout::new(self.path());
-        Tree { store: Arc::new(FsStore::new(layout.clone(), Options::default())), layout }
+        Tree {
+            store: Arc::new(FsStore::new(layout.clone(), Options::default())),
+            layout,
+            durability: run_agent_core::Durability::None,
+        }
     }
 
     /// The only task of this root.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use run_agent_core::follow::{Follow, From};
-use run_agent_core::{Draft, Durability, Kind, Message, MsgId, StreamKey};
+use run_agent_core::{Draft, Kind, Message, MsgId, StreamKey};
 use run_agent_runner::wake::{LOOK_AGAIN, Wake};
 
 use crate::args::{AskArgs, Global};
@@ -29,7 +29,7 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
             draft.run = context.run_for(&key);
             draft.meta.insert("blocking".to_owned(), "true".to_owned());
             let stream = context.tree.store.open(&key)?;
-            let entry = stream.append(vec![draft], Durability::None)?.remove(0);
+            let entry = stream.append(vec![draft], context.tree.durability)?.remove(0);
             let follow =
                 Follow::open(context.tree.store.clone(), &key, From::After(entry.message.id.clone()))?;
             (entry.message.id, follow)

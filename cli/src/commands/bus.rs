@@ -6,7 +6,7 @@ use run_agent_core::decide;
 use run_agent_core::follow::{Follow, From};
 use run_agent_core::message::BODY_MAX;
 use run_agent_core::store::Page;
-use run_agent_core::{Draft, Durability, Entry, Kind, Link, MsgId, Parent, RunId, StreamKey};
+use run_agent_core::{Draft, Entry, Kind, Link, MsgId, Parent, RunId, StreamKey};
 use run_agent_runner::wake::{LOOK_AGAIN, Wake};
 
 use super::prompt;
@@ -58,7 +58,7 @@ fn post(global: &Global, args: &PostArgs) -> Outcome {
         draft.meta.insert("blocking".to_owned(), "true".to_owned());
     }
     let stream = context.tree.store.open(&key)?;
-    let entry = stream.append(vec![draft], Durability::None)?.remove(0);
+    let entry = stream.append(vec![draft], context.tree.durability)?.remove(0);
     let message = entry.message;
     if context.json {
         render::json(&serde_json::json!({ "msg_id": message.id, "timestamp": message.ts }))?;

@@ -15,7 +15,11 @@ use crate::error::{Exit, Failure, Outcome};
 
 fn tree(root: std::path::PathBuf) -> Tree {
     let layout = Layout::new(root);
-    Tree { store: Arc::new(FsStore::new(layout.clone(), Options::default())), layout }
+    Tree {
+        store: Arc::new(FsStore::new(layout.clone(), Options::default())),
+        layout,
+        durability: run_agent_core::Durability::None,
+    }
 }
 
 /// Reads its order from stdin and owns one run until it has ended.
