@@ -125,6 +125,8 @@ pub struct Damage {
     /// For people: the file and offset, or whatever names the place in this store.
     pub place: String,
     pub what: String,
+    /// What can still be made of it, for people alone: nobody acts on it.
+    pub shown: Option<Box<Message>>,
 }
 
 /// What a read found.
@@ -154,12 +156,15 @@ pub trait Condition {
 /// What a stream can tell about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
+    /// Of this handle, as far as the counters go: a process knows what it did itself.
     pub appended_messages: u64,
     pub appended_bytes: u64,
     pub syncs: u64,
     pub lock_waits: u64,
     pub lock_timeouts: u64,
+    /// What the stream takes on disk, and in how many files.
     pub bytes: u64,
+    pub files: u64,
 }
 
 /// What a check of a whole stream found.

@@ -5,22 +5,32 @@
 //! | --- | --- |
 //! | how does an entry become text, and text an entry? | [`markdown`] (pure) |
 //! | where in these bytes are entries, and where is damage? | [`scan`] (pure) |
-//! | who may write, and how long does one wait? | `lock` |
+//! | which files does a stream consist of? | `files` |
+//! | who may write, and how long does one wait? | `lock`, `alarm` |
 //! | how is an entry appended? | `append` |
-//! | how does a reader find its place? | `read` |
+//! | is the end of the file what it was, and what if not? | `tail` |
+//! | how does a new file begin? | `rotate` |
+//! | when is what synced, and what if that fails? | `sync` |
+//! | how is read forward, from the end, by id? | `read`, `last`, `find` |
 //! | how is a waiting reader woken? | `wake` |
 //! | which file is this, and how long? | `os` |
 //!
 //! What is absent: readers never take the append lock to make progress, and nothing maps a file that is written to.
-#![forbid(unsafe_code)]
 
+mod alarm;
 mod append;
+mod files;
+mod find;
+mod last;
 mod lock;
 pub mod markdown;
 mod os;
 mod read;
+mod rotate;
 pub mod scan;
 mod store;
+mod sync;
+mod tail;
 mod wake;
 
 pub use store::{FsStore, Options};

@@ -1,15 +1,17 @@
 //! The append lock: a stable file beside the bus, locked with `flock`, whose one line remembers where the stream's
 //! end was (`docs/formats/bus-file.md`). What the line says is a memory, never the truth.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use run_agent_core::MsgId;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
+use crate::alarm::Alarm;
 use crate::os;
 
 const LINE_LEN: usize = 512;
@@ -23,12 +25,35 @@ pub(crate) struct Memory {
     /// The cursor behind the last whole entry.
     pub(crate) end: u64,
     pub(crate) inode: u64,
+    /// What stands before this cursor survives a power cut.
+    pub(crate) synced: u64,
+    /// When somebody last began to sync, in nanoseconds since 1970.
+    pub(crate) sync_at: u64,
+    /// Messages appended since then.
+    pub(crate) behind: u64,
+    /// A sync failed, and so did writing again what it was for: nothing is appended until the stream was verified.
+    pub(crate) refused: bool,
     pub(crate) last: Option<MsgId>,
 }
 
 impl Memory {
     /// What holds for a stream that nobody has appended to with this tool.
-    pub(crate) const NEW: Self = Self { incarnation: 0, base: 0, end: 0, inode: 0, last: None };
+    pub(crate) const NEW: Self = Self {
+        incarnation: 0,
+        base: 0,
+        end: 0,
+        inode: 0,
+        synced: 0,
+        sync_at: 0,
+        behind: 0,
+        refused: false,
+        last: None,
+    };
+
+    /// The bus file's length.
+    pub(crate) fn len(&self) -> u64 {
+        self.end - self.base
+    }
 
     /// A number that no earlier incarnation had, also when the line that remembered it is gone.
     pub(crate) fn next_incarnation(before: u64) -> u64 {
@@ -37,17 +62,33 @@ impl Memory {
     }
 
     fn to_line(&self) -> [u8; LINE_LEN] {
-        let last = self.last.as_ref().map_or("-", MsgId::as_str);
-        let text = format!(
-            "run-agent-bus 1 incarnation={} base={} end={} inode={} last={last}",
-            self.incarnation, self.base, self.end, self.inode
-        );
+        let mut text = String::with_capacity(LINE_LEN);
+        text.push_str("run-agent-bus 2");
+        for (name, value) in [
+            (" incarnation=", self.incarnation),
+            (" base=", self.base),
+            (" end=", self.end),
+            (" inode=", self.inode),
+            (" synced=", self.synced),
+            (" sync_at=", self.sync_at),
+            (" behind=", self.behind),
+            (" refused=", u64::from(self.refused)),
+        ] {
+            text.push_str(name);
+            push_number(&mut text, value);
+        }
+        text.push_str(" last=");
+        text.push_str(self.last.as_ref().map_or("-", MsgId::as_str));
+        let crc = crc32fast::hash(text.as_bytes());
+        text.push_str(" crc=");
+        for shift in (0..8).rev() {
+            text.push(char::from_digit(crc >> (shift * 4) & 0xf, 16).unwrap_or('0'));
+        }
         let mut line = [b' '; LINE_LEN];
         line[LINE_LEN - 1] = b'\n';
-        let sealed = format!("{text} crc={:08x}", crc32fast::hash(text.as_bytes()));
         // Ids have at most 255 bytes, so the text fits; a longer one would only fail its checksum.
-        let len = sealed.len().min(LINE_LEN - 1);
-        line[..len].copy_from_slice(&sealed.as_bytes()[..len]);
+        let len = text.len().min(LINE_LEN - 1);
+        line[..len].copy_from_slice(&text.as_bytes()[..len]);
         line
     }
 
@@ -56,13 +97,23 @@ impl Memory {
         if u32::from_str_radix(crc, 16).ok()? != crc32fast::hash(text.as_bytes()) {
             return None;
         }
-        let mut fields = text.strip_prefix("run-agent-bus 1 ")?.split(' ');
+        let mut fields = text.strip_prefix("run-agent-bus 2 ")?.split(' ');
         let mut number =
             |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok();
-        let (incarnation, base, end, inode) =
-            (number("incarnation")?, number("base")?, number("end")?, number("inode")?);
+        let memory = Self {
+            incarnation: number("incarnation")?,
+            base: number("base")?,
+            end: number("end")?,
+            inode: number("inode")?,
+            synced: number("synced")?,
+            sync_at: number("sync_at")?,
+            behind: number("behind")?,
+            refused: number("refused")? != 0,
+            last: None,
+        };
         let last = fields.next()?.strip_prefix("last=")?;
-        Some(Self { incarnation, base, end, inode, last: MsgId::parse(last).ok().filter(|_| last != "-") })
+        let last = MsgId::parse(last).ok().filter(|_| last != "-");
+        (memory.base <= memory.end).then_some(Self { last, ..memory })
     }
 
     /// What the line at `path` says, read without the lock: a reader must wait for no writer. A line that is being
@@ -84,6 +135,20 @@ impl Memory {
         }
         Ok(Self::NEW)
     }
+}
+
+fn push_number(out: &mut String, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
 fn read_line(file: &File) -> io::Result<Option<Memory>> {
@@ -127,6 +192,13 @@ impl LockFile {
         Ok(Self { file, path: path.to_owned(), identity })
     }
 
+    /// The lock file of a stream that somebody has appended to.
+    pub(crate) fn open_existing(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let identity = os::look_at(&file)?.identity;
+        Ok(Self { file, path: path.to_owned(), identity })
+    }
+
     /// True while the path still names this file.
     pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         match os::look(&self.path) {
@@ -140,22 +212,28 @@ impl LockFile {
     pub(crate) fn lock(&self, timeout: Duration) -> Result<bool, LockError> {
         match self.file.try_lock() {
             Ok(()) => return Ok(false),
-            Err(std::fs::TryLockError::WouldBlock) => {}
-            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        // The system's queue is fair only to those who sleep in it, and knows no time limit: so a thread sleeps.
-        let (done, waiting) = mpsc::sync_channel(0);
-        let file = self.file.try_clone()?;
-        std::thread::Builder::new().name("bus-lock".to_owned()).spawn(move || {
-            let result = file.lock();
-            // Nobody waits any more: the lock, which this clone shares with its original, must not stay taken.
-            if done.send(result).is_err() {
-                let _ = file.unlock();
+        let alarm = Alarm::set(timeout)?;
+        loop {
+            match flock(&self.file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) if alarm.is_due() => {
+                    return Err(LockError::TimedOut(holder(self.identity.1)));
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(LockError::Io(error.into())),
             }
-        })?;
-        match waiting.recv_timeout(timeout) {
-            Ok(result) => result.map(|()| true).map_err(LockError::Io),
-            Err(_) => Err(LockError::TimedOut(holder(self.identity.1))),
+        }
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub(crate) fn try_lock(&self) -> io::Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
@@ -203,8 +281,19 @@ mod tests {
     fn the_line_comes_back_and_a_changed_one_does_not() {
         let longest = MsgId::parse(&"m".repeat(255)).unwrap();
         for last in [None, Some(longest)] {
-            let memory =
-                Memory { incarnation: u64::MAX, base: u64::MAX, end: u64::MAX, inode: u64::MAX, last };
+            let max = u64::MAX;
+            let (synced, sync_at, behind, refused) = (max, max, max, true);
+            let memory = Memory {
+                incarnation: max,
+                base: max,
+                end: max,
+                inode: max,
+                synced,
+                sync_at,
+                behind,
+                refused,
+                last,
+            };
             let mut line = memory.to_line();
             assert_eq!(Memory::from_line(&line), Some(memory));
             line[30] ^= 1;

@@ -1,13 +1,16 @@
 //! The pure codec: one message to the text of one entry, and back. No I/O.
 
+mod front;
+mod hand;
+mod lines;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use run_agent_core::text::{push_quoted, unquote};
-use run_agent_core::{
-    Draft, Kind, Link, Message, MsgId, Parent, ProjectId, RunId, StreamKey, TaskId, Timestamp,
-};
-use serde::Deserialize;
+use run_agent_core::text::push_quoted;
+use run_agent_core::{Message, MsgId, RunId, StreamKey, TaskId};
+
+pub(crate) use hand::{ByHand, by_hand, edges, is_edge, legacy_line, opens};
 
 /// A header above this is damage: a YAML parser must not see it.
 pub const HEADER_MAX: usize = 64 * 1024;
@@ -141,9 +144,14 @@ pub enum DecodeError {
     Incomplete,
     #[error("no entry begins here")]
     NoEdge,
+    #[error("the header has no end")]
+    Unclosed,
+    #[error("the entry was cut off, and another one stands behind it")]
+    Torn,
     #[error("the header is larger than {HEADER_MAX} bytes")]
     HeaderTooLarge,
-    #[error("the header has no `bytes` and `crc32`; entries of other writers are not read by this version")]
+    /// Well formed as far as it goes, but not sealed by this tool.
+    #[error("the header has no `bytes` and `crc32`")]
     NotOurs,
     #[error("the checksum does not match: the entry was changed after it was written")]
     Checksum,
@@ -185,12 +193,39 @@ pub fn decode(bytes: &[u8], key: &StreamKey) -> Result<(Message, usize), DecodeE
         std::str::from_utf8(&header[..seal.covered]).map_err(|e| DecodeError::Header(e.to_string()))?;
     let body =
         std::str::from_utf8(body).map_err(|e| DecodeError::Header(format!("the body is not UTF-8: {e}")))?;
-    let mut message = match parse_lines(header) {
+    let mut message = match lines::parse(header) {
         Some(message) => message,
-        None => parse_yaml(header, key)?,
+        None => front::read(header, key, None).map_err(DecodeError::Header)?,
     };
     message.content.body = unescape(body);
     Ok((message, EDGE.len() + body_end + 1))
+}
+
+/// The length of the entry at the beginning of `bytes` as its header tells it, whether or not it verifies.
+pub(crate) fn extent(bytes: &[u8]) -> Option<usize> {
+    let rest = bytes.strip_prefix(EDGE)?;
+    let header_len = header_len(rest).ok()?;
+    let seal = seal(&rest[..header_len]).ok()?;
+    (2 * EDGE.len() + header_len + 1).checked_add(seal.bytes)
+}
+
+/// True when the header here has one of the lines that seal an entry of ours.
+pub(crate) fn has_seal_lines(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_prefix(EDGE) else { return false };
+    let header = &rest[..header_len(rest).unwrap_or(0)];
+    header.split(|b| *b == b'\n').any(|line| line.starts_with(b"bytes: ") || line.starts_with(b"crc32: "))
+}
+
+/// What can be made of an entry of ours that does not verify, for people. `id` is what it is called when that cannot be read.
+pub(crate) fn as_it_stands(bytes: &[u8], key: &StreamKey, id: &MsgId) -> Option<Message> {
+    let rest = bytes.strip_prefix(EDGE)?;
+    let header_len = header_len(rest).ok()?;
+    let header = String::from_utf8_lossy(&rest[..header_len]);
+    let mut message = front::read(&header, key, Some(id)).ok()?;
+    let body = &rest[header_len + EDGE.len()..];
+    let body = String::from_utf8_lossy(body.strip_suffix(b"\n").unwrap_or(body));
+    message.content.body = unescape(&body);
+    Some(message)
 }
 
 /// The length of the header's lines, up to the closing edge.
@@ -235,145 +270,6 @@ fn seal(header: &[u8]) -> Result<Seal, DecodeError> {
         Some(Seal { bytes, crc, covered: crc_at })
     };
     read().ok_or(DecodeError::NotOurs)
-}
-
-/// Reads the form that [`header`] writes, and nothing else: `None` sends the caller to the YAML parser.
-fn parse_lines(header: &str) -> Option<Message> {
-    let mut lines = header.lines().peekable();
-    let mut take = |key: &str| -> Option<String> {
-        let value = lines.peek()?.strip_prefix(key)?.strip_prefix(": ")?;
-        let value = unquote(value)?;
-        lines.next();
-        Some(value)
-    };
-    let id = MsgId::parse(&take("msg_id")?).ok()?;
-    let ts: Timestamp = take("ts")?.parse().ok()?;
-    let kind = Kind::parse(&take("type")?).ok()?;
-    let project = ProjectId::parse(&take("project_id")?).ok()?;
-    let task = take("task_id").map(|t| TaskId::parse(&t)).transpose().ok()?;
-    let mut content = Draft::new(kind, project, task, "");
-    content.run = take("run_id").map(|r| RunId::parse(&r)).transpose().ok()?;
-    content.issue = take("issue_id").map(|i| MsgId::parse(&i)).transpose().ok()?;
-    content.parents = parse_parents(&mut lines)?;
-    content.links = parse_links(&mut lines)?;
-    content.meta = parse_map(&mut lines, "")?;
-    content.attachment_path = field(&mut lines, "attachment_path");
-    lines.next()?.strip_prefix("bytes: ")?;
-    lines.next().is_none().then_some(Message { id, ts, content })
-}
-
-type Lines<'a> = std::iter::Peekable<std::str::Lines<'a>>;
-
-fn field(lines: &mut Lines<'_>, key: &str) -> Option<String> {
-    let value = unquote(lines.peek()?.strip_prefix(key)?.strip_prefix(": ")?)?;
-    lines.next();
-    Some(value)
-}
-
-fn parse_parents(lines: &mut Lines<'_>) -> Option<Vec<Parent>> {
-    let mut parents = Vec::new();
-    if lines.next_if_eq(&"parents:").is_none() {
-        return Some(parents);
-    }
-    while let Some(id) = field(lines, "  - msg_id") {
-        let kind = field(lines, "    kind");
-        parents.push(Parent { msg_id: MsgId::parse(&id).ok()?, kind, meta: parse_map(lines, "    ")? });
-    }
-    Some(parents)
-}
-
-fn parse_links(lines: &mut Lines<'_>) -> Option<Vec<Link>> {
-    let mut links = Vec::new();
-    if lines.next_if_eq(&"links:").is_none() {
-        return Some(links);
-    }
-    while let Some(url) = field(lines, "  - url") {
-        links.push(Link { url, label: field(lines, "    label"), kind: field(lines, "    kind") });
-    }
-    Some(links)
-}
-
-fn parse_map(lines: &mut Lines<'_>, indent: &str) -> Option<BTreeMap<String, String>> {
-    let mut map = BTreeMap::new();
-    if lines.next_if(|line| line.strip_prefix(indent) == Some("meta:")).is_none() {
-        return Some(map);
-    }
-    while let Some(entry) = lines.peek().and_then(|line| line.strip_prefix(indent)?.strip_prefix("  ")) {
-        if entry.starts_with([' ', '-']) {
-            return None;
-        }
-        let (key, value) = if entry.starts_with('"') {
-            // The end of a quoted key is the first `": "` behind which a quoted value stands whole.
-            let end = entry
-                .match_indices("\": \"")
-                .map(|(at, _)| at)
-                .find(|at| unquote(&entry[..=*at]).is_some())?;
-            (unquote(&entry[..=end])?, unquote(&entry[end + 3..])?)
-        } else {
-            let (key, value) = entry.split_once(": ")?;
-            (is_plain_key(key).then(|| key.to_owned())?, unquote(value)?)
-        };
-        map.insert(key, value);
-        lines.next();
-    }
-    Some(map)
-}
-
-/// What a YAML reader may find in a header whose checksum holds but which another version wrote.
-#[derive(Deserialize)]
-struct Loose {
-    msg_id: String,
-    ts: String,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(alias = "project")]
-    project_id: Option<String>,
-    #[serde(alias = "task")]
-    task_id: Option<String>,
-    run_id: Option<String>,
-    issue_id: Option<String>,
-    #[serde(default)]
-    parents: Vec<LooseParent>,
-    #[serde(default)]
-    links: Vec<Link>,
-    #[serde(default)]
-    meta: BTreeMap<String, String>,
-    attachment_path: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum LooseParent {
-    Id(String),
-    Whole(Parent),
-}
-
-fn parse_yaml(header: &str, key: &StreamKey) -> Result<Message, DecodeError> {
-    let wrong = |what: &dyn std::fmt::Display| DecodeError::Header(what.to_string());
-    let loose: Loose = serde_yaml::from_str(header).map_err(|e| wrong(&e))?;
-    let given = |value: Option<String>| value.filter(|v| !v.is_empty());
-    let project = match given(loose.project_id) {
-        Some(project) => ProjectId::parse(&project).map_err(|e| wrong(&e))?,
-        None => key.project.clone(),
-    };
-    let task = given(loose.task_id).map(|t| TaskId::parse(&t)).transpose().map_err(|e| wrong(&e))?;
-    let mut content = Draft::new(Kind::parse(&loose.kind).map_err(|e| wrong(&e))?, project, task, "");
-    content.run = given(loose.run_id).map(|r| RunId::parse(&r)).transpose().map_err(|e| wrong(&e))?;
-    content.issue = given(loose.issue_id).map(|i| MsgId::parse(&i)).transpose().map_err(|e| wrong(&e))?;
-    for parent in loose.parents {
-        content.parents.push(match parent {
-            LooseParent::Id(id) => Parent::new(MsgId::parse(&id).map_err(|e| wrong(&e))?, None),
-            LooseParent::Whole(parent) => parent,
-        });
-    }
-    content.links = loose.links;
-    content.meta = loose.meta;
-    content.attachment_path = loose.attachment_path;
-    Ok(Message {
-        id: MsgId::parse(&loose.msg_id).map_err(|e| wrong(&e))?,
-        ts: loose.ts.parse().map_err(|e| wrong(&e))?,
-        content,
-    })
 }
 
 #[cfg(test)]

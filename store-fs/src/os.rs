@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Which file, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,13 @@ impl Seen {
     pub(crate) fn inode(self) -> u64 {
         self.identity.1
     }
+}
+
+fn rename_checked(from: &Path, to: &Path) -> io::Result<()> {
+    if to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    std::fs::rename(from, to)
 }
 
 #[cfg(target_os = "linux")]
@@ -40,6 +48,16 @@ mod system {
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
         Ok(seen(&statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::SIZE)?))
     }
+
+    /// Renames, unless the new name is taken.
+    pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // File systems without the flag: the caller holds the lock that everybody takes who makes such names.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => super::rename_checked(from, to),
+            other => Ok(other?),
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -59,6 +77,21 @@ mod system {
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
         file.metadata().map(|meta| seen(&meta))
     }
+
+    /// Renames, unless the new name is taken. The caller holds the lock that everybody takes who makes such names.
+    pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+        super::rename_checked(from, to)
+    }
 }
 
-pub(crate) use system::{look, look_at};
+pub(crate) use system::{look, look_at, rename_new};
+
+/// How long ago the file was last written to; nothing where the clock does not tell.
+pub(crate) fn age(file: &File) -> Option<Duration> {
+    file.metadata().ok()?.modified().ok()?.elapsed().ok()
+}
+
+/// Syncs a folder, so that names made in it survive a power cut.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

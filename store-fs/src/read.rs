@@ -1,77 +1,185 @@
-//! Reading without a lock: forward from a cursor, the last N, the end.
+//! Reading forward without a lock: which file a cursor lies in, and what stands there.
 
-use std::borrow::Borrow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use run_agent_core::message::BODY_MAX;
 use run_agent_core::store::{Damage, Page, ReadError, Report};
-use run_agent_core::{Cursor, Entry, MsgId};
+use run_agent_core::{Cursor, Entry};
 
-use crate::lock::Memory;
-use crate::markdown::HEADER_MAX;
+use crate::files::{self, Archive, Bus};
+use crate::lock::{LockFile, Memory};
+use crate::markdown::{HEADER_MAX, edges, is_edge};
 use crate::os;
-use crate::scan::{self, Found, Scan};
+use crate::scan::{self, Ends, Found, Scan, Source, Tail};
 use crate::store::FsStream;
 use crate::wake::Wake;
 
-/// What one look at the file reads; any whole entry fits into the second size.
-const WINDOW: usize = 256 * 1024;
+/// What one look at the file reads; any whole entry of ours fits into it.
+pub(crate) const WINDOW: usize = 256 * 1024;
 const _: () = assert!(WINDOW > 2 * BODY_MAX);
-/// The first look at the end of the file.
-const TAIL_WINDOW: u64 = 16 * 1024;
-/// Beyond this an entry that does not end is not waited for: header and body at their largest, every line escaped.
+/// What one look reads at the most, and so the greatest entry of another writer.
+const WIDE_WINDOW: usize = 4 * WINDOW;
+/// Beyond this an entry of ours that does not end is not waited for: header and body at their largest, every line escaped.
 pub(crate) const ENTRY_MAX: usize = HEADER_MAX + 2 * BODY_MAX + 1024;
 const _: () = assert!(ENTRY_MAX < WINDOW);
+/// What was written by hand counts once nobody has touched the file for so long.
+const STILL: Duration = Duration::from_secs(1);
+/// How often a reader looks again at files that a writer is just moving.
+const LOOKS: u32 = 50;
 
-/// The bus file as it is now, open.
-pub(crate) struct Bus<F = File> {
-    pub(crate) file: F,
-    pub(crate) len: u64,
-    pub(crate) base: u64,
+/// Where a cursor lies.
+enum Place {
+    File(Bus),
+    /// In a file that is gone; the next one begins here.
+    Missing {
+        until: u64,
+    },
+    Nowhere,
 }
 
 impl FsStream {
-    /// `None` when nothing was ever appended.
-    fn open_bus(&self) -> Result<Option<Bus>, ReadError> {
-        let memory = Memory::peek(&self.lock)
-            .map_err(|e| self.read_error("has a lock file that cannot be read", e))?;
-        let had = self.incarnation.load(Relaxed);
-        // A handle that is older than the stream's first incarnation takes it.
-        let adopted =
-            had == 0 && self.incarnation.compare_exchange(0, memory.incarnation, Relaxed, Relaxed).is_ok();
-        // Without a line there is nothing to compare with: the file itself tells.
-        if memory.incarnation != had && !adopted && memory != Memory::NEW {
-            return Err(ReadError::Incarnation { key: self.key.clone(), had, now: memory.incarnation });
+    fn peek(&self) -> Result<Memory, ReadError> {
+        Memory::peek(&self.lock).map_err(|e| self.read_error("has a lock file that cannot be read", e))
+    }
+
+    /// The bus file with its base. `None` when nothing was ever appended, or only the archives are left of a rotation
+    /// that goes on.
+    pub(crate) fn open_active(&self) -> Result<Option<Bus>, ReadError> {
+        let mut before = None;
+        for look in 0.. {
+            let memory = self.peek()?;
+            let file = match File::open(&self.bus) {
+                Ok(file) => Some(Arc::new(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(self.read_error("cannot be opened", error)),
+            };
+            let seen = file.as_deref().map(os::look_at).transpose();
+            let seen = seen.map_err(|e| self.read_error("cannot be looked at", e))?;
+            let as_remembered = seen.is_some_and(|s| s.inode() == memory.inode && s.len >= memory.len())
+                && memory != Memory::NEW;
+            let base = if as_remembered {
+                memory.base
+            } else {
+                let archives = self.look_for_archives()?;
+                let end = archives.last().map_or(0, Archive::end);
+                // A rotation that was not written down yet, or never will be: the file goes on where its archive ends.
+                let rotated =
+                    archives.last().is_some_and(|a| a.base == memory.base && a.inode == memory.inode);
+                // What the line tells of another file is told anew by whoever writes next. Where nobody does, this
+                // reader does, if the lock is free; where it is not, its holder is about to.
+                let settled = rotated || memory == Memory::NEW || seen.is_none();
+                let moving = before.replace(memory.clone()) != Some(memory.clone());
+                if look < LOOKS && (moving || (!settled && self.settle())) {
+                    continue;
+                }
+                end
+            };
+            self.check_incarnation(&memory)?;
+            return match file.zip(seen) {
+                Some((file, seen)) => {
+                    Ok(Some(Bus { file, path: self.bus.clone(), len: seen.len, base, ends: Ends::Open }))
+                }
+                // A handle that has seen a stream is not told that it is empty.
+                None if memory != Memory::NEW && base <= memory.base => {
+                    Err(ReadError::Gone { key: self.key.clone(), place: self.bus.display().to_string() })
+                }
+                None => Ok(None),
+            };
         }
-        match File::open(&self.bus) {
-            Ok(file) => {
-                let len = os::look_at(&file).map_err(|e| self.read_error("cannot be looked at", e))?.len;
-                Ok(Some(Bus { file, len, base: memory.base }))
-            }
-            // A handle that has seen a stream is not told that it is empty.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && had != 0 => {
-                Err(ReadError::Gone { key: self.key.clone(), place: self.bus.display().to_string() })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.read_error("cannot be opened", error)),
+        Ok(None)
+    }
+
+    /// A handle that is older than the stream's first incarnation takes it. Without a line there is nothing to compare
+    /// with: the file itself tells.
+    fn check_incarnation(&self, memory: &Memory) -> Result<(), ReadError> {
+        if *memory == Memory::NEW {
+            return Ok(());
+        }
+        match self.incarnation.compare_exchange(0, memory.incarnation, Relaxed, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(had) if had == memory.incarnation => Ok(()),
+            Err(had) => Err(ReadError::Incarnation { key: self.key.clone(), had, now: memory.incarnation }),
         }
     }
 
-    fn window<F: Borrow<File>>(&self, bus: &Bus<F>, at: u64, len: usize) -> Result<Vec<u8>, ReadError> {
+    /// Writes down what the files are now, as an appender would. False when that cannot be done here: the folder is not
+    /// ours to write to.
+    fn settle(&self) -> bool {
+        let Ok(lock) = LockFile::open_existing(&self.lock) else { return false };
+        match lock.try_lock() {
+            Ok(true) => {
+                let settled = self.look_under_lock(&lock, &mut None);
+                lock.unlock();
+                settled.is_ok()
+            }
+            Ok(false) => {
+                std::thread::sleep(Duration::from_millis(2));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The archives as they are now.
+    pub(crate) fn look_for_archives(&self) -> Result<Arc<[Archive]>, ReadError> {
+        let found =
+            files::archives(&self.bus).map_err(|e| self.read_error("has a folder that cannot be read", e))?;
+        let found: Arc<[Archive]> = found.into();
+        *self.archives.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        Ok(found)
+    }
+
+    /// The archives before `base`, where the active file begins. They never change, so what was found once is kept.
+    pub(crate) fn archives(&self, base: u64) -> Result<Arc<[Archive]>, ReadError> {
+        if base == 0 {
+            return Ok(Arc::default());
+        }
+        let known = self.archives.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.last().is_some_and(|last| last.end() == base) { Ok(known) } else { self.look_for_archives() }
+    }
+
+    pub(crate) fn open_archive(&self, archive: &Archive) -> Result<Bus, ReadError> {
+        Bus::archived(archive).map_err(|e| ReadError::Io {
+            key: self.key.clone(),
+            what: format!("{} cannot be opened", archive.path.display()),
+            source: e,
+        })
+    }
+
+    fn locate(&self, active: Option<Bus>, cursor: u64) -> Result<Place, ReadError> {
+        let base = match &active {
+            Some(bus) => bus.base,
+            None => self.look_for_archives()?.last().map_or(0, Archive::end),
+        };
+        if cursor >= base {
+            return Ok(active.map_or(Place::Nowhere, Place::File));
+        }
+        let archives = self.archives(base)?;
+        let next = archives.iter().find(|archive| archive.end() > cursor);
+        match next {
+            Some(archive) if archive.base <= cursor => Ok(Place::File(self.open_archive(archive)?)),
+            other => Ok(Place::Missing { until: other.map_or(base, |archive| archive.base) }),
+        }
+    }
+
+    pub(crate) fn window(&self, bus: &Bus, at: u64, len: usize) -> Result<Vec<u8>, ReadError> {
         let len = usize::try_from(bus.len.saturating_sub(at)).unwrap_or(usize::MAX).min(len);
         let mut bytes = vec![0; len];
         let mut have = 0;
         while have < len {
-            match bus.file.borrow().read_at(&mut bytes[have..], at + have as u64) {
+            match bus.file.read_at(&mut bytes[have..], at + have as u64) {
                 Ok(0) => break,
                 Ok(n) => have += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.read_error(&format!("cannot be read at byte {at}"), error)),
+                Err(source) => {
+                    let what = format!("{} cannot be read at byte {at}", bus.path.display());
+                    return Err(ReadError::Io { key: self.key.clone(), what, source });
+                }
             }
         }
         bytes.truncate(have);
@@ -79,18 +187,19 @@ impl FsStream {
     }
 
     /// Turns what was found in a window that begins at byte `at` of the file into a page.
-    fn collect(&self, page: &mut Page, scan: Scan, at: u64, base: u64) {
-        let cursor = |offset: usize| Cursor::new(base + at + offset as u64);
+    fn collect(page: &mut Page, scan: Scan, bus: &Bus, at: u64) {
+        let cursor = |offset: usize| Cursor::new(bus.base + at + offset as u64);
         for found in scan.found {
             match found {
                 Found::Entry { at, next, message } => {
                     page.entries.push(Entry { at: cursor(at), next: cursor(next), message: *message });
                 }
-                Found::Damage { at: from, next, what } => page.damage.push(Damage {
+                Found::Damage { at: from, next, what, shown } => page.damage.push(Damage {
                     at: cursor(from),
                     next: cursor(next),
-                    place: format!("{} at byte {}", self.bus.display(), at + from as u64),
+                    place: format!("{} at byte {}", bus.path.display(), at + from as u64),
                     what: what.to_string(),
+                    shown,
                 }),
             }
         }
@@ -98,8 +207,7 @@ impl FsStream {
     }
 
     pub(crate) fn read_from(&self, from: Cursor, limit: usize) -> Result<Page, ReadError> {
-        let Some(bus) = self.open_bus()? else { return Ok(Page { next: from, ..Page::default() }) };
-        let page = self.read_bus(&bus, from, limit)?;
+        let page = self.read_files(from, limit)?;
         if page.damage.is_empty() {
             return Ok(page);
         }
@@ -108,107 +216,143 @@ impl FsStream {
         let Ok(lock) = File::open(&self.lock) else { return Ok(page) };
         for _ in 0..20 {
             if lock.try_lock_shared().is_ok() {
-                let Some(bus) = self.open_bus()? else { return Ok(Page { next: from, ..Page::default() }) };
-                return self.read_bus(&bus, from, limit);
+                return self.read_files(from, limit);
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(page)
     }
 
-    pub(crate) fn read_bus<F: Borrow<File>>(
+    fn read_files(&self, from: Cursor, limit: usize) -> Result<Page, ReadError> {
+        self.read_through(from, limit, || self.open_active())
+    }
+
+    /// Reads on from file to file; `active` is asked again at each, since it may have been rotated.
+    pub(crate) fn read_through(
         &self,
-        bus: &Bus<F>,
         from: Cursor,
         limit: usize,
+        active: impl Fn() -> Result<Option<Bus>, ReadError>,
     ) -> Result<Page, ReadError> {
         let mut page = Page { next: from, ..Page::default() };
         while page.entries.len() < limit {
-            let at = page.next.get().saturating_sub(bus.base);
-            if at >= bus.len {
-                break;
-            }
-            let bytes = self.window(bus, at, WINDOW)?;
-            let scan = scan::forward(&bytes, &self.key, limit - page.entries.len());
-            if scan.rest == 0 {
-                // Nothing whole yet: a writer is at work, or died here. An entry that could not fit will never be.
-                let stuck = bytes.len() >= ENTRY_MAX && at + (bytes.len() as u64) < bus.len;
-                if !stuck || !self.skip_damage(bus, at, &mut page)? {
-                    break;
+            match self.locate(active()?, page.next.get())? {
+                Place::File(bus) => {
+                    self.read_bus(&bus, &mut page, limit)?;
+                    if bus.ends != Ends::Sealed || page.next.get() < bus.end() {
+                        break;
+                    }
                 }
-                continue;
+                Place::Missing { until } => {
+                    page.damage.push(Damage {
+                        at: page.next,
+                        next: Cursor::new(until),
+                        place: self.folder.display().to_string(),
+                        what: format!(
+                            "the file with the bytes {} to {until} of the stream is gone",
+                            page.next.get()
+                        ),
+                        shown: None,
+                    });
+                    page.next = Cursor::new(until);
+                }
+                Place::Nowhere => break,
             }
-            self.collect(&mut page, scan, at, bus.base);
         }
         Ok(page)
     }
 
+    /// Reads on in one file, from `page.next`.
+    pub(crate) fn read_bus(&self, bus: &Bus, page: &mut Page, limit: usize) -> Result<(), ReadError> {
+        let mut width = WINDOW;
+        while page.entries.len() < limit && page.next.get() < bus.end() {
+            let at = page.next.get().saturating_sub(bus.base);
+            let bytes = self.window(bus, at, width)?;
+            let to_the_end = at + bytes.len() as u64 >= bus.len;
+            let ends = if to_the_end { bus.ends } else { Ends::Open };
+            let source = Source {
+                key: &self.key,
+                origin: bus.base + at,
+                ends,
+                legacy: self.legacy_line_number(bus, at, &bytes)?,
+            };
+            let mut scan = scan::forward(&bytes, source, limit - page.entries.len());
+            let by_hand = matches!(scan.tail, Tail::ByHand | Tail::Stray) && to_the_end && ends == Ends::Open;
+            if by_hand && scan.rest == 0 && os::age(&bus.file).is_some_and(|age| age >= STILL) {
+                scan = scan::forward(
+                    &bytes,
+                    Source { ends: Ends::Settled, ..source },
+                    limit - page.entries.len(),
+                );
+            }
+            if scan.rest > 0 {
+                Self::collect(page, scan, bus, at);
+                width = WINDOW;
+            } else if !to_the_end && width < WIDE_WINDOW {
+                width = WIDE_WINDOW;
+            } else if to_the_end && bytes.len() < ENTRY_MAX {
+                // A writer is at work, or died here.
+                break;
+            } else if !self.skip_damage(bus, at, page)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the line at byte `at`, if lines of the oldest form may stand there.
+    fn legacy_line_number(&self, bus: &Bus, at: u64, bytes: &[u8]) -> Result<Option<u64>, ReadError> {
+        if bus.base > 0 || is_edge(bytes) {
+            return Ok(None);
+        }
+        let (mut line, mut from) = (1, 0);
+        while from < at {
+            let len = usize::try_from(at - from).unwrap_or(usize::MAX).min(WINDOW);
+            let before = self.window(bus, from, len)?;
+            if before.is_empty() || is_edge(&before) || edges(&before, 0).next().is_some() {
+                return Ok(None);
+            }
+            line += before.iter().filter(|b| **b == b'\n').count() as u64;
+            from += before.len() as u64;
+        }
+        Ok(Some(line))
+    }
+
     /// Steps over a stretch in which nothing can be trusted that is longer than a window. False when it reaches to
-    /// the end of the file.
-    fn skip_damage<F: Borrow<File>>(
-        &self,
-        bus: &Bus<F>,
-        at: u64,
-        page: &mut Page,
-    ) -> Result<bool, ReadError> {
-        let mut probe = at + 1;
-        while probe < bus.len {
-            let bytes = self.window(bus, probe, WINDOW)?;
-            // Only a line's beginning counts as an edge; the window's own beginning may stand in the middle of one.
+    /// the end of a file that may still grow.
+    fn skip_damage(&self, bus: &Bus, at: u64, page: &mut Page) -> Result<bool, ReadError> {
+        let found = self.trusted_from(bus, at + 1, bus.len)?;
+        let next = match found {
+            Some(next) => next,
+            None if bus.ends == Ends::Open => return Ok(false),
+            None => bus.len,
+        };
+        page.damage.push(Damage {
+            at: Cursor::new(bus.base + at),
+            next: Cursor::new(bus.base + next),
+            place: format!("{} at byte {at}", bus.path.display()),
+            what: "no entry can be read here".to_owned(),
+            shown: None,
+        });
+        page.next = Cursor::new(bus.base + next);
+        Ok(true)
+    }
+
+    /// The first entry at or behind byte `from` that verifies and that begins before `until`.
+    pub(crate) fn trusted_from(&self, bus: &Bus, from: u64, until: u64) -> Result<Option<u64>, ReadError> {
+        let mut at = from;
+        while at < until.min(bus.len) {
+            let bytes = self.window(bus, at, WINDOW)?;
+            // Only a line's beginning counts as an edge; the window's own may stand in the middle of one.
             let lines_at = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |n| n + 1);
             if let Some(found) = scan::first_trusted(&bytes[lines_at..], &self.key) {
-                let next = probe + (lines_at + found) as u64;
-                page.damage.push(Damage {
-                    at: Cursor::new(bus.base + at),
-                    next: Cursor::new(bus.base + next),
-                    place: format!("{} at byte {at}", self.bus.display()),
-                    what: "no entry can be read here".to_owned(),
-                });
-                page.next = Cursor::new(bus.base + next);
-                return Ok(true);
+                let found = at + (lines_at + found) as u64;
+                return Ok((found < until).then_some(found));
             }
             // Windows overlap by an entry, so that none is cut by every one of them.
-            probe += (WINDOW - ENTRY_MAX) as u64;
+            at += (WINDOW - ENTRY_MAX) as u64;
         }
-        Ok(false)
-    }
-
-    pub(crate) fn read_last(&self, count: usize) -> Result<Page, ReadError> {
-        let Some(bus) = self.open_bus()? else { return Ok(Page::default()) };
-        let mut reach = TAIL_WINDOW;
-        loop {
-            let at = bus.len.saturating_sub(reach);
-            let bytes = self.window(&bus, at, usize::try_from(reach).unwrap_or(usize::MAX))?;
-            let mut page = Page { next: Cursor::new(bus.base + at), ..Page::default() };
-            let skip = if at == 0 { Some(0) } else { first_entry(&bytes, &self.key) };
-            if let Some(skip) = skip {
-                let scan = scan::forward(&bytes[skip..], &self.key, usize::MAX);
-                self.collect(&mut page, scan, at + skip as u64, bus.base);
-            }
-            if page.entries.len() >= count.max(1) || at == 0 {
-                page.entries.drain(..page.entries.len().saturating_sub(count));
-                return Ok(page);
-            }
-            reach = reach.saturating_mul(4);
-        }
-    }
-
-    pub(crate) fn find_end(&self) -> Result<Cursor, ReadError> {
-        Ok(self.read_last(1)?.next)
-    }
-
-    pub(crate) fn find_id(&self, id: &MsgId) -> Result<Cursor, ReadError> {
-        let mut from = Cursor::START;
-        loop {
-            let page = self.read_from(from, 4096)?;
-            if let Some(entry) = page.entries.iter().find(|e| e.message.id == *id) {
-                return Ok(entry.next);
-            }
-            if page.next == from {
-                return Err(ReadError::UnknownId { key: self.key.clone(), id: id.clone() });
-            }
-            from = page.next;
-        }
+        Ok(None)
     }
 
     pub(crate) fn wait_for_growth(&self, cursor: Cursor, timeout: Duration) -> Result<(), ReadError> {
@@ -216,7 +360,7 @@ impl FsStream {
         let watch =
             wake.get_or_insert_with(|| Wake::new(&self.folder, self.bus.file_name().unwrap_or_default()));
         // The watch stands: what was appended before it is seen now, what comes later wakes.
-        let len = self.open_bus()?.map_or(0, |bus| bus.len);
+        let len = self.open_active()?.map_or(0, |bus| bus.len);
         if self.read_from(cursor, 1)?.is_empty() {
             // What is not whole may be in the middle of being written: looked at again soon, but only once a length.
             let growing = self.fruitless.swap(len, Relaxed) != len;
@@ -237,24 +381,19 @@ impl FsStream {
             }
             from = page.next;
         }
-        if let Some(bus) = self.open_bus()?
-            && bus.base + bus.len > from.get()
+        if let Some(bus) = self.open_active()?
+            && bus.end() > from.get()
             // What was appended in the meantime is no damage.
             && self.read_from(from, 1)?.is_empty()
         {
             report.damage.push(Damage {
                 at: from,
-                next: Cursor::new(bus.base + bus.len),
-                place: format!("{} at byte {}", self.bus.display(), from.get().saturating_sub(bus.base)),
+                next: Cursor::new(bus.end()),
+                place: format!("{} at byte {}", bus.path.display(), from.get().saturating_sub(bus.base)),
                 what: "an entry that is not complete".to_owned(),
+                shown: None,
             });
         }
         Ok(report)
     }
-}
-
-/// The first entry to trust in a window that begins in the middle of a file.
-fn first_entry(bytes: &[u8], key: &run_agent_core::StreamKey) -> Option<usize> {
-    let lines_at = bytes.iter().position(|b| *b == b'\n')? + 1;
-    scan::first_trusted(&bytes[lines_at..], key).map(|found| lines_at + found)
 }

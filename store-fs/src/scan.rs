@@ -1,9 +1,40 @@
-//! Where in a stretch of bytes are entries, and where is damage? Pure: the caller reads the bytes and says whether
-//! more may follow.
+//! Where in a stretch of bytes are entries, and where is damage? Pure: the caller reads the bytes and says where they
+//! come from and whether more may follow.
 
-use run_agent_core::{Message, StreamKey};
+use run_agent_core::{Message, MsgId, StreamKey};
 
-use crate::markdown::{self, DecodeError, EDGE};
+use crate::markdown::{self, ByHand, DecodeError, EDGE, HEADER_MAX, by_hand, edges, is_edge, opens};
+
+/// What may follow the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// More: they end in the middle of a file, or at the end of one that is written to.
+    Open,
+    /// The end of a file that nobody has touched for a while: what was written by hand counts as it stands. An entry
+    /// of ours that is not complete may still be: its writer may have been stopped.
+    Settled,
+    /// The end of a file that is never written to again.
+    Sealed,
+}
+
+/// Where the bytes come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    pub key: &'a StreamKey,
+    /// The cursor of the first byte.
+    pub origin: u64,
+    pub ends: Ends,
+    /// The number of the first line, where lines of the oldest form may stand: before a file's first edge.
+    pub legacy: Option<u64>,
+}
+
+impl<'a> Source<'a> {
+    /// The beginning of a stream's first file.
+    #[must_use]
+    pub fn of(key: &'a StreamKey) -> Self {
+        Self { key, origin: 0, ends: Ends::Open, legacy: Some(1) }
+    }
+}
 
 /// One thing found in the bytes. Offsets count from their beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,47 +49,237 @@ pub enum Found {
         at: usize,
         next: usize,
         what: DecodeError,
+        /// What can still be made of it, for people.
+        shown: Option<Box<Message>>,
     },
+}
+
+/// What stands behind the last thing found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tail {
+    #[default]
+    Nothing,
+    /// The beginning of an entry of ours: a writer is at work, or died.
+    Torn,
+    /// Written by hand, with nothing behind it that says that it is complete.
+    ByHand,
+    /// What no entry begins with.
+    Stray,
 }
 
 /// What a scan of bytes came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {
     pub found: Vec<Found>,
-    /// Where the bytes stop being decided: an incomplete entry, or their end.
+    /// Where the bytes stop being decided.
     pub rest: usize,
+    pub tail: Tail,
 }
 
-/// Scans from an edge: the file's start, or a cursor. At most `limit` entries. What is incomplete at the end of the
-/// bytes is left for a later look.
+/// What begins at one place.
+enum Piece {
+    Entry(Box<Message>, usize),
+    /// Nothing but empty lines.
+    Blank(usize),
+    Damage {
+        len: usize,
+        what: DecodeError,
+        shown: Option<Box<Message>>,
+    },
+    Undecided(Tail),
+}
+
+/// Scans from an edge: a file's start, or a cursor. At most `limit` entries. What is undecided at the end of the bytes
+/// is left for a later look.
 #[must_use]
-pub fn forward(bytes: &[u8], key: &StreamKey, limit: usize) -> Scan {
+pub fn forward(bytes: &[u8], source: Source<'_>, limit: usize) -> Scan {
     let mut scan = Scan::default();
+    let mut legacy = source.legacy;
     let mut entries = 0;
     while scan.rest < bytes.len() && entries < limit {
         let at = scan.rest;
-        match markdown::decode(&bytes[at..], key) {
-            Ok((message, len)) => {
+        let here = Source { origin: source.origin + at as u64, legacy, ..source };
+        match piece(&bytes[at..], here) {
+            Piece::Entry(message, len) => {
                 entries += 1;
                 scan.rest = at + len;
-                scan.found.push(Found::Entry { at, next: scan.rest, message: Box::new(message) });
+                scan.found.push(Found::Entry { at, next: scan.rest, message });
             }
-            Err(what) => match resynchronise(bytes, at, key) {
-                Some(next) => {
-                    scan.rest = next;
-                    scan.found.push(Found::Damage { at, next, what });
-                }
-                // Nothing behind it can be trusted yet: it may still grow.
-                None => break,
-            },
+            Piece::Blank(len) => scan.rest = at + len,
+            Piece::Damage { len, what, shown } => {
+                scan.rest = at + len;
+                scan.found.push(Found::Damage { at, next: scan.rest, what, shown });
+            }
+            Piece::Undecided(tail) => {
+                scan.tail = tail;
+                break;
+            }
         }
+        legacy = legacy.and_then(|line| {
+            let passed = &bytes[at..scan.rest];
+            (!is_edge(passed)).then(|| line + passed.iter().filter(|b| **b == b'\n').count() as u64)
+        });
     }
     scan
 }
 
-/// The first place behind `at` where an entry can be trusted that is reached from nowhere else.
-fn resynchronise(bytes: &[u8], at: usize, key: &StreamKey) -> Option<usize> {
-    edges(bytes, at + 1).find(|edge| is_trusted(&bytes[*edge..], key))
+fn piece(bytes: &[u8], source: Source<'_>) -> Piece {
+    if !is_edge(bytes) {
+        return match source.legacy {
+            Some(line) => before_the_first_edge(bytes, source, line),
+            None => stray(bytes, source),
+        };
+    }
+    match markdown::decode(bytes, source.key) {
+        Ok((message, len)) => Piece::Entry(Box::new(message), len),
+        Err(DecodeError::NotOurs | DecodeError::NoEdge) => foreign(bytes, source),
+        Err(DecodeError::Incomplete) => incomplete(bytes, source),
+        Err(what @ DecodeError::HeaderTooLarge) => damage(bytes, source, what, edge_of_ours(bytes, source)),
+        Err(what) => changed(bytes, source, what),
+    }
+}
+
+/// An entry without a seal, or one whose seal was damaged.
+fn foreign(bytes: &[u8], source: Source<'_>) -> Piece {
+    let at_end = source.ends != Ends::Open;
+    let id = MsgId::parse(&format!("HAND-{:020}", source.origin));
+    let Ok(id) = id else { return Piece::Undecided(Tail::Stray) };
+    let whole = |bytes: &[u8]| is_trusted(bytes, source.key);
+    match by_hand(bytes, source.key, &id, at_end, whole) {
+        ByHand::Entry { message, len } if markdown::has_seal_lines(bytes) => {
+            let what = DecodeError::Header("its `bytes` and `crc32` lines were changed".to_owned());
+            Piece::Damage { len, what, shown: Some(message) }
+        }
+        ByHand::Entry { message, len } => Piece::Entry(message, len),
+        ByHand::Unclosed { next } => Piece::Damage { len: next, what: DecodeError::Unclosed, shown: None },
+        ByHand::Unreadable { what, next } => {
+            Piece::Damage { len: next, what: DecodeError::Header(what), shown: None }
+        }
+        ByHand::Open { .. } if source.ends == Ends::Sealed => {
+            Piece::Damage { len: bytes.len(), what: DecodeError::Unclosed, shown: None }
+        }
+        // A header far longer than any that is read has no end either.
+        ByHand::Open { closed_header: false } if bytes.len() > 2 * HEADER_MAX => {
+            damage(bytes, source, DecodeError::HeaderTooLarge, edge_of_ours(bytes, source))
+        }
+        ByHand::Open { closed_header: false } => Piece::Undecided(Tail::Torn),
+        ByHand::Open { closed_header: true } => Piece::Undecided(Tail::ByHand),
+    }
+}
+
+/// The beginning of an entry of ours. What another entry follows was torn, and will never be complete.
+fn incomplete(bytes: &[u8], source: Source<'_>) -> Piece {
+    let next = edges(bytes, EDGE.len()).find(|edge| {
+        let rest = &bytes[*edge..];
+        is_trusted(rest, source.key) || opens(rest, true)
+    });
+    match next {
+        Some(next) => damage(bytes, source, DecodeError::Torn, Some(next)),
+        None if source.ends == Ends::Sealed => damage(bytes, source, DecodeError::Torn, None),
+        None => Piece::Undecided(Tail::Torn),
+    }
+}
+
+/// An entry of ours that does not verify. No line of a stored body is an edge, so the next one ends it.
+fn changed(bytes: &[u8], source: Source<'_>, what: DecodeError) -> Piece {
+    // The edge that closes its header may be the one that opens the next entry, where the rest was torn off.
+    let closing = edges(bytes, EDGE.len()).next();
+    let next = match closing {
+        Some(closing) if is_trusted(&bytes[closing..], source.key) => Some(closing),
+        Some(closing) => edges(bytes, closing + EDGE.len()).find(|edge| {
+            let rest = &bytes[*edge..];
+            is_trusted(rest, source.key) || opens(rest, source.ends != Ends::Open)
+        }),
+        None => None,
+    };
+    let whole_at_end = next.is_none() && markdown::extent(bytes) == Some(bytes.len());
+    let next = if whole_at_end { Some(bytes.len()) } else { next };
+    let id = MsgId::parse(&format!("HAND-{:020}", source.origin)).ok();
+    let piece = damage(bytes, source, what, next);
+    match piece {
+        Piece::Damage { len, what, .. } => {
+            let shown = id.and_then(|id| markdown::as_it_stands(&bytes[..len], source.key, &id));
+            Piece::Damage { len, what, shown: shown.map(Box::new) }
+        }
+        other => other,
+    }
+}
+
+/// Damage up to `next`, or to the end where nothing more can come.
+fn damage(bytes: &[u8], source: Source<'_>, what: DecodeError, next: Option<usize>) -> Piece {
+    match next {
+        Some(next) => Piece::Damage { len: next, what, shown: None },
+        None if source.ends == Ends::Open => Piece::Undecided(Tail::Stray),
+        None => Piece::Damage { len: bytes.len(), what, shown: None },
+    }
+}
+
+/// Text where an edge is due: empty lines, or what somebody typed there.
+fn stray(bytes: &[u8], source: Source<'_>) -> Piece {
+    let text = bytes.iter().position(|b| !matches!(b, b'\n' | b'\r' | b' ' | b'\t')).unwrap_or(bytes.len());
+    let blank = bytes[..text].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+    if blank > 0 {
+        return Piece::Blank(blank);
+    }
+    if EDGE.starts_with(bytes) || bytes == b"---\r" {
+        return match source.ends {
+            Ends::Open | Ends::Settled => Piece::Undecided(Tail::Torn),
+            Ends::Sealed => damage(bytes, source, DecodeError::NoEdge, None),
+        };
+    }
+    // A header whose opening edge is damaged: its closing edge must not be taken for an opening one, since what stands
+    // behind that is a body, and a body may hold anything.
+    let next = if looks_like_ours(bytes) {
+        edge_of_ours(bytes, source)
+    } else {
+        edges(bytes, 1).find(|edge| {
+            let rest = &bytes[*edge..];
+            is_trusted(rest, source.key) || opens(rest, source.ends != Ends::Open)
+        })
+    };
+    damage(bytes, source, DecodeError::NoEdge, next)
+}
+
+/// The first two lines, wherever the damage cut in, still show a header of ours.
+fn looks_like_ours(bytes: &[u8]) -> bool {
+    let names: [&[u8]; 7] =
+        [b"msg_id: ", b"ts: ", b"type: ", b"project_id: ", b"task_id: ", b"bytes: ", b"crc32: "];
+    let head = &bytes[..bytes.len().min(1024)];
+    head.split(|b| *b == b'\n').any(|line| names.iter().any(|name| line.starts_with(name)))
+}
+
+fn edge_of_ours(bytes: &[u8], source: Source<'_>) -> Option<usize> {
+    edges(bytes, 1).find(|edge| is_trusted(&bytes[*edge..], source.key))
+}
+
+/// Lines of the oldest form, each an entry.
+fn before_the_first_edge(bytes: &[u8], source: Source<'_>, number: u64) -> Piece {
+    let mut at = 0;
+    while at < bytes.len() && !is_edge(&bytes[at..]) {
+        let end = bytes[at..].iter().position(|b| *b == b'\n').map(|n| at + n + 1);
+        let Some(end) = end.or_else(|| (source.ends != Ends::Open).then_some(bytes.len())) else { break };
+        let line = &bytes[at..end];
+        let blank = line.trim_ascii().is_empty();
+        if at == 0 && blank {
+            return Piece::Blank(end);
+        }
+        if let Some(message) = markdown::legacy_line(line, number, source.key) {
+            if at == 0 {
+                return Piece::Entry(Box::new(message), end);
+            }
+            break;
+        }
+        at = end;
+    }
+    // What stands before that is a heading, or what was an entry once.
+    let undecided = at == 0 || (at == bytes.len() && source.ends == Ends::Open);
+    if undecided {
+        return Piece::Undecided(Tail::ByHand);
+    }
+    if looks_like_ours(&bytes[..at]) {
+        return stray(bytes, source);
+    }
+    Piece::Damage { len: at, what: DecodeError::NoEdge, shown: None }
 }
 
 /// Finds a first trusted entry in bytes that begin anywhere in a file.
@@ -67,132 +288,16 @@ pub fn first_trusted(bytes: &[u8], key: &StreamKey) -> Option<usize> {
     edges(bytes, 0).find(|edge| is_trusted(&bytes[*edge..], key))
 }
 
-/// True when a whole entry stands here that verifies, and behind it the end or another edge.
+/// True when a whole entry of ours stands here that verifies, and behind it the end or another edge.
 fn is_trusted(bytes: &[u8], key: &StreamKey) -> bool {
     match markdown::decode(bytes, key) {
         Ok((_, len)) => {
-            bytes.len() == len || bytes[len..].starts_with(EDGE) || EDGE.starts_with(&bytes[len..])
+            let behind = &bytes[len..];
+            behind.is_empty() || is_edge(behind) || EDGE.starts_with(behind) || behind[0] == b'\n'
         }
         Err(_) => false,
     }
 }
 
-/// The places of all lines `---` from `from` on. The beginning of the bytes counts as a line's beginning only where
-/// the caller starts at it.
-fn edges(bytes: &[u8], from: usize) -> impl Iterator<Item = usize> + '_ {
-    let mut at = from;
-    std::iter::from_fn(move || {
-        loop {
-            let rest = bytes.get(at..)?;
-            let here = at;
-            if rest.starts_with(EDGE) && (here == 0 || bytes[here - 1] == b'\n') {
-                at += EDGE.len();
-                return Some(here);
-            }
-            at += rest.iter().position(|b| *b == b'\n')? + 1;
-        }
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use run_agent_core::{Draft, Kind, MsgId, ProjectId, Timestamp};
-
-    fn key() -> StreamKey {
-        StreamKey::project(ProjectId::parse("p").unwrap())
-    }
-
-    fn entry(n: i64, body: &str) -> Vec<u8> {
-        let ts = Timestamp::from_second(n).unwrap();
-        let content = Draft::new(Kind::FACT, key().project, None, body);
-        let mut out = Vec::new();
-        markdown::encode(&mut out, &Message { id: MsgId::new(ts, 1, 1), ts, content });
-        out
-    }
-
-    fn bodies(scan: &Scan) -> Vec<String> {
-        scan.found
-            .iter()
-            .map(|f| match f {
-                Found::Entry { message, .. } => message.content.body.clone(),
-                Found::Damage { .. } => "<damage>".to_owned(),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_torn_tail_at_every_byte_is_not_there_yet() {
-        let first = entry(1, "one");
-        let second = entry(2, "two\n---\nthree");
-        for cut in 0..second.len() {
-            let bytes = [first.as_slice(), &second[..cut]].concat();
-            let scan = forward(&bytes, &key(), 10);
-            assert_eq!((bodies(&scan), scan.rest), (vec!["one".to_owned()], first.len()), "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn a_torn_entry_in_the_middle_costs_itself_and_what_shares_its_last_line() {
-        let (first, second, rest) =
-            (entry(1, "one"), entry(2, "two"), [entry(3, "three"), entry(4, "four")].concat());
-        for cut in 1..second.len() {
-            let bytes = [first.as_slice(), &second[..cut], &rest].concat();
-            let scan = forward(&bytes, &key(), 10);
-            let found = bodies(&scan);
-            let own_line = second[cut - 1] == b'\n';
-            let wanted: &[&str] =
-                if own_line { &["one", "<damage>", "three", "four"] } else { &["one", "<damage>", "four"] };
-            assert_eq!(
-                (found, scan.rest),
-                (wanted.iter().map(|s| (*s).to_owned()).collect(), bytes.len()),
-                "cut at {cut}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_is_noticed_and_what_stands_around_is_read() {
-        let parts = [entry(1, "one"), entry(2, "two"), entry(3, "three"), entry(4, "four")];
-        let bytes = parts.concat();
-        let (from, to) = (parts[0].len(), parts[0].len() + parts[1].len());
-        for at in from..to {
-            for bit in 0..8 {
-                let mut flipped = bytes.clone();
-                flipped[at] ^= 1 << bit;
-                let found = bodies(&forward(&flipped, &key(), 10));
-                // The newline that ends an entry is what makes the next one's edge a line of its own.
-                let wanted: &[&str] = if at == to - 1 {
-                    &["one", "<damage>", "four"]
-                } else {
-                    &["one", "<damage>", "three", "four"]
-                };
-                assert_eq!(found, wanted, "bit {bit} of byte {at}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_start_anywhere_finds_only_true_entries() {
-        let forged = String::from_utf8(entry(9, "forged")).unwrap();
-        let bare = forged.trim_start_matches("---\n").to_owned();
-        let bodies_posted = ["a".to_owned(), forged.clone(), format!("x\n{forged}"), bare, "b".to_owned()];
-        let parts: Vec<Vec<u8>> =
-            bodies_posted.iter().enumerate().map(|(n, b)| entry(n as i64 + 1, b)).collect();
-        let bytes = parts.concat();
-        let mut starts = vec![0];
-        for part in &parts {
-            starts.push(starts.last().unwrap() + part.len());
-        }
-        for from in 0..bytes.len() {
-            match first_trusted(&bytes[from..], &key()) {
-                Some(at) => assert!(
-                    starts.contains(&(from + at)),
-                    "from {from}: an entry inside a body at {}",
-                    from + at
-                ),
-                None => assert!(from > starts[parts.len() - 1], "from {from}: nothing found"),
-            }
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,8 @@ use run_agent_core::store::{AppendError, Condition, OpenError, Page, ReadError, 
 use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
 
 use crate::append::Writer;
+use crate::files::Archive;
+use crate::os;
 use crate::wake::Wake;
 
 /// What the operator may set (`storage` in the configuration).
@@ -67,6 +69,7 @@ impl Store for FsStore {
             options: self.options.clone(),
             incarnation: AtomicU64::new(0),
             writer: Mutex::default(),
+            archives: Mutex::default(),
             wake: Mutex::default(),
             fruitless: AtomicU64::new(0),
             counters: Counters::default(),
@@ -95,6 +98,8 @@ pub(crate) struct FsStream {
     /// moves on from there.
     pub(crate) incarnation: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
+    /// The archives as they were last seen.
+    pub(crate) archives: Mutex<Arc<[Archive]>>,
     pub(crate) wake: Mutex<Option<Wake>>,
     /// The file's length when a waiter last found nothing whole behind its cursor.
     pub(crate) fruitless: AtomicU64,
@@ -159,10 +164,7 @@ impl Stream for FsStream {
     }
 
     fn rotate(&self) -> Result<(), AppendError> {
-        Err(AppendError::Unsupported {
-            key: self.key.clone(),
-            what: "this version does not rotate markdown buses",
-        })
+        self.rotate_now()
     }
 
     fn verify(&self) -> Result<Report, ReadError> {
@@ -170,9 +172,10 @@ impl Stream for FsStream {
     }
 
     fn stats(&self) -> Result<Stats, ReadError> {
-        let bytes = match std::fs::metadata(&self.bus) {
-            Ok(meta) => meta.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        let archives = self.look_for_archives()?;
+        let active = match os::look(&self.bus) {
+            Ok(seen) => Some(seen.len),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(self.read_error("cannot be looked at", error)),
         };
         Ok(Stats {
@@ -181,7 +184,8 @@ impl Stream for FsStream {
             syncs: self.counters.syncs.load(Relaxed),
             lock_waits: self.counters.lock_waits.load(Relaxed),
             lock_timeouts: self.counters.lock_timeouts.load(Relaxed),
-            bytes,
+            bytes: archives.iter().map(|archive| archive.len).sum::<u64>() + active.unwrap_or(0),
+            files: archives.len() as u64 + u64::from(active.is_some()),
         })
     }
 }

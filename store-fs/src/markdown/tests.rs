@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use run_agent_core::{Draft, Kind, Link, Parent, ProjectId, Timestamp};
 
 fn key() -> StreamKey {
     StreamKey::project(ProjectId::parse("p").unwrap())
@@ -63,9 +64,9 @@ proptest! {
     #[test]
     fn the_line_parser_and_the_yaml_crate_agree(message in message()) {
         let header = header(&message, 0);
-        let by_lines = parse_lines(&header);
+        let by_lines = lines::parse(&header);
         prop_assert!(by_lines.is_some(), "the line parser does not know its own form:\n{}", header);
-        prop_assert_eq!(by_lines, Some(parse_yaml(&header, &key()).unwrap()));
+        prop_assert_eq!(by_lines, Some(front::by_yaml_alone(&header, &key()).unwrap()));
     }
 
     #[test]
@@ -85,7 +86,8 @@ proptest! {
 #[test]
 fn the_golden_file_is_read_and_written_byte_for_byte() {
     let golden = include_bytes!("../../../docs/formats/bus-file.golden.md");
-    let scan = crate::scan::forward(golden, &StreamKey::project(ProjectId::parse("swarm").unwrap()), 100);
+    let key = StreamKey::project(ProjectId::parse("swarm").unwrap());
+    let scan = crate::scan::forward(golden, crate::scan::Source::of(&key), 100);
     assert_eq!(scan.rest, golden.len());
     let mut again = Vec::new();
     let mut kinds = Vec::new();

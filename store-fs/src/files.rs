@@ -1,0 +1,91 @@
+//! Which files a stream consists of: the bus file that is written to, and the archives that rotation left behind. An
+//! archive's name holds the cursor of its first byte; the bus file begins where the last archive ends.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::os;
+use crate::scan::Ends;
+
+/// Digits of the cursor in an archive's name.
+const BASE_DIGITS: usize = 20;
+
+/// A file that rotation left behind: whole entries, never written to again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Archive {
+    pub(crate) base: u64,
+    pub(crate) len: u64,
+    pub(crate) inode: u64,
+    pub(crate) path: PathBuf,
+}
+
+impl Archive {
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.len
+    }
+}
+
+/// One file of a stream, open.
+#[derive(Debug, Clone)]
+pub(crate) struct Bus {
+    pub(crate) file: Arc<File>,
+    pub(crate) path: PathBuf,
+    pub(crate) len: u64,
+    /// The cursor of the first byte.
+    pub(crate) base: u64,
+    /// What may follow its last byte.
+    pub(crate) ends: Ends,
+}
+
+impl Bus {
+    pub(crate) fn end(&self) -> u64 {
+        self.base + self.len
+    }
+
+    pub(crate) fn archived(archive: &Archive) -> io::Result<Self> {
+        let file = Arc::new(File::open(&archive.path)?);
+        Ok(Self {
+            file,
+            path: archive.path.clone(),
+            len: archive.len,
+            base: archive.base,
+            ends: Ends::Sealed,
+        })
+    }
+}
+
+/// The name under which rotation keeps the file that begins at `base`.
+pub(crate) fn archive_path(bus: &Path, base: u64) -> PathBuf {
+    bus.with_extension(format!("{base:0BASE_DIGITS$}.md"))
+}
+
+/// The name under which entries lie that are written again since their sync failed; they begin at `base`.
+pub(crate) fn rescue_path(bus: &Path, base: u64) -> PathBuf {
+    bus.with_extension(format!("{base:0BASE_DIGITS$}.rescue"))
+}
+
+/// The archives of the bus at `bus`, in order. A file that goes while it is looked at is passed over.
+pub(crate) fn archives(bus: &Path) -> io::Result<Vec<Archive>> {
+    let stem = bus.file_stem().unwrap_or_default().as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(bus.parent().unwrap_or(Path::new(".")))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let base = name.as_encoded_bytes().strip_prefix(stem).and_then(|rest| {
+            let digits = rest.strip_prefix(b".")?.strip_suffix(b".md")?;
+            let digits = std::str::from_utf8(digits).ok().filter(|d| d.len() == BASE_DIGITS)?;
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok())?
+        });
+        let Some(base) = base else { continue };
+        let path = entry.path();
+        match os::look(&path) {
+            Ok(seen) => found.push(Archive { base, len: seen.len, inode: seen.inode(), path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by_key(|archive| archive.base);
+    Ok(found)
+}

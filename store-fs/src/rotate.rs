@@ -1,0 +1,73 @@
+//! How a new bus file begins, under the append lock: the old one is renamed to an archive that carries the cursor of its
+//! first byte. Cursors go on: the new file begins where the archive ends.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+
+use run_agent_core::Durability;
+use run_agent_core::store::AppendError;
+
+use crate::files::archive_path;
+use crate::lock::{LockFile, Memory};
+use crate::os;
+use crate::store::FsStream;
+use crate::tail::OpenBus;
+
+impl FsStream {
+    /// Begins a new file, whatever the size of the old one. An empty one is left alone.
+    pub(crate) fn rotate_now(&self) -> Result<(), AppendError> {
+        self.with_lock(|lock, open| {
+            let memory = self.look_under_lock(lock, open)?;
+            if memory.len() > 0 {
+                self.rotate_held(lock, open, memory, Durability::Always)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Steps R1 to R5, with the lock held and the tail whole.
+    ///
+    /// # Errors
+    /// Before R2 nothing has happened, and the old file can be written to as before.
+    pub(crate) fn rotate_held(
+        &self,
+        lock: &LockFile,
+        open: &mut Option<OpenBus>,
+        memory: Memory,
+        durability: Durability,
+    ) -> Result<Memory, AppendError> {
+        let synced = match (durability, open.as_ref()) {
+            (Durability::Interval | Durability::Always, Some(bus)) if memory.synced < memory.end => {
+                self.count_sync();
+                bus.file
+                    .sync_data()
+                    .map_err(|e| self.append_error("cannot be synced before it is rotated", e))?;
+                memory.end
+            }
+            (Durability::None | Durability::Interval | Durability::Always, _) => memory.synced,
+        };
+        let archive = archive_path(&self.bus, memory.base);
+        os::rename_new(&self.bus, &archive).map_err(|error| {
+            let what = if error.kind() == io::ErrorKind::AlreadyExists {
+                format!("cannot be rotated: {} is there already", archive.display())
+            } else {
+                format!("cannot be renamed to {}", archive.display())
+            };
+            self.append_error(&what, error)
+        })?;
+        *open = None;
+        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&self.bus);
+        let file = file.map_err(|e| self.append_error("cannot be made anew", e))?;
+        let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
+        let next = Memory { base: memory.end, inode: seen.inode(), synced, ..memory };
+        *open = Some(OpenBus { file: Arc::new(file), inode: seen.inode() });
+        lock.remember(&next).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
+        if durability != Durability::None {
+            os::sync_folder(&self.folder)
+                .map_err(|e| self.append_error("has a folder that cannot be synced", e))?;
+        }
+        Ok(next)
+    }
+}

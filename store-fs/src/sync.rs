@@ -1,0 +1,208 @@
+//! What survives a power cut, and what happens when a sync fails. Syncs are made without the append lock, so that others
+//! append meanwhile; only what they came to is written down under it.
+//!
+//! **A failed sync is final.** The system reports an error of writing back once for each open file and may then call
+//! the lost pages clean, so that a second sync "succeeds" over lost data. What stands above the synced cursor is
+//! therefore written again into a new file, and the stream goes on there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::Ordering::Relaxed;
+
+use run_agent_core::store::AppendError;
+use run_agent_core::{Cursor, Durability, Timestamp};
+
+use crate::append::nanos;
+use crate::files::{self, Bus, archive_path, rescue_path};
+use crate::lock::{LockFile, Memory};
+use crate::os;
+use crate::read::WINDOW;
+use crate::scan::{self, Ends, Found, Source};
+use crate::store::FsStream;
+use crate::tail::OpenBus;
+
+impl FsStream {
+    pub(crate) fn count_sync(&self) {
+        self.counters.syncs.fetch_add(1, Relaxed);
+    }
+
+    /// Is it this appender's turn to sync?
+    pub(crate) fn is_due(
+        &self,
+        memory: &Memory,
+        durability: Durability,
+        messages: u64,
+        now: Timestamp,
+    ) -> bool {
+        match durability {
+            Durability::None => false,
+            Durability::Always => true,
+            Durability::Interval => {
+                let every = u64::try_from(self.options.sync_every.as_nanos()).unwrap_or(u64::MAX);
+                // A clock that was set back makes the last sync one of the future: nothing is known of it.
+                let since = nanos(now).checked_sub(memory.sync_at);
+                since.is_none_or(|since| since >= every)
+                    || memory.behind.saturating_add(messages) >= self.options.sync_messages
+            }
+        }
+    }
+
+    /// Syncs what was appended up to `end`, which the bus file `bus` holds at its end.
+    pub(crate) fn sync_appended(
+        &self,
+        lock: &LockFile,
+        bus: &OpenBus,
+        end: u64,
+        before: &Memory,
+    ) -> Result<(), AppendError> {
+        self.count_sync();
+        let synced = bus.file.sync_data().and_then(|()| {
+            // The name of a file of which nothing was synced so far may not be on disk either.
+            if before.synced > before.base { Ok(()) } else { self.sync_names() }
+        });
+        match synced {
+            Ok(()) => self.held(lock, |lock| {
+                let memory = lock.recall().ok().flatten();
+                let memory = memory.filter(|m| m.incarnation == before.incarnation && m.synced < end);
+                // What stays behind costs a sync more, and nothing else.
+                if let Some(memory) = memory {
+                    let _ = lock.remember(&Memory { synced: end, ..memory });
+                }
+                Ok(())
+            }),
+            Err(error) => self.held(lock, |lock| self.rescue(lock, end, error)),
+        }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        os::sync_folder(&self.folder)?;
+        self.folder.parent().map_or(Ok(()), os::sync_folder)
+    }
+
+    /// Makes everything survive that stands there now.
+    pub(crate) fn sync_all(&self) -> Result<Cursor, AppendError> {
+        let end = self.find_end().map_err(|source| self.unreadable(source))?;
+        let memory = Memory::peek(&self.lock)
+            .map_err(|e| self.append_error("has a lock file that cannot be read", e))?;
+        if memory.synced >= end.get() {
+            return Ok(end);
+        }
+        let archives = self.look_for_archives().map_err(|source| self.unreadable(source))?;
+        for archive in archives.iter().filter(|archive| archive.end() > memory.synced) {
+            self.count_sync();
+            let synced = File::open(&archive.path).and_then(|file| file.sync_data());
+            synced.map_err(|e| self.append_error("has an archive that cannot be synced", e))?;
+        }
+        self.with_lock(|lock, open| {
+            let memory = self.look_under_lock(lock, open)?;
+            let Some(bus) = open.as_ref() else { return Ok(end) };
+            self.count_sync();
+            match bus.file.sync_data().and_then(|()| self.sync_names()) {
+                Ok(()) => {
+                    let (synced, sync_at) = (memory.end, nanos(Timestamp::now()));
+                    let _ = lock.remember(&Memory { synced, sync_at, behind: 0, ..memory });
+                }
+                Err(error) => {
+                    self.rescue(lock, memory.end, error)?;
+                    *open = None;
+                }
+            }
+            Ok(Cursor::new(memory.end))
+        })
+    }
+
+    /// Writes everything above the synced cursor again into a new file, with the lock held. `end`: the cursor up to which
+    /// the caller's sync failed.
+    fn rescue(&self, lock: &LockFile, end: u64, error: io::Error) -> Result<(), AppendError> {
+        let mut open = None;
+        let memory = self.look_under_lock(lock, &mut open)?;
+        if memory.synced >= end {
+            // Another writer met the same error and was quicker.
+            return Ok(());
+        }
+        let rescued = match &open {
+            Some(bus) => self.write_again(lock, bus, &memory),
+            None => Ok(()),
+        };
+        rescued.map_err(|again| {
+            // Nothing that is appended from here on could be promised anything.
+            let _ = lock.remember(&Memory { refused: true, ..memory });
+            let what =
+                format!("cannot be synced ({error}), and what was to be synced cannot be written again");
+            self.append_error(&what, again)
+        })
+    }
+
+    /// The file is cut where the copy begins before the copy takes its place, so that at no moment two files hold the
+    /// same entries. A crash in between is finished by [`FsStream::finish_rescue`].
+    fn write_again(&self, lock: &LockFile, bus: &OpenBus, memory: &Memory) -> io::Result<()> {
+        let base = memory.synced.max(memory.base);
+        let copy = rescue_path(&self.bus, base);
+        let bytes = self.verified(&self.held_bus(bus, memory, memory.len()), base - memory.base)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&copy)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        os::sync_folder(&self.folder)?;
+        bus.file.set_len(base - memory.base)?;
+        self.take_the_place(memory, base)?;
+        let inode = os::look(&self.bus)?.inode();
+        let (synced, sync_at) = (memory.end, nanos(Timestamp::now()));
+        lock.remember(&Memory { base, inode, synced, sync_at, behind: 0, ..memory.clone() })
+    }
+
+    /// The bytes from `at` on, every entry of which verifies.
+    fn verified(&self, bus: &Bus, at: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while at + (bytes.len() as u64) < bus.len {
+            let more = self.window(bus, at + bytes.len() as u64, WINDOW).map_err(io::Error::other)?;
+            if more.is_empty() {
+                break;
+            }
+            bytes.extend(more);
+        }
+        let source = Source { key: &self.key, origin: bus.base + at, ends: Ends::Sealed, legacy: None };
+        let scan = scan::forward(&bytes, source, usize::MAX);
+        match scan.found.iter().find(|found| matches!(found, Found::Damage { .. })) {
+            Some(damaged) => {
+                Err(io::Error::other(format!("what is still in memory is damaged: {damaged:?}")))
+            }
+            None => Ok(bytes),
+        }
+    }
+
+    fn take_the_place(&self, memory: &Memory, base: u64) -> io::Result<()> {
+        // A file of which nothing is left has no archive.
+        if base > memory.base {
+            os::rename_new(&self.bus, &archive_path(&self.bus, memory.base))?;
+        }
+        std::fs::rename(rescue_path(&self.bus, base), &self.bus)?;
+        os::sync_folder(&self.folder)
+    }
+
+    /// A writer died between the cut and the end of a rescue: the copy takes its place now. False when there is none.
+    pub(crate) fn finish_rescue(&self, memory: &Memory, len: u64) -> Result<bool, AppendError> {
+        let finish = || -> io::Result<bool> {
+            // Cut, and not renamed yet; or renamed, and then the place is empty but for the file that was just made.
+            let archived =
+                files::archives(&self.bus)?.iter().any(|a| a.base == memory.base && a.inode == memory.inode);
+            let base = match (archived, files::archives(&self.bus)?.last()) {
+                (true, Some(archive)) if len == 0 => archive.end(),
+                (true, _) => return Ok(false),
+                (false, _) => memory.base + len,
+            };
+            if os::look(&rescue_path(&self.bus, base)).is_err() {
+                return Ok(false);
+            }
+            if archived {
+                std::fs::rename(rescue_path(&self.bus, base), &self.bus)?;
+            } else {
+                self.take_the_place(memory, base)?;
+            }
+            Ok(true)
+        };
+        finish().map_err(|e| {
+            self.append_error("was being written again after a failed sync, and that cannot be finished", e)
+        })
+    }
+}
