@@ -394,6 +394,18 @@ impl FsStream {
                 shown: None,
             });
         }
+        if report.damage.is_empty()
+            && self.peek()?.refused
+            && let Err(error) = self.take_up_again()
+        {
+            report.damage.push(Damage {
+                at: from,
+                next: from,
+                place: self.bus.display().to_string(),
+                what: error.to_string(),
+                shown: None,
+            });
+        }
         Ok(report)
     }
 }

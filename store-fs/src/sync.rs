@@ -134,6 +134,22 @@ impl FsStream {
         })
     }
 
+    /// After a check that found no damage: writes again what could not be, and takes messages again if that works now.
+    ///
+    /// # Errors
+    /// When the system still cannot write or sync.
+    pub(crate) fn take_up_again(&self) -> Result<(), AppendError> {
+        self.with_lock(|lock, open| {
+            let memory = self.look_under_lock(lock, open)?;
+            if let Some(bus) = open.as_ref().filter(|_| memory.refused) {
+                self.write_again(lock, bus, &Memory { refused: false, ..memory.clone() })
+                    .map_err(|e| self.append_error("still cannot be written again after a failed sync", e))?;
+                *open = None;
+            }
+            Ok(())
+        })
+    }
+
     /// The file is cut where the copy begins before the copy takes its place, so that at no moment two files hold the
     /// same entries. A crash in between is finished by [`FsStream::finish_rescue`].
     fn write_again(&self, lock: &LockFile, bus: &OpenBus, memory: &Memory) -> io::Result<()> {

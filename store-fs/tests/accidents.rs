@@ -2,71 +2,19 @@
 //! there is lost, and nobody acts on a stream that is another one by now.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use run_agent_core::follow::{Follow, From};
 use run_agent_core::layout::Layout;
 use run_agent_core::store::{AppendError, Condition, ReadError};
 use run_agent_core::testkit::conformance::key;
-use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Store, Stream};
+use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Store};
 use run_agent_store_fs::{FsStore, Options};
 
-struct Bus {
-    _folder: tempfile::TempDir,
-    store: Arc<FsStore>,
-    file: PathBuf,
-}
-
-impl Bus {
-    fn with(bodies: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path().to_owned());
-        let file = layout.bus_file(&key());
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        let bus = Self { _folder: folder, store: Arc::new(FsStore::new(layout, Options::default())), file };
-        for body in bodies {
-            bus.post(body);
-        }
-        bus
-    }
-
-    fn open(&self) -> Arc<dyn Stream> {
-        self.store.open(&key()).unwrap()
-    }
-
-    fn post(&self, body: &str) -> Entry {
-        post(&*self.open(), body)
-    }
-
-    fn text(&self) -> String {
-        std::fs::read_to_string(&self.file).unwrap()
-    }
-
-    /// As an editor does that writes a new file.
-    fn replace(&self, text: &str) {
-        let new = self.file.with_extension("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(new, &self.file).unwrap();
-    }
-
-    fn bodies(&self) -> Vec<String> {
-        let page = self.open().read(Cursor::START, 1000).unwrap();
-        page.entries.into_iter().map(|e| e.message.content.body).collect()
-    }
-
-    fn torn(&self) -> usize {
-        let names = std::fs::read_dir(self.file.parent().unwrap()).unwrap();
-        names.filter(|n| n.as_ref().unwrap().file_name().to_string_lossy().contains(".torn-")).count()
-    }
-}
-
-fn post(stream: &dyn Stream, body: &str) -> Entry {
-    let draft = Draft::new(Kind::FACT, key().project, key().task, body);
-    stream.append(vec![draft], Durability::None).unwrap().remove(0)
-}
+use common::{Bus, post};
 
 struct Always;
 

@@ -17,24 +17,62 @@ impl Fs {
     }
 }
 
-fn open(root: &Path) -> Arc<dyn Store> {
-    Arc::new(FsStore::new(Layout::new(root.to_owned()), Options::default()))
+fn open(root: &Path, options: Options) -> Arc<dyn Store> {
+    Arc::new(FsStore::new(Layout::new(root.to_owned()), options))
+}
+
+fn make(root: &Path, key: &StreamKey) {
+    let (folder, _) = Layout::new(root.to_owned()).stream(key);
+    std::fs::create_dir_all(folder).unwrap();
 }
 
 impl Backend for Fs {
     fn store(&self) -> Arc<dyn Store> {
-        open(self.0.path())
+        open(self.0.path(), Options::default())
     }
     fn make(&self, key: &StreamKey) {
-        let (folder, _) = Layout::new(self.0.path().to_owned()).stream(key);
-        std::fs::create_dir_all(folder).unwrap();
+        make(self.0.path(), key);
     }
     fn place(&self) -> Option<String> {
         Some(self.0.path().to_str().unwrap().to_owned())
     }
     fn at(place: &str) -> Arc<dyn Store> {
-        open(&PathBuf::from(place))
+        open(&PathBuf::from(place), Options::default())
     }
 }
 
 run_agent_core::conformance!(Fs, Fs::new);
+
+/// A file of a bus has room for few entries, so that every case meets rotation all the time.
+mod with_small_files {
+    use super::*;
+
+    struct Rotating(tempfile::TempDir);
+
+    impl Rotating {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+    }
+
+    fn small() -> Options {
+        Options { rotate_bytes: 1000, ..Options::default() }
+    }
+
+    impl Backend for Rotating {
+        fn store(&self) -> Arc<dyn Store> {
+            open(self.0.path(), small())
+        }
+        fn make(&self, key: &StreamKey) {
+            make(self.0.path(), key);
+        }
+        fn place(&self) -> Option<String> {
+            Some(self.0.path().to_str().unwrap().to_owned())
+        }
+        fn at(place: &str) -> Arc<dyn Store> {
+            open(&PathBuf::from(place), small())
+        }
+    }
+
+    run_agent_core::conformance!(Rotating, Rotating::new);
+}
