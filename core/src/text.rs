@@ -7,6 +7,12 @@ use jiff::{Timestamp, tz::TimeZone};
 /// that `no`, `1e3` and dates stay strings for every reader.
 pub fn push_quoted(out: &mut String, value: &str) {
     out.push('"');
+    // Most strings are plain words, and this is on the path of every append.
+    if value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        out.push_str(value);
+        out.push('"');
+        return;
+    }
     for c in value.chars() {
         match c {
             '"' => out.push_str("\\\""),

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{OnceLock, PoisonError};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use run_agent_core::message::{BODY_MAX, FIELDS_MAX};
@@ -11,7 +11,7 @@ use run_agent_core::store::{AppendError, Condition, ReadError};
 use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, Timestamp};
 
 use crate::lock::{LockError, LockFile, Memory};
-use crate::markdown;
+use crate::markdown::Prepared;
 use crate::os;
 use crate::store::FsStream;
 use crate::tail::{FEED_ENTRIES, OpenBus};
@@ -49,6 +49,8 @@ impl FsStream {
         if batch.is_empty() && gate.is_none() {
             return Ok(Some(Vec::new()));
         }
+        // Whatever can be done before the lock is taken is: others wait for it.
+        let batch: Vec<Ready> = batch.into_iter().map(Ready::new).collect();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.take_lock(&mut writer)?;
         let signals = block_signals();
@@ -132,7 +134,7 @@ impl FsStream {
         lock: &LockFile,
         open: &mut Option<OpenBus>,
         gate: Option<Gate<'_>>,
-        batch: Vec<Draft>,
+        batch: Vec<Ready>,
         durability: Durability,
     ) -> Result<Option<Appended>, AppendError> {
         let mut memory = self.look_under_lock(lock, open)?;
@@ -250,27 +252,49 @@ impl FsStream {
     }
 }
 
+/// A message on its way in.
+struct Ready {
+    content: Draft,
+    /// `None` where the header cannot be known before the id is.
+    prepared: Option<Prepared>,
+}
+
+impl Ready {
+    fn new(content: Draft) -> Self {
+        let own_issue = content.kind == Kind::ISSUE && content.issue.is_none();
+        let prepared = (!own_issue).then(|| Prepared::new(&content));
+        Self { content, prepared }
+    }
+}
+
 /// Step 4: ids, times and bytes.
-fn seal(memory: &Memory, batch: Vec<Draft>) -> Result<(Vec<u8>, Vec<Entry>), AppendError> {
-    let mut bytes = Vec::new();
+fn seal(memory: &Memory, batch: Vec<Ready>) -> Result<(Vec<u8>, Vec<Entry>), AppendError> {
+    let mut bytes = Vec::with_capacity(512);
     let mut entries = Vec::with_capacity(batch.len());
     let mut newest = memory.last.as_ref().and_then(MsgId::time);
-    for mut content in batch {
+    for Ready { mut content, prepared } in batch {
         let ts = after(newest, Timestamp::now());
         newest = Some(ts);
-        let id = MsgId::new(ts, std::process::id(), SEQUENCE.fetch_add(1, Relaxed));
+        let id = MsgId::new(ts, process_id(), SEQUENCE.fetch_add(1, Relaxed));
         if content.kind == Kind::ISSUE && content.issue.is_none() {
             content.issue = Some(id.clone());
         }
         let at = Cursor::new(memory.end + bytes.len() as u64);
-        let message = Message { id, ts, content };
-        let fields = markdown::encode(&mut bytes, &message);
+        let prepared = prepared.unwrap_or_else(|| Prepared::new(&content));
+        let fields = prepared.finish(&mut bytes, &content.body, &id, ts);
         if fields > FIELDS_MAX {
             return Err(AppendError::FieldsTooLarge { bytes: fields, max: FIELDS_MAX });
         }
-        entries.push(Entry { at, next: Cursor::new(memory.end + bytes.len() as u64), message });
+        let next = Cursor::new(memory.end + bytes.len() as u64);
+        entries.push(Entry { at, next, message: Message { id, ts, content } });
     }
     Ok((bytes, entries))
+}
+
+/// Asked for once: it is a system call. This program never forks without starting another one.
+fn process_id() -> u32 {
+    static ID: OnceLock<u32> = OnceLock::new();
+    *ID.get_or_init(std::process::id)
 }
 
 /// The clock's time, or the next moment behind the newest entry where the clock stands still or was set back.

@@ -1,6 +1,7 @@
 //! The append lock: a stable file beside the bus, locked with `flock`, whose one line remembers where the stream's
 //! end was (`docs/formats/bus-file.md`). What the line says is a memory, never the truth.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -125,7 +126,8 @@ impl Memory {
             Err(error) => return Err(error),
         };
         for _ in 0..10 {
-            if let Some(memory) = read_line(&file)? {
+            let (line, len) = read_line(&file)?;
+            if let Some(memory) = Memory::from_line(&line[..len]) {
                 return Ok(memory);
             }
             if file.metadata()?.len() == 0 {
@@ -151,7 +153,7 @@ fn push_number(out: &mut String, mut value: u64) {
     out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
-fn read_line(file: &File) -> io::Result<Option<Memory>> {
+fn read_line(file: &File) -> io::Result<([u8; LINE_LEN], usize)> {
     let mut line = [0; LINE_LEN];
     let mut have = 0;
     while have < LINE_LEN {
@@ -160,7 +162,7 @@ fn read_line(file: &File) -> io::Result<Option<Memory>> {
             n => have += n,
         }
     }
-    Ok(Memory::from_line(&line[..have]))
+    Ok((line, have))
 }
 
 /// The lock file, open.
@@ -169,6 +171,8 @@ pub(crate) struct LockFile {
     file: File,
     path: PathBuf,
     identity: (u64, u64),
+    /// The line that this handle read or wrote last: while nobody else writes, it need not be parsed again.
+    known: RefCell<Option<([u8; LINE_LEN], Memory)>>,
 }
 
 #[derive(Debug)]
@@ -189,14 +193,14 @@ impl LockFile {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let identity = os::look_at(&file)?.identity;
-        Ok(Self { file, path: path.to_owned(), identity })
+        Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default() })
     }
 
     /// The lock file of a stream that somebody has appended to.
     pub(crate) fn open_existing(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let identity = os::look_at(&file)?.identity;
-        Ok(Self { file, path: path.to_owned(), identity })
+        Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default() })
     }
 
     /// True while the path still names this file.
@@ -242,12 +246,25 @@ impl LockFile {
         let _ = self.file.unlock();
     }
 
-    pub(crate) fn recall(&self) -> io::Result<Option<Memory>> {
-        read_line(&self.file)
+    /// What the line says; `true` when that is what this handle itself wrote last.
+    pub(crate) fn recall(&self) -> io::Result<(Option<Memory>, bool)> {
+        let (line, len) = read_line(&self.file)?;
+        let mut known = self.known.borrow_mut();
+        if let Some((own, memory)) = &*known
+            && own[..] == line[..len]
+        {
+            return Ok((Some(memory.clone()), true));
+        }
+        *known = None;
+        Ok((Memory::from_line(&line[..len]), false))
     }
 
     pub(crate) fn remember(&self, memory: &Memory) -> io::Result<()> {
-        self.file.write_all_at(&memory.to_line(), 0)
+        let line = memory.to_line();
+        *self.known.borrow_mut() = None;
+        self.file.write_all_at(&line, 0)?;
+        *self.known.borrow_mut() = Some((line, memory.clone()));
+        Ok(())
     }
 }
 

@@ -4,11 +4,12 @@ mod front;
 mod hand;
 mod lines;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use run_agent_core::text::push_quoted;
-use run_agent_core::{Message, MsgId, RunId, StreamKey, TaskId};
+use run_agent_core::{Draft, Message, MsgId, RunId, StreamKey, TaskId, Timestamp};
 
 pub(crate) use hand::{ByHand, by_hand, edges, is_edge, legacy_line, opens};
 
@@ -20,26 +21,55 @@ pub const EDGE: &[u8] = b"---\n";
 
 /// Appends the entry of `message` to `out`. Returns the size of its header.
 pub fn encode(out: &mut Vec<u8>, message: &Message) -> usize {
-    let body = escape(&message.content.body);
-    let header = header(message, body.len());
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(header.as_bytes());
-    crc.update(body.as_bytes());
-    out.reserve(header.len() + body.len() + 40);
-    out.extend_from_slice(EDGE);
-    out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(format!("crc32: \"{:08x}\"\n---\n", crc.finalize()).as_bytes());
-    out.extend_from_slice(body.as_bytes());
-    out.push(b'\n');
-    header.len()
+    Prepared::new(&message.content).finish(out, &message.content.body, &message.id, message.ts)
 }
 
-/// The header's lines up to and including `bytes`.
-fn header(message: &Message, bytes: usize) -> String {
-    let content = &message.content;
+/// An entry but for its id and time, which are known only under the append lock.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The header's lines behind `ts`, up to and including `bytes`.
+    rest: String,
+    /// The stored body, where it is not the body as it is.
+    escaped: Option<String>,
+}
+
+impl Prepared {
+    pub(crate) fn new(content: &Draft) -> Self {
+        let escaped = match escape(&content.body) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(escaped) => Some(escaped),
+        };
+        let bytes = escaped.as_ref().map_or(content.body.len(), String::len);
+        Self { rest: rest_of_header(content, bytes), escaped }
+    }
+
+    /// Appends the entry to `out`. `body` is the one it was prepared with. Returns the size of the header.
+    pub(crate) fn finish(&self, out: &mut Vec<u8>, body: &str, id: &MsgId, ts: Timestamp) -> usize {
+        let body = self.escaped.as_deref().unwrap_or(body);
+        let mut first = String::with_capacity(112);
+        line(&mut first, "msg_id", id.as_str());
+        // A time is never quoted text in need of escapes.
+        let _ = writeln!(first, "ts: \"{ts}\"");
+        let mut crc = crc32fast::Hasher::new();
+        for part in [&first, &self.rest, body] {
+            crc.update(part.as_bytes());
+        }
+        out.reserve(first.len() + self.rest.len() + body.len() + 40);
+        out.extend_from_slice(EDGE);
+        out.extend_from_slice(first.as_bytes());
+        out.extend_from_slice(self.rest.as_bytes());
+        out.extend_from_slice(b"crc32: \"");
+        let crc = crc.finalize();
+        out.extend((0..8).rev().map(|shift| b"0123456789abcdef"[(crc >> (shift * 4) & 0xf) as usize]));
+        out.extend_from_slice(b"\"\n---\n");
+        out.extend_from_slice(body.as_bytes());
+        out.push(b'\n');
+        first.len() + self.rest.len()
+    }
+}
+
+fn rest_of_header(content: &Draft, bytes: usize) -> String {
     let mut out = String::with_capacity(320);
-    line(&mut out, "msg_id", message.id.as_str());
-    line(&mut out, "ts", &message.ts.to_string());
     line(&mut out, "type", content.kind.as_str());
     line(&mut out, "project_id", content.project.as_str());
     optional(&mut out, "task_id", content.task.as_ref().map(TaskId::as_str));
@@ -109,8 +139,8 @@ fn is_plain_key(key: &str) -> bool {
 }
 
 /// A line that would look like an edge, or like an escaped one, gets one backslash more.
-fn escape(body: &str) -> std::borrow::Cow<'_, str> {
-    if !body.contains("---") {
+fn escape(body: &str) -> Cow<'_, str> {
+    if memchr::memmem::find(body.as_bytes(), b"---").is_none() {
         return body.into();
     }
     let mut out = String::with_capacity(body.len() + 8);

@@ -63,7 +63,7 @@ impl FsStream {
         });
         match synced {
             Ok(()) => self.held(lock, |lock| {
-                let memory = lock.recall().ok().flatten();
+                let memory = lock.recall().ok().and_then(|(memory, _)| memory);
                 let memory = memory.filter(|m| m.incarnation == before.incarnation && m.synced < end);
                 // What stays behind costs a sync more, and nothing else.
                 if let Some(memory) = memory {

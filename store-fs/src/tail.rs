@@ -33,14 +33,15 @@ impl FsStream {
         lock: &LockFile,
         open: &mut Option<OpenBus>,
     ) -> Result<Memory, AppendError> {
-        let remembered =
+        let (remembered, own) =
             lock.recall().map_err(|e| self.append_error("has a lock file that cannot be read", e))?;
         let len = self.keep_open(open)?;
         let Some(bus) = open.as_ref() else { return Ok(Memory::NEW) };
         if let Some(memory) = &remembered
             && memory.inode == bus.inode
             && len >= memory.len()
-            && is_edge(&bus.file, memory, len)
+            // Nobody appended since this handle did: its own end is one.
+            && ((own && len == memory.len()) || is_edge(&bus.file, memory, len))
         {
             if len == memory.len() {
                 return Ok(memory.clone());
