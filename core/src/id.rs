@@ -231,8 +231,16 @@ impl MsgId {
     /// The id of a message that is appended at `at`, the `seq`-th of process `pid`.
     #[must_use]
     pub fn new(at: Timestamp, pid: u32, seq: u32) -> Self {
-        let nanos = at.subsec_nanosecond().unsigned_abs();
-        Self(format!("MSG-{}-{nanos:09}-PID{pid:05}-{seq:04}", text::stamp(at)).into())
+        let mut id = String::with_capacity(48);
+        id.push_str("MSG-");
+        text::push_stamp(&mut id, at);
+        for (mark, value, width) in
+            [("-", at.subsec_nanosecond().unsigned_abs(), 9), ("-PID", pid, 5), ("-", seq, 4)]
+        {
+            id.push_str(mark);
+            text::push_padded(&mut id, value, width);
+        }
+        Self(id.into())
     }
 
     /// The moment in an id of this tool's form. Within a stream it increases strictly from id to id.

@@ -70,7 +70,13 @@ pub(crate) fn rescue_path(bus: &Path, base: u64) -> PathBuf {
 pub(crate) fn archives(bus: &Path) -> io::Result<Vec<Archive>> {
     let stem = bus.file_stem().unwrap_or_default().as_encoded_bytes();
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(bus.parent().unwrap_or(Path::new(".")))? {
+    let entries = match std::fs::read_dir(bus.parent().unwrap_or(Path::new("."))) {
+        Ok(entries) => entries,
+        // Whoever looks for the stream itself says that it is gone.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         let base = name.as_encoded_bytes().strip_prefix(stem).and_then(|rest| {

@@ -1,12 +1,12 @@
 //! The append lock: a stable file beside the bus, locked with `flock`, whose one line remembers where the stream's
 //! end was (`docs/formats/bus-file.md`). What the line says is a memory, never the truth.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use run_agent_core::MsgId;
 use rustix::fs::{FlockOperation, flock};
@@ -16,6 +16,9 @@ use crate::alarm::Alarm;
 use crate::os;
 
 const LINE_LEN: usize = 512;
+/// A lock file that somebody renames by hand is noticed after so long. Until then two writers may hold two locks; each
+/// entry is still one appending write, so nothing is lost but the order of ids.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What the lock file's line remembers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,34 +66,30 @@ impl Memory {
     }
 
     fn to_line(&self) -> [u8; LINE_LEN] {
-        let mut text = String::with_capacity(LINE_LEN);
-        text.push_str("run-agent-bus 2");
+        let mut line = Line { bytes: [b' '; LINE_LEN], len: 0 };
+        line.push(b"run-agent-bus 2");
         for (name, value) in [
-            (" incarnation=", self.incarnation),
-            (" base=", self.base),
-            (" end=", self.end),
-            (" inode=", self.inode),
-            (" synced=", self.synced),
-            (" sync_at=", self.sync_at),
-            (" behind=", self.behind),
-            (" refused=", u64::from(self.refused)),
+            (&b" incarnation="[..], self.incarnation),
+            (b" base=", self.base),
+            (b" end=", self.end),
+            (b" inode=", self.inode),
+            (b" synced=", self.synced),
+            (b" sync_at=", self.sync_at),
+            (b" behind=", self.behind),
+            (b" refused=", u64::from(self.refused)),
         ] {
-            text.push_str(name);
-            push_number(&mut text, value);
+            line.push(name);
+            line.push_number(value);
         }
-        text.push_str(" last=");
-        text.push_str(self.last.as_ref().map_or("-", MsgId::as_str));
-        let crc = crc32fast::hash(text.as_bytes());
-        text.push_str(" crc=");
+        line.push(b" last=");
+        line.push(self.last.as_ref().map_or("-", MsgId::as_str).as_bytes());
+        let crc = crc32fast::hash(&line.bytes[..line.len]);
+        line.push(b" crc=");
         for shift in (0..8).rev() {
-            text.push(char::from_digit(crc >> (shift * 4) & 0xf, 16).unwrap_or('0'));
+            line.push(&[b"0123456789abcdef"[(crc >> (shift * 4) & 0xf) as usize]]);
         }
-        let mut line = [b' '; LINE_LEN];
-        line[LINE_LEN - 1] = b'\n';
-        // Ids have at most 255 bytes, so the text fits; a longer one would only fail its checksum.
-        let len = text.len().min(LINE_LEN - 1);
-        line[..len].copy_from_slice(&text.as_bytes()[..len]);
-        line
+        line.bytes[LINE_LEN - 1] = b'\n';
+        line.bytes
     }
 
     fn from_line(line: &[u8]) -> Option<Self> {
@@ -139,18 +138,32 @@ impl Memory {
     }
 }
 
-fn push_number(out: &mut String, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(value % 10).unwrap_or_default();
-        value /= 10;
-        if value == 0 {
-            break;
-        }
+/// The line while it is written. Ids have at most 255 bytes, so it always fits; what did not would fail the checksum.
+struct Line {
+    bytes: [u8; LINE_LEN],
+    len: usize,
+}
+
+impl Line {
+    fn push(&mut self, text: &[u8]) {
+        let len = text.len().min(LINE_LEN - 1 - self.len);
+        self.bytes[self.len..self.len + len].copy_from_slice(&text[..len]);
+        self.len += len;
     }
-    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+
+    fn push_number(&mut self, mut value: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(value % 10).unwrap_or_default();
+            value /= 10;
+            if value == 0 {
+                break;
+            }
+        }
+        self.push(&digits[at..]);
+    }
 }
 
 fn read_line(file: &File) -> io::Result<([u8; LINE_LEN], usize)> {
@@ -173,6 +186,8 @@ pub(crate) struct LockFile {
     identity: (u64, u64),
     /// The line that this handle read or wrote last: while nobody else writes, it need not be parsed again.
     known: RefCell<Option<([u8; LINE_LEN], Memory)>>,
+    /// When its path was last seen to name it.
+    looked: Cell<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -193,20 +208,29 @@ impl LockFile {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let identity = os::look_at(&file)?.identity;
-        Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default() })
+        Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default(), looked: Cell::default() })
     }
 
     /// The lock file of a stream that somebody has appended to.
     pub(crate) fn open_existing(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let identity = os::look_at(&file)?.identity;
-        Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default() })
+        Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default(), looked: Cell::default() })
     }
 
-    /// True while the path still names this file.
+    /// True while the path still names this file. Between two looks at the path, at most [`LOOK_EVERY`] apart, only a file
+    /// that was removed or replaced is noticed, which the file itself tells for a third of the cost.
     pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        let now = Instant::now();
+        if self.looked.get().is_some_and(|looked| now.duration_since(looked) < LOOK_EVERY) {
+            return os::is_linked(&self.file);
+        }
         match os::look(&self.path) {
-            Ok(seen) => Ok(seen.identity == self.identity),
+            Ok(seen) if seen.identity == self.identity => {
+                self.looked.set(Some(now));
+                Ok(true)
+            }
+            Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }

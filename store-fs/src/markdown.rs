@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use run_agent_core::text::push_quoted;
+use run_agent_core::text::{push_quoted, push_time};
 use run_agent_core::{Draft, Message, MsgId, RunId, StreamKey, TaskId, Timestamp};
 
 pub(crate) use hand::{ByHand, by_hand, edges, is_edge, legacy_line, opens};
@@ -48,8 +48,9 @@ impl Prepared {
         let body = self.escaped.as_deref().unwrap_or(body);
         let mut first = String::with_capacity(112);
         line(&mut first, "msg_id", id.as_str());
-        // A time is never quoted text in need of escapes.
-        let _ = writeln!(first, "ts: \"{ts}\"");
+        first.push_str("ts: \"");
+        push_time(&mut first, ts);
+        first.push_str("\"\n");
         let mut crc = crc32fast::Hasher::new();
         for part in [&first, &self.rest, body] {
             crc.update(part.as_bytes());

@@ -49,6 +49,11 @@ mod system {
         Ok(seen(&statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::SIZE)?))
     }
 
+    /// True while some name is left of an open file.
+    pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
+        Ok(statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::NLINK)?.stx_nlink > 0)
+    }
+
     /// Renames, unless the new name is taken.
     pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         use rustix::fs::{RenameFlags, renameat_with};
@@ -78,13 +83,18 @@ mod system {
         file.metadata().map(|meta| seen(&meta))
     }
 
+    /// True while some name is left of an open file.
+    pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
+        Ok(file.metadata()?.nlink() > 0)
+    }
+
     /// Renames, unless the new name is taken. The caller holds the lock that everybody takes who makes such names.
     pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         super::rename_checked(from, to)
     }
 }
 
-pub(crate) use system::{look, look_at, rename_new};
+pub(crate) use system::{is_linked, look, look_at, rename_new};
 
 /// How long ago the file was last written to; nothing where the clock does not tell.
 pub(crate) fn age(file: &File) -> Option<Duration> {

@@ -79,13 +79,14 @@ impl FsStream {
                 }
                 end
             };
+            let had = self.incarnation.load(Relaxed);
             self.check_incarnation(&memory)?;
             return match file.zip(seen) {
                 Some((file, seen)) => {
                     Ok(Some(Bus { file, path: self.bus.clone(), len: seen.len, base, ends: Ends::Open }))
                 }
                 // A handle that has seen a stream is not told that it is empty.
-                None if memory != Memory::NEW && base <= memory.base => {
+                None if had != 0 && base <= memory.base => {
                     Err(ReadError::Gone { key: self.key.clone(), place: self.bus.display().to_string() })
                 }
                 None => Ok(None),
