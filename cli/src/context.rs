@@ -13,7 +13,7 @@ use run_agent_store_fs::{FsStore, Options};
 
 use crate::args::Global;
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::root::{default_root, home_config, named_config, prepare_root, root_around};
 use crate::{find, render};
 
@@ -151,11 +151,9 @@ impl Context {
             && !self.tree.layout.project(project).is_dir()
         {
             let known = self.tree.projects().unwrap_or_default();
-            let near = find::nearest(project.as_str(), known.iter().map(ProjectId::as_str));
-            return Err(Failure::not_found(format!(
-                "no project `{project}` in {}{near}",
-                self.tree.layout.root().display()
-            )));
+            let near = find::near(project.as_str(), known.iter().map(ProjectId::as_str));
+            let text = format!("no project `{project}` in {}", self.tree.layout.root().display());
+            return Err(Failure::not_found(text).code(Code::UnknownProject).suggest(near));
         }
         Ok(project)
     }

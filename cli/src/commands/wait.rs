@@ -13,7 +13,8 @@ use run_agent_runner::wake::Wake;
 use crate::args::{Global, WaitArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::{find, render};
+use crate::find;
+use crate::render::{self, Hue, Paint};
 
 pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -31,6 +32,7 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     }
     let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    let progress = render::progress(waiting_for(&order, &views));
     let began = Instant::now();
     let mut waited = Waited::AllEnded;
     for (name, runs) in &by_task {
@@ -44,8 +46,22 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
         if waited == Waited::Interrupted {
             break;
         }
+        progress.set(waiting_for(&order, &views));
     }
+    drop(progress);
     report(&context, &order, &views, waited)
+}
+
+/// Which of the runs are active still, as far as they were looked at.
+fn waiting_for(order: &[(TaskName, RunId)], views: &BTreeMap<TaskName, TaskView>) -> String {
+    let is_active = |(name, id): &&(TaskName, RunId)| {
+        views.get(name).and_then(|view| view.run(id)).is_some_and(run_agent_core::world::Run::is_active)
+    };
+    let active: Vec<&RunId> = order.iter().filter(is_active).map(|(_, id)| id).collect();
+    match active.as_slice() {
+        [one] => format!("waiting for run {one}"),
+        several => format!("waiting for {} of {} runs", several.len(), order.len()),
+    }
 }
 
 fn report(
@@ -56,6 +72,7 @@ fn report(
 ) -> Outcome {
     let mut all_completed = true;
     let mut rows = Vec::new();
+    let paint = Paint::stdout();
     for (name, id) in order {
         let run = views.get(name).and_then(|view| view.run(id));
         all_completed &= run.is_some_and(|run| run.status() == RunStatus::Completed);
@@ -64,7 +81,8 @@ fn report(
             Some(run) if run.is_active() => render::out(&format!("{id} still running\n"))?,
             Some(run) => {
                 let reason = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
-                render::out(&format!("{id} {} ({})\n", run.status(), render::safe(&reason)))?;
+                let status = paint.hue(Hue::of_run(run.status()), &run.status().to_string());
+                render::out(&format!("{id} {status} ({})\n", render::safe_line(&reason)))?;
             }
             None if context.json => {}
             None => render::out(&format!("{id} is not in the stream of {name}: it was never started\n"))?,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use run_agent_core::world::{Run, Task};
 use run_agent_core::{RunId, Timestamp};
 
-use super::{lasted, safe_line};
+use super::{Hue, Paint, lasted, safe_line};
 
 /// The runs of a task as a tree.
 pub(crate) fn tree_text(task: &Task, now: Timestamp) -> String {
@@ -53,18 +53,26 @@ fn push(
 }
 
 fn line(id: &RunId, run: &Run, now: Timestamp) -> String {
+    let paint = Paint::stdout();
     let what = run.attempt.map_or_else(|| "job".to_owned(), |n| format!("root #{n}"));
     let key = run.key.as_ref().map(|key| format!(" ({})", safe_line(key))).unwrap_or_default();
     let from = run.started().unwrap_or(run.made);
     let end = run.end();
     let time = lasted(from, end.map_or(now, |(_, at)| at));
+    let hue = Hue::of_run(run.status());
     let reason = match end {
         Some((end, _)) if end.reason != "exit code 0" => format!("  {}", safe_line(&end.reason)),
         Some(_) => String::new(),
         None if run.stopping.is_some() => "  stopping".to_owned(),
         None => String::new(),
     };
-    format!("{} {what}{key} {}  {id}  {time}{reason}", mark(run), safe_line(&run.agent))
+    format!(
+        "{} {what}{key} {}  {}  {time}{}",
+        paint.hue(hue, mark(run)),
+        safe_line(&run.agent),
+        paint.hue(Hue::Quiet, id.as_str()),
+        paint.hue(hue, &reason)
+    )
 }
 
 fn mark(run: &Run) -> &'static str {

@@ -1,0 +1,101 @@
+//! What a long wait waits for: a line that is drawn again and erased at the end on a terminal, a line now and then
+//! elsewhere. Everything that is printed meanwhile goes above it.
+//!
+//! A crate for progress bars draws bars on terminals and nothing elsewhere; the half that is wanted here is the other.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::{cut, span, width_of_stderr};
+
+/// How often the line is drawn on a terminal.
+const FRAME: Duration = Duration::from_millis(120);
+const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// When a plain line is printed, counted from the beginning; afterwards each `PLAIN_EVERY`. What is over sooner is
+/// told by its result.
+const PLAIN_FIRST: Duration = Duration::from_secs(15);
+const PLAIN_EVERY: Duration = Duration::from_secs(300);
+
+/// The line of this process.
+static LINE: Mutex<Line> = Mutex::new(Line { text: String::new(), drawn: false });
+
+struct Line {
+    text: String,
+    drawn: bool,
+}
+
+fn line() -> MutexGuard<'static, Line> {
+    LINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the line away, so that something else can be printed; the next frame draws it again.
+pub(super) fn erase() {
+    let mut line = line();
+    if line.drawn {
+        line.drawn = false;
+        let _ = write!(io::stderr(), "\r\u{1b}[K");
+    }
+}
+
+/// A wait that is shown for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Shows that this process waits, and for what.
+pub(crate) fn progress(text: impl Into<String>) -> Progress {
+    line().text = text.into();
+    let (stop, stopped) = sync_channel(1);
+    let redraws = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let show = move || {
+        let began = Instant::now();
+        let mut next = if redraws { FRAME } else { PLAIN_FIRST };
+        let mut count = 0;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(next.saturating_sub(began.elapsed()))
+        {
+            if redraws {
+                draw(FRAMES[count % FRAMES.len()], began.elapsed());
+                next = began.elapsed() + FRAME;
+            } else {
+                let text = line().text.clone();
+                let _ = writeln!(io::stderr(), "still {text} ({})", span(began.elapsed()));
+                next = if count == 0 { Duration::from_secs(60) } else { next + PLAIN_EVERY };
+            }
+            count += 1;
+        }
+    };
+    // A wait that cannot be shown is no reason not to wait.
+    let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(show).ok();
+    Progress { stop: Some(stop), thread }
+}
+
+fn draw(frame: char, time: Duration) {
+    let mut line = line();
+    let seconds = span(Duration::from_secs(time.as_secs()));
+    let text = format!("{frame} {} ({})", line.text, seconds.replace(".0s", "s"));
+    let text = cut(&text, width_of_stderr().unwrap_or(80).saturating_sub(1));
+    line.drawn = true;
+    let _ = write!(io::stderr(), "\r\u{1b}[K{text}");
+}
+
+impl Progress {
+    /// Says what is waited for by now.
+    pub(crate) fn set(&self, text: impl Into<String>) {
+        line().text = text.into();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        erase();
+    }
+}
