@@ -18,8 +18,9 @@ pub(crate) use everywhere::{Global, Verb, When};
     name = "run-agent",
     version = env!("RUN_AGENT_VERSION"),
     about = "Runs swarms of AI coding agents on one machine and keeps the whole story",
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the loop gave up, 4 locked or already running,\n\
-                  5 not found, 124 time limit, 130 interrupted. `job` passes the agent's own code through.\n\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the loop gave up, 4 locked or\n\
+                  already running, 5 not found, 124 time limit, 130 interrupted; `job` passes\n\
+                  the agent's own code through.\n\n\
                   Example, which needs no agent, token or network:\n  run-agent demo",
     disable_help_subcommand = true
 )]
@@ -56,17 +57,17 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A scripted swarm on the built-in shell agent: children in parallel, a crash, a question and its answer
+    /// A scripted swarm that needs no agent, token or network
     Demo(Verb<DemoArgs>),
-    /// Create or continue a task under the Ralph loop: its root agent is started again until it says DONE
+    /// Create or continue a task: its agent is restarted until DONE
     Task(Verb<TaskArgs>),
-    /// Take a task up again: removes DONE, sets the loop's counters back, and starts it
+    /// Take a task up again that is done, gave up or was stopped
     Resume(Verb<ResumeArgs>),
-    /// One run of one agent, in the caller's task, the one that --task names, or a new one
+    /// One run of one agent, in the caller's task or a new one
     Job(Verb<JobArgs>),
-    /// Block until runs end (124 while one still runs)
+    /// Block until runs end; 124 while one still runs
     Wait(Verb<WaitArgs>),
-    /// Stop a run and its children, or a task's loop and its whole tree
+    /// Stop a run with its children, or a whole task
     Stop(Verb<StopArgs>),
     /// For agents: mark the task done
     Done(Verb<DoneArgs>),
@@ -76,11 +77,11 @@ pub(crate) enum Command {
     Bus(Verb<BusArgs>),
     /// Tasks of all projects, newest activity first
     List(Verb<ListArgs>),
-    /// One task (or run): its tree, what it waits for, its last messages
+    /// A task's state, tree and last messages, or one run
     Status(Verb<StatusArgs>),
-    /// A run's output
+    /// A run's answer, stdout, stderr or prompt
     Output(Verb<OutputArgs>),
-    /// A script that completes commands, flags and names in a shell
+    /// A script that completes commands and names in a shell
     Completion(Verb<CompletionArgs>),
     /// The manual pages
     Man(Verb<ManArgs>),

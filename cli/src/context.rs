@@ -59,6 +59,7 @@ impl Context {
             },
         };
         let root = std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?;
+        tracing::info!(root = %root.display(), "storage folder");
         prepare_root(&root)?;
         let layout = Layout::new(root);
         let store = Arc::new(FsStore::new(layout.clone(), Options::default()));
@@ -89,6 +90,7 @@ impl Context {
             .clone()
             .or_else(home_config)
             .or_else(|| in_root.is_file().then(|| in_root.clone()));
+        tracing::info!(path = path.as_ref().map(|p| tracing::field::display(p.display())), "configuration");
         let config = Config::read(path.as_deref())?;
         if path == Some(in_root) && config.storage.root.is_some() {
             render::say("warning: storage.root is ignored in a configuration that lies inside a root");

@@ -41,7 +41,10 @@ fn main() -> ExitCode {
     render::choose_colors(cli.global.color);
     log::start(cli.global.verbose);
     let (json, verbose) = (cli.global.json, cli.global.verbose);
-    match run(cli) {
+    tracing::debug!(command = ?cli.command, "command");
+    let outcome = run(cli);
+    tracing::debug!(?outcome, "ended");
+    match outcome {
         Ok(code) => code.into(),
         Err(failure) => failure.report(json, verbose),
     }

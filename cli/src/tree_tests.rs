@@ -33,7 +33,7 @@ fn every_command_says_what_it_is_about_and_gives_an_example() {
     for (path, command) in all() {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         assert!(!about.is_empty() && !about.ends_with('.') && !about.contains('\n'), "`{path}`: {about:?}");
-        assert!(about.len() <= 110, "`{path}`: one line: {about:?}");
+        assert!(about.len() <= 66, "`{path}` fits a line of 80 columns: {about:?}");
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         assert!(
             after.contains("Example") && after.contains("run-agent "),

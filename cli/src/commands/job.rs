@@ -104,7 +104,7 @@ fn wait_for(context: &Context, name: &TaskName, view: &mut TaskView, run: &RunId
     };
     if waited == Waited::Interrupted {
         render::say(&format!(
-            "interrupted; run {run} goes on. Follow it: run-agent{root} output {run} --follow    stop it: run-agent{root} stop --run {run}",
+            "interrupted; run {run} goes on\n  follow it: run-agent{root} output {run} --follow\n  stop it:   run-agent{root} stop --run {run}",
             root = context.root_flag()
         ));
         return Ok(Exit::Interrupted);

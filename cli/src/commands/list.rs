@@ -42,8 +42,8 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
 
 /// The columns, with what a narrow terminal does without first: the title, then how many runs, then when.
 const COLUMNS: [Column; 5] = [
-    Column::new("STATUS", 9).min(12),
-    Column::new("TASK", 10).min(16),
+    Column::new("STATUS", 9).min(12).kept(),
+    Column::new("TASK", 10).min(16).kept().ends(),
     Column::new("RUNS", 2).right().min(4),
     Column::new("ACTIVE", 3),
     Column::new("TITLE", 1).min(10),

@@ -144,11 +144,12 @@ fn head(name: &TaskName, task: &Task, now: Timestamp) -> String {
     let (status, reason) = (task.status(), task.reason());
     let reason = if reason.is_empty() { reason } else { format!(" ({})", render::safe_line(&reason)) };
     let since = task.since.as_ref().map(|(_, at)| format!(", since {}", render::when(*at, now)));
+    let room = render::width().unwrap_or(usize::MAX).saturating_sub(name.to_string().len() + 2).max(20);
     let done = if task.done.is_some() { "DONE" } else { "not DONE" };
     format!(
         "{}  {}\n{}{reason}{}\n{}, {}, {done}\n",
         paint.hue(Hue::Strong, &name.to_string()),
-        render::safe_line(task.title()),
+        render::cut(&render::safe_line(task.title()), room),
         paint.hue(Hue::of_task(status), status.as_str()),
         since.unwrap_or_default().replace(" now", " just now"),
         render::count(u64::from(task.ralph.attempts), "attempt"),

@@ -250,7 +250,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
     let task = view.task();
     if exit == Exit::Interrupted {
         render::say(&format!(
-            "interrupted; what runs goes on. Join it again: run-agent task{flags}    stop it: run-agent stop{flags}",
+            "interrupted; what runs goes on\n  join it again: run-agent task{flags}\n  stop it:       run-agent stop{flags}",
             flags = context.flags_for(name)
         ));
     }

@@ -121,8 +121,10 @@ failed! {
     },
 }
 
+type Any = dyn std::error::Error + 'static;
+
 /// The word of the innermost cause that has one of its own.
-fn finer(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
+fn finer(error: &Any) -> Option<Code> {
     let own = if error.is::<IdError>() || error.is::<KindError>() {
         Some(Code::InvalidName)
     } else if error.is::<Refusal>() {
@@ -136,5 +138,39 @@ fn finer(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     } else {
         None
     };
-    error.source().and_then(finer).or(own)
+    within(error).or_else(|| error.source()).and_then(finer).or(own)
+}
+
+/// The error that a transparent one stands for: its `source` is that one's, and skips it.
+fn within(error: &Any) -> Option<&Any> {
+    if let Some(error) = error.downcast_ref::<FollowError>() {
+        return Some(match error {
+            FollowError::Open(error) => error,
+            FollowError::Read(error) => error,
+        });
+    }
+    if let Some(error) = error.downcast_ref::<ViewError>() {
+        return Some(match error {
+            ViewError::Follow(error) => error,
+            ViewError::Append(error) => error,
+        });
+    }
+    if let Some(StartError::View(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(StartError::Refused(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(DriveError::View(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(DriveError::Start(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    match error.downcast_ref::<MakeError>()? {
+        MakeError::Id(error) => Some(error),
+        MakeError::Open(error) => Some(error),
+        MakeError::Append(error) => Some(error),
+        MakeError::Exists(_) | MakeError::EmptyPrompt | MakeError::Io { .. } => None,
+    }
 }

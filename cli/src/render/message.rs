@@ -1,8 +1,11 @@
 //! Messages for people.
 
+use std::io::IsTerminal;
+
 use run_agent_core::{Message, Timestamp};
 
-use super::{Hue, Paint, cut, safe, safe_line};
+use super::time::ago;
+use super::{Hue, Paint, cut, safe, safe_line, width, width_of_stderr};
 
 /// The longest line of a running story where no terminal says how wide it is.
 const LINE_MAX: usize = 160;
@@ -29,9 +32,14 @@ pub(crate) fn message_text(message: &Message) -> String {
     format!("{head}\n{body}")
 }
 
-/// A message as one line on stdout.
+/// A message as one line on stdout, below a heading: two columns are left for the indent.
 pub(crate) fn event_line(message: &Message) -> String {
-    line(message, Paint::stdout(), LINE_MAX)
+    let time = if std::io::stdout().is_terminal() {
+        format!("{:>8}", ago(message.ts, Timestamp::now()))
+    } else {
+        clock(message.ts)
+    };
+    line(message, &time, Paint::stdout(), width().unwrap_or(LINE_MAX).saturating_sub(2))
 }
 
 /// A message as one line of a story that is told on stderr while it happens. `None` for what the next line says again.
@@ -40,29 +48,30 @@ pub(crate) fn story_line(message: &Message) -> Option<String> {
     if message.content.kind.as_str() == "RUN_INTENT" {
         return None;
     }
-    Some(line(message, Paint::stderr(), super::width_of_stderr().unwrap_or(LINE_MAX)))
+    Some(line(message, &clock(message.ts), Paint::stderr(), width_of_stderr().unwrap_or(LINE_MAX)))
 }
 
-fn line(message: &Message, paint: Paint, width: usize) -> String {
+fn line(message: &Message, time: &str, paint: Paint, width: usize) -> String {
     let content = &message.content;
     let kind = content.kind.as_str();
-    let time = clock(message.ts);
     // The sequence at the end tells runs of one swarm apart.
     let run = content.run.as_ref().map(|run| format!("[{}] ", short(run.as_str()))).unwrap_or_default();
     let mut text = safe_line(content.body.lines().next().unwrap_or_default());
     // What a person must act on is shown whole.
     if !matches!(kind, "ERROR" | "WARNING" | "QUESTION") {
         let before = time.len() + 1 + kind.len().max(KIND_WIDTH) + 1 + run.len();
-        text = cut(&text, width.saturating_sub(before).max(20));
+        text = cut(&text, width.saturating_sub(before).max(TEXT_MIN));
     }
     format!(
         "{} {} {}{text}",
-        paint.hue(Hue::Quiet, &time),
+        paint.hue(Hue::Quiet, time),
         paint.hue(Hue::of_kind(kind), &format!("{kind:<KIND_WIDTH$}")),
         paint.hue(Hue::Quiet, &run),
     )
 }
 
+/// What is left of a text on the narrowest terminal.
+const TEXT_MIN: usize = 20;
 /// The width of the types of a story: most fit.
 const KIND_WIDTH: usize = 13;
 

@@ -20,15 +20,32 @@ const PLAIN_FIRST: Duration = Duration::from_secs(15);
 const PLAIN_EVERY: Duration = Duration::from_secs(300);
 
 /// The line of this process.
-static LINE: Mutex<Line> = Mutex::new(Line { text: String::new(), drawn: false });
+static LINE: Mutex<Line> = Mutex::new(Line { text: String::new(), since: None, drawn: false });
 
 struct Line {
     text: String,
+    /// When the text was set.
+    since: Option<Instant>,
     drawn: bool,
 }
 
 fn line() -> MutexGuard<'static, Line> {
     LINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Line {
+    fn set(&mut self, text: String) {
+        if self.text != text {
+            (self.text, self.since) = (text, Some(Instant::now()));
+        }
+    }
+
+    /// What is waited for, and how long so far.
+    fn words(&self) -> String {
+        let seconds = self.since.map_or(0, |since| since.elapsed().as_secs());
+        let time = if seconds < 60 { format!("{seconds}s") } else { span(Duration::from_secs(seconds)) };
+        format!("{} ({time})", self.text)
+    }
 }
 
 /// Takes the line away, so that something else can be printed; the next frame draws it again.
@@ -49,7 +66,7 @@ pub(crate) struct Progress {
 
 /// Shows that this process waits, and for what.
 pub(crate) fn progress(text: impl Into<String>) -> Progress {
-    line().text = text.into();
+    line().set(text.into());
     let (stop, stopped) = sync_channel(1);
     let redraws = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let show = move || {
@@ -59,11 +76,11 @@ pub(crate) fn progress(text: impl Into<String>) -> Progress {
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(next.saturating_sub(began.elapsed()))
         {
             if redraws {
-                draw(FRAMES[count % FRAMES.len()], began.elapsed());
+                draw(FRAMES[count % FRAMES.len()]);
                 next = began.elapsed() + FRAME;
             } else {
-                let text = line().text.clone();
-                let _ = writeln!(io::stderr(), "still {text} ({})", span(began.elapsed()));
+                let words = line().words();
+                let _ = writeln!(io::stderr(), "still {words}");
                 next = if count == 0 { Duration::from_secs(60) } else { next + PLAIN_EVERY };
             }
             count += 1;
@@ -74,11 +91,9 @@ pub(crate) fn progress(text: impl Into<String>) -> Progress {
     Progress { stop: Some(stop), thread }
 }
 
-fn draw(frame: char, time: Duration) {
+fn draw(frame: char) {
     let mut line = line();
-    let seconds = span(Duration::from_secs(time.as_secs()));
-    let text = format!("{frame} {} ({})", line.text, seconds.replace(".0s", "s"));
-    let text = cut(&text, width_of_stderr().unwrap_or(80).saturating_sub(1));
+    let text = cut(&format!("{frame} {}", line.words()), width_of_stderr().unwrap_or(80).saturating_sub(1));
     line.drawn = true;
     let _ = write!(io::stderr(), "\r\u{1b}[K{text}");
 }
@@ -86,7 +101,7 @@ fn draw(frame: char, time: Duration) {
 impl Progress {
     /// Says what is waited for by now.
     pub(crate) fn set(&self, text: impl Into<String>) {
-        line().text = text.into();
+        line().set(text.into());
     }
 }
 

@@ -7,23 +7,37 @@ use super::{Hue, Paint};
 /// Blanks between two columns.
 const GAP: usize = 2;
 
-/// A column. `rank` is its importance: the lowest is cut first, down to `min`, and left out when even that is too wide.
+/// A column. `rank` is its importance: where there is too little room, the lowest is cut down to `min` and, if that does
+/// not help, left out, before the next is touched. Columns that are `kept` are cut before one of them is left out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     pub(crate) title: &'static str,
     pub(crate) right: bool,
     pub(crate) min: usize,
     pub(crate) rank: u8,
+    pub(crate) kept: bool,
+    pub(crate) ends: bool,
 }
 
 impl Column {
     pub(crate) const fn new(title: &'static str, rank: u8) -> Self {
-        Self { title, right: false, min: 8, rank }
+        Self { title, right: false, min: 8, rank, kept: false, ends: false }
     }
 
     /// For numbers.
     pub(crate) const fn right(mut self) -> Self {
         self.right = true;
+        self
+    }
+
+    pub(crate) const fn kept(mut self) -> Self {
+        self.kept = true;
+        self
+    }
+
+    /// For names whose end tells more than their beginning.
+    pub(crate) const fn ends(mut self) -> Self {
+        self.ends = true;
         self
     }
 
@@ -61,7 +75,7 @@ pub(crate) fn table(columns: &[Column], rows: &[Vec<Cell>], paint: Paint, width:
         let mut blanks = 0;
         for ((column, cell), width) in columns.iter().zip(row).zip(&widths) {
             let Some(width) = *width else { continue };
-            let text = cut(&cell.text, width);
+            let text = if column.ends { cut_front(&cell.text, width) } else { cut(&cell.text, width) };
             let pad = width - text.width();
             let painted = cell.hue.map_or_else(|| text.clone(), |hue| paint.hue(hue, &text));
             let before = if column.right { blanks + pad } else { blanks };
@@ -95,13 +109,21 @@ fn fit(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>) -> Vec<Opti
         let shown = widths.iter().flatten().count();
         widths.iter().flatten().sum::<usize>() + GAP * shown.saturating_sub(1)
     };
-    for n in &by_rank {
-        let over = total(&widths).saturating_sub(limit);
-        if let Some(width) = widths[*n] {
-            widths[*n] = Some(width.saturating_sub(over).max(columns[*n].min.min(width)));
+    let narrow = |widths: &mut [Option<usize>], n: usize| {
+        let over = total(widths).saturating_sub(limit);
+        widths[n] = widths[n].map(|width| width.saturating_sub(over).max(columns[n].min.min(width)));
+    };
+    let (kept, others): (Vec<usize>, Vec<usize>) = by_rank.iter().partition(|n| columns[**n].kept);
+    for n in others {
+        narrow(&mut widths, n);
+        if total(&widths) > limit {
+            widths[n] = None;
         }
     }
-    for n in by_rank.iter().take(columns.len().saturating_sub(1)) {
+    for n in kept.iter().rev() {
+        narrow(&mut widths, *n);
+    }
+    for n in kept.iter().take(kept.len().saturating_sub(1)) {
         if total(&widths) > limit {
             widths[*n] = None;
         }
@@ -141,12 +163,21 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     out
 }
 
+/// As [`cut`], but the end of the text is what stays.
+fn cut_front(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let turned: String = text.chars().rev().collect();
+    cut(&turned, width).chars().rev().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const COLUMNS: [Column; 3] = [
-        Column::new("STATUS", 9).min(6),
+        Column::new("STATUS", 9).min(6).kept(),
         Column::new("RUNS", 2).right().min(4),
         Column::new("TITLE", 1).min(5),
     ];
@@ -176,6 +207,7 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("abc", 0), "");
+        assert_eq!(cut_front("project/task-x-login", 8), "…x-login");
         for width in 1..40 {
             let text = shown(&[["日本語日本語", "7", "日本語日本語日本語"]], Some(width));
             assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");
