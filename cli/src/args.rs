@@ -21,8 +21,7 @@ pub(crate) use everywhere::{Global, Verb, When};
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the loop gave up, 4 locked or\n\
                   already running, 5 not found, 124 time limit, 130 interrupted; `job` passes\n\
                   the agent's own code through.\n\n\
-                  Example, which needs no agent, token or network:\n  run-agent demo",
-    disable_help_subcommand = true
+                  Example, which needs no agent, token or network:\n  run-agent demo"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

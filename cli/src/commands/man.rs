@@ -82,7 +82,8 @@ fn pages() -> Vec<Page> {
 }
 
 fn collect(name: String, command: &clap::Command, pages: &mut Vec<Page>) {
-    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")
+    {
         collect(format!("{name}-{}", below.get_name()), below, pages);
     }
     pages.push((name.clone(), command.clone().display_name(name)));
