@@ -144,8 +144,13 @@ pub(crate) fn note_on_type(kind: &Kind) -> Option<String> {
     if Kind::COMMON.contains(&kind.as_str()) {
         return None;
     }
-    let near = near(kind.as_str(), Kind::COMMON.into_iter())?;
-    Some(format!("note: {kind} is a type of your own; did you mean {near}?"))
+    let near = nearest(kind.as_str(), Kind::COMMON.into_iter());
+    (!near.is_empty()).then(|| format!("note: {kind} is a type of your own{near}"))
+}
+
+/// `; did you mean …?` when a known name is near, else nothing.
+pub(crate) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
+    near(text, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 /// The known name that is nearest, if one is near.

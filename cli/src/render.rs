@@ -16,8 +16,8 @@ use crate::error::{Exit, Failure};
 pub(crate) use color::{Hue, Paint, choose_colors};
 pub(crate) use message::{event_line, message_text, short, story_line};
 pub(crate) use progress::{Progress, progress};
-pub(crate) use table::{Cell, Column, cut, table};
-pub(crate) use time::{lasted, span, when};
+pub(crate) use table::{Cell, Column, columns, cut, table};
+pub(crate) use time::{ago, lasted, span, when};
 pub(crate) use tree::tree_text;
 
 /// Writes results to stdout. A reader that went away ends the command without an error.

@@ -9,7 +9,7 @@ use run_agent_runner::tree::TaskName;
 use crate::args::{Global, ListArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::render::{self, Cell, Column, Hue, Paint};
+use crate::render::{self, Cell, Column, Hue};
 
 pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     }
     let now = Timestamp::now();
     let rows: Vec<Vec<Cell>> = found.iter().map(|listed| listed.cells(now)).collect();
-    render::out(&render::table(&COLUMNS, &rows, Paint::stdout(), render::width()))?;
+    render::out(&render::columns(&COLUMNS, &rows))?;
     Ok(Exit::Done)
 }
 

@@ -14,7 +14,7 @@ use crate::args::{Global, WaitArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::find;
-use crate::render::{self, Hue, Paint};
+use crate::render::{self, Cell, Hue};
 
 pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -52,6 +52,10 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     report(&context, &order, &views, waited)
 }
 
+fn row(id: &RunId, status: &str, hue: Hue, reason: &str) -> Vec<Cell> {
+    vec![Cell::new(id.as_str()), Cell::new(status).hue(hue), Cell::new(reason)]
+}
+
 /// Which of the runs are active still, as far as they were looked at.
 fn waiting_for(order: &[(TaskName, RunId)], views: &BTreeMap<TaskName, TaskView>) -> String {
     let is_active = |(name, id): &&(TaskName, RunId)| {
@@ -72,24 +76,28 @@ fn report(
 ) -> Outcome {
     let mut all_completed = true;
     let mut rows = Vec::new();
-    let paint = Paint::stdout();
+    let mut table = Vec::new();
     for (name, id) in order {
         let run = views.get(name).and_then(|view| view.run(id));
         all_completed &= run.is_some_and(|run| run.status() == RunStatus::Completed);
         match run {
             Some(run) if context.json => rows.push(serde_json::json!(run.row(&name.task, id))),
-            Some(run) if run.is_active() => render::out(&format!("{id} still running\n"))?,
+            Some(run) if run.is_active() => table.push(row(id, "still running", Hue::Busy, "")),
             Some(run) => {
                 let reason = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
-                let status = paint.hue(Hue::of_run(run.status()), &run.status().to_string());
-                render::out(&format!("{id} {status} ({})\n", render::safe_line(&reason)))?;
+                let status = run.status();
+                table.push(row(id, &status.to_string(), Hue::of_run(status), &render::safe_line(&reason)));
             }
             None if context.json => {}
-            None => render::out(&format!("{id} is not in the stream of {name}: it was never started\n"))?,
+            None => {
+                table.push(row(id, "never started", Hue::Bad, &format!("it is not in the stream of {name}")));
+            }
         }
     }
     if context.json {
         render::json(&serde_json::json!({ "runs": rows, "still_running": waited != Waited::AllEnded }))?;
+    } else {
+        render::out(&render::table(&table))?;
     }
     Ok(match waited {
         Waited::AllEnded if all_completed => Exit::Done,

@@ -4,8 +4,7 @@ use std::io::IsTerminal;
 
 use run_agent_core::{Message, Timestamp};
 
-use super::time::ago;
-use super::{Hue, Paint, cut, safe, safe_line, width, width_of_stderr};
+use super::{Hue, Paint, ago, cut, safe, safe_line, width, width_of_stderr};
 
 /// The longest line of a running story where no terminal says how wide it is.
 const LINE_MAX: usize = 160;

@@ -65,12 +65,38 @@ impl Cell {
     }
 }
 
-/// The table as text, its titles first, no line wider than `width`.
-pub(crate) fn table(columns: &[Column], rows: &[Vec<Cell>], paint: Paint, width: Option<usize>) -> String {
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+/// Rows without titles for stdout, as wide as the terminal. The last column is the least important.
+pub(crate) fn table<C: Clone + Into<Cell>>(rows: &[Vec<C>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let columns: Vec<Column> = (0..count)
+        .map(|n| Column::new("", u8::try_from(count - n).unwrap_or(u8::MAX)))
+        .map(|column| if column.rank == 1 { column } else { column.kept() })
+        .collect();
+    let rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.iter().cloned().map(Into::into).collect()).collect();
+    lines(&columns, &rows, Paint::stdout(), super::width())
+}
+
+/// A table with titles for stdout, as wide as the terminal.
+pub(crate) fn columns(columns: &[Column], rows: &[Vec<Cell>]) -> String {
+    titled(columns, rows, Paint::stdout(), super::width())
+}
+
+fn titled(columns: &[Column], rows: &[Vec<Cell>], paint: Paint, width: Option<usize>) -> String {
+    let titles: Vec<Cell> = columns.iter().map(|c| Cell::new(c.title).hue(Hue::Quiet)).collect();
+    let rows: Vec<Vec<Cell>> = std::iter::once(titles).chain(rows.iter().cloned()).collect();
+    lines(columns, &rows, paint, width)
+}
+
+fn lines(columns: &[Column], rows: &[Vec<Cell>], paint: Paint, width: Option<usize>) -> String {
     let widths = fit(columns, rows, width);
     let mut out = String::new();
-    let titles: Vec<Cell> = columns.iter().map(|c| Cell::new(c.title).hue(Hue::Quiet)).collect();
-    for row in std::iter::once(&titles).chain(rows) {
+    for row in rows {
         let mut line = String::new();
         let mut blanks = 0;
         for ((column, cell), width) in columns.iter().zip(row).zip(&widths) {
@@ -99,7 +125,7 @@ pub(crate) fn table(columns: &[Column], rows: &[Vec<Cell>], paint: Paint, width:
 fn fit(columns: &[Column], rows: &[Vec<Cell>], width: Option<usize>) -> Vec<Option<usize>> {
     let natural = |n: usize| {
         let cells = rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.text.width()).max();
-        cells.unwrap_or(0).max(columns[n].title.width())
+        cells.unwrap_or(0)
     };
     let mut widths: Vec<Option<usize>> = (0..columns.len()).map(|n| Some(natural(n))).collect();
     let Some(limit) = width else { return widths };
@@ -184,7 +210,7 @@ mod tests {
 
     fn shown(rows: &[[&str; 3]], width: Option<usize>) -> String {
         let rows: Vec<Vec<Cell>> = rows.iter().map(|row| row.map(Cell::new).to_vec()).collect();
-        table(&COLUMNS, &rows, Paint::OFF, width)
+        titled(&COLUMNS, &rows, Paint::OFF, width)
     }
 
     #[test]
