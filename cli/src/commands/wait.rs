@@ -53,7 +53,8 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
 }
 
 fn row(id: &RunId, status: &str, hue: Hue, reason: &str) -> Vec<Cell> {
-    vec![Cell::new(id.as_str()), Cell::new(status).hue(hue), Cell::new(reason)]
+    let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    vec![Cell::new(id.as_str()), Cell::new(format!("{status}{reason}")).hue(hue)]
 }
 
 /// Which of the runs are active still, as far as they were looked at.
