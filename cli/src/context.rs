@@ -90,7 +90,7 @@ impl Context {
             .clone()
             .or_else(home_config)
             .or_else(|| in_root.is_file().then(|| in_root.clone()));
-        tracing::info!(path = path.as_ref().map(|p| tracing::field::display(p.display())), "configuration");
+        tracing::info!(?path, "configuration");
         let config = Config::read(path.as_deref())?;
         if path == Some(in_root) && config.storage.root.is_some() {
             render::say("warning: storage.root is ignored in a configuration that lies inside a root");

@@ -1,9 +1,9 @@
 //! What a shell sees: closed pipes, completion, manual pages, the version.
 
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use run_agent_tests::{Done, Root, binary};
+use run_agent_tests::{Done, Root, binary, kill, until};
 
 /// Runs a script in a shell that finds `run-agent`, with the root's own surroundings.
 fn shell(root: &Root, shell: &[&str], script: &str) -> Done {
@@ -182,4 +182,39 @@ fn the_version_says_what_was_built() {
     for field in ["version", "commit", "date", "target", "profile"] {
         assert!(json[field].as_str().is_some_and(|value| !value.is_empty()), "{json}");
     }
+}
+
+#[test]
+fn an_interrupt_leaves_no_half_written_file() {
+    let root = Root::new();
+    let task = root.task_with("cut", "true");
+    let whole = root.ok(&["man", "job"]);
+    for n in 0..20 {
+        let folder = root.scratch().join(format!("man-{n}"));
+        let mut writer = root.command(&["man", "--out", &folder.display().to_string()]);
+        let mut writer = writer.stderr(Stdio::null()).spawn().unwrap();
+        // Interrupted in the middle, at the latest when the first page is there.
+        until("a page", || pages(&folder).next().or_else(|| ended(&mut writer)), String::new);
+        kill(writer.id(), "INT");
+        let _ = writer.wait();
+        for page in pages(&folder).filter(|page| page.ends_with("run-agent-job.1")) {
+            assert_eq!(std::fs::read_to_string(page).unwrap().trim_end(), whole);
+        }
+        let body = "x".repeat(60_000);
+        let mut poster = root.command(&["bus", "post", "--task", "cut", "--body", &body]);
+        let mut poster = poster.stdout(Stdio::null()).spawn().unwrap();
+        kill(poster.id(), "INT");
+        let _ = poster.wait();
+    }
+    let posted = root.messages(&task).into_iter().filter(|m| m.content.kind.as_str() == "INFO");
+    assert!(posted.into_iter().all(|m| m.content.body.len() == 60_000), "whole or not at all");
+}
+
+fn pages(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "1"))
+}
+
+fn ended(child: &mut Child) -> Option<PathBuf> {
+    child.try_wait().unwrap().map(|_| PathBuf::new())
 }
