@@ -14,9 +14,10 @@ use super::{cut, span, width_of_stderr};
 /// How often the line is drawn on a terminal.
 const FRAME: Duration = Duration::from_millis(120);
 const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
-/// When a plain line is printed, counted from the beginning; afterwards each `PLAIN_EVERY`. What is over sooner is
-/// told by its result.
+/// When the first plain line is printed; what is over sooner is told by its result. The next comes at `PLAIN_SECOND`,
+/// then one each `PLAIN_EVERY`.
 const PLAIN_FIRST: Duration = Duration::from_secs(15);
+const PLAIN_SECOND: Duration = Duration::from_secs(60);
 const PLAIN_EVERY: Duration = Duration::from_secs(300);
 
 /// The line of this process.
@@ -81,7 +82,7 @@ pub(crate) fn progress(text: impl Into<String>) -> Progress {
             } else {
                 let words = line().words();
                 let _ = writeln!(io::stderr(), "still {words}");
-                next = if count == 0 { Duration::from_secs(60) } else { next + PLAIN_EVERY };
+                next = plain_after(next);
             }
             count += 1;
         }
@@ -89,6 +90,11 @@ pub(crate) fn progress(text: impl Into<String>) -> Progress {
     // A wait that cannot be shown is no reason not to wait.
     let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(show).ok();
     Progress { stop: Some(stop), thread }
+}
+
+/// When the plain line after the one of `last` is due, counted from the beginning.
+fn plain_after(last: Duration) -> Duration {
+    if last < PLAIN_SECOND { PLAIN_SECOND } else { last + PLAIN_EVERY }
 }
 
 fn draw(frame: char) {
@@ -112,5 +118,25 @@ impl Drop for Progress {
             let _ = thread.join();
         }
         erase();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_lines_are_few() {
+        let due = std::iter::successors(Some(PLAIN_FIRST), |last| Some(plain_after(*last)));
+        assert_eq!(due.take(4).map(|at| at.as_secs()).collect::<Vec<_>>(), [15, 60, 360, 660]);
+    }
+
+    #[test]
+    fn a_text_that_stays_keeps_its_clock() {
+        let mut line = Line { text: String::new(), since: None, drawn: false };
+        line.set("waiting".to_owned());
+        let since = line.since;
+        line.set("waiting".to_owned());
+        assert_eq!((line.since, line.words().as_str()), (since, "waiting (0s)"));
     }
 }
