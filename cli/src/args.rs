@@ -1,19 +1,27 @@
 //! Every command and flag, and their help.
 
+mod everywhere;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::ArgValueCompleter as Complete;
+
+use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
+use crate::commands::man::ManArgs;
+
+pub(crate) use everywhere::{Global, Verb, When};
 
 #[derive(Debug, Parser)]
 #[command(
     name = "run-agent",
-    version,
+    version = env!("RUN_AGENT_VERSION"),
     about = "Runs swarms of AI coding agents on one machine and keeps the whole story",
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the loop gave up, 4 locked or already running,\n\
-                  5 not found, 124 time limit, 130 interrupted. `job` passes the agent's own code through.\n\n\
-                  Try `run-agent demo`: it needs no agent, token or network.",
-    disable_help_subcommand = true
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the loop gave up, 4 locked or\n\
+                  already running, 5 not found, 124 time limit, 130 interrupted; `job` passes\n\
+                  the agent's own code through.\n\n\
+                  Example, which needs no agent, token or network:\n  run-agent demo"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -22,51 +30,60 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Global {
-    /// Storage folder [default: $JRUN_ROOT, storage.root of the config, ~/run-agent]
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
-    pub(crate) root: Option<PathBuf>,
-    /// Configuration file [default: $RUN_AGENT_CONFIG, ~/.config/run-agent/config.hcl, <root>/config.hcl]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
-    pub(crate) config: Option<PathBuf>,
-    /// Project [default: the caller's run, the folder around the working folder]
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Everywhere")]
-    pub(crate) project: Option<String>,
-    /// Task: its id, a unique slug or a unique prefix of its id [default: as for --project]
-    #[arg(long, global = true, value_name = "TASK", help_heading = "Everywhere")]
-    pub(crate) task: Option<String>,
-    /// Print results as JSON
-    #[arg(long, global = true, help_heading = "Everywhere")]
-    pub(crate) json: bool,
+impl Cli {
+    /// What the command line says.
+    ///
+    /// The flags that mean the same everywhere stand at each level as its own, and not as clap's global ones: those
+    /// are cloned into every command of the tree before the first word is read, which costs more than all the rest of
+    /// a `bus post`. The innermost wins.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let mut matches = Self::command().try_get_matches()?;
+        let mut inner = Global::default();
+        let mut at = &matches;
+        while let Some((name, below)) = at.subcommand() {
+            // The hidden commands take none.
+            if name.starts_with('_') {
+                break;
+            }
+            inner = Global::from_arg_matches(below)?.over(inner);
+            at = below;
+        }
+        let mut cli = Self::from_arg_matches_mut(&mut matches)?;
+        cli.global = inner.over(cli.global);
+        Ok(cli)
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// A scripted swarm on the built-in shell agent: children in parallel, a crash, a question and its answer
-    Demo(DemoArgs),
-    /// Create or continue a task under the Ralph loop: its root agent is started again until it says DONE
-    Task(TaskArgs),
-    /// Take a task up again: removes DONE, sets the loop's counters back, and starts it
-    Resume(ResumeArgs),
-    /// One run of one agent, in the caller's task, the one that --task names, or a new one
-    Job(JobArgs),
-    /// Block until runs end (124 while one still runs)
-    Wait(WaitArgs),
-    /// Stop a run and its children, or a task's loop and its whole tree
-    Stop(StopArgs),
+    /// A scripted swarm that needs no agent, token or network
+    Demo(Verb<DemoArgs>),
+    /// Create or continue a task: its agent is restarted until DONE
+    Task(Verb<TaskArgs>),
+    /// Take a task up again that is done, gave up or was stopped
+    Resume(Verb<ResumeArgs>),
+    /// One run of one agent, in the caller's task or a new one
+    Job(Verb<JobArgs>),
+    /// Block until runs end; 124 while one still runs
+    Wait(Verb<WaitArgs>),
+    /// Stop a run with its children, or a whole task
+    Stop(Verb<StopArgs>),
     /// For agents: mark the task done
-    Done(DoneArgs),
+    Done(Verb<DoneArgs>),
     /// For agents: ask a question and block until its answer
-    Ask(AskArgs),
+    Ask(Verb<AskArgs>),
     /// Post, read and follow messages
-    Bus(BusArgs),
+    Bus(Verb<BusArgs>),
     /// Tasks of all projects, newest activity first
-    List(ListArgs),
-    /// One task (or run): its tree, what it waits for, its last messages
-    Status(StatusArgs),
-    /// A run's output
-    Output(OutputArgs),
+    List(Verb<ListArgs>),
+    /// A task's state, tree and last messages, or one run
+    Status(Verb<StatusArgs>),
+    /// A run's answer, stdout, stderr or prompt
+    Output(Verb<OutputArgs>),
+    /// A script that completes commands and names in a shell
+    Completion(Verb<CompletionArgs>),
+    /// The manual pages
+    Man(Verb<ManArgs>),
     #[command(name = "_supervise", hide = true)]
     Supervise,
     #[command(name = "_shim", hide = true)]
@@ -74,9 +91,10 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent demo")]
 pub(crate) struct DemoArgs {}
 
-/// Where a prompt comes from.
+// Where a prompt comes from.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PromptArgs {
     /// The prompt
@@ -88,9 +106,10 @@ pub(crate) struct PromptArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent task --agent shell --prompt 'make test && run-agent done'")]
 pub(crate) struct TaskArgs {
     /// The agent [default: the first of agents.order in the config that can be started]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
@@ -109,12 +128,13 @@ pub(crate) struct TaskArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent resume --task fix-login")]
 pub(crate) struct ResumeArgs {
     /// Only remove DONE and set the counters back
     #[arg(long)]
     pub(crate) no_start: bool,
     /// The agent [default: the one of the task's last root run]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,
     /// The agent's working folder [default: the project's root folder, else this one]
     #[arg(long, value_name = "DIR")]
@@ -128,9 +148,10 @@ pub(crate) struct ResumeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent job --agent shell --prompt 'make test' --follow")]
 pub(crate) struct JobArgs {
     /// The agent [default: the first of agents.order in the config that can be started]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
@@ -152,9 +173,12 @@ pub(crate) struct JobArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  run-agent wait $(run-agent job --agent shell --prompt 'make test' --detach) --wait 10m"
+)]
 pub(crate) struct WaitArgs {
     /// The runs to wait for
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", add = Complete::new(runs))]
     pub(crate) runs: Vec<String>,
     /// How long at most, such as 90s [default: as long as it takes]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -162,9 +186,10 @@ pub(crate) struct WaitArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent stop --task fix-login")]
 pub(crate) struct StopArgs {
     /// The run to stop, with its children; without it, --task names the task to stop
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", add = Complete::new(runs))]
     pub(crate) run: Option<String>,
     /// Leave the run's children alone
     #[arg(long, requires = "run")]
@@ -178,6 +203,7 @@ pub(crate) struct StopArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent done --message 'the login works again; 12 tests added'")]
 pub(crate) struct DoneArgs {
     /// What was achieved, for the bus
     #[arg(long, value_name = "TEXT")]
@@ -185,6 +211,7 @@ pub(crate) struct DoneArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent ask 'may I drop the old table?' --wait 90s")]
 pub(crate) struct AskArgs {
     /// The question
     #[arg(required_unless_present = "resume", conflicts_with = "resume", value_name = "QUESTION")]
@@ -198,6 +225,7 @@ pub(crate) struct AskArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus read --task fix-login --follow")]
 pub(crate) struct BusArgs {
     #[command(subcommand)]
     pub(crate) command: BusCommand,
@@ -206,16 +234,17 @@ pub(crate) struct BusArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BusCommand {
     /// Post a message and print its id
-    Post(PostArgs),
+    Post(Verb<PostArgs>),
     /// Read messages
     #[command(alias = "poll")]
-    Read(ReadArgs),
+    Read(Verb<ReadArgs>),
     /// Read messages as they come
     #[command(alias = "stream")]
-    Follow(FilterArgs),
+    Follow(Verb<FollowArgs>),
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus post --type PROGRESS --body 'half of the tests pass'")]
 pub(crate) struct PostArgs {
     /// FACT PROGRESS DECISION REVIEW QUESTION ANSWER USER ERROR WARNING INFO OBSERVATION ISSUE, or a word of your own
     #[arg(long = "type", value_name = "TYPE", default_value = "INFO")]
@@ -255,7 +284,7 @@ pub(crate) struct FilterArgs {
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub(crate) kinds: Vec<String>,
     /// Only what this run posted
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", add = Complete::new(runs))]
     pub(crate) from_run: Option<String>,
     /// Only messages whose text contains this
     #[arg(long, value_name = "TEXT")]
@@ -263,6 +292,7 @@ pub(crate) struct FilterArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus read --type QUESTION,ANSWER --tail 5")]
 pub(crate) struct ReadArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
@@ -275,6 +305,14 @@ pub(crate) struct ReadArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus follow --task fix-login --type ERROR,WARNING")]
+pub(crate) struct FollowArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent list --active")]
 pub(crate) struct ListArgs {
     /// Only tasks with an active run or loop
     #[arg(long)]
@@ -282,16 +320,18 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent status fix-login")]
 pub(crate) struct StatusArgs {
     /// A task or run [default: --task, the caller's, the folder around the working folder]
-    #[arg(value_name = "TASK|RUN")]
+    #[arg(value_name = "TASK|RUN", add = Complete::new(tasks_and_runs))]
     pub(crate) what: Option<String>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent output --task fix-login --merged --tail 100")]
 pub(crate) struct OutputArgs {
     /// The run [default: the newest of the task]
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", add = Complete::new(runs))]
     pub(crate) run: Option<String>,
     /// Raw stdout instead of output.md
     #[arg(long, group = "which")]
@@ -361,11 +401,5 @@ mod tests {
         for wrong in ["", "s", "5x", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn the_command_tree_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
     }
 }

@@ -2,11 +2,13 @@
 
 pub(crate) mod ask;
 pub(crate) mod bus;
+pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod done;
 pub(crate) mod internal;
 pub(crate) mod job;
 pub(crate) mod list;
+pub(crate) mod man;
 pub(crate) mod output;
 pub(crate) mod prompt;
 pub(crate) mod resume;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::args;
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::render;
 
 #[derive(Debug, Default, Deserialize)]
@@ -251,12 +251,17 @@ impl Config {
                 if !known.contains(&"shell") {
                     known.push("shell");
                 }
-                Err(Failure::new(
-                    Exit::NotFound,
-                    format!("no agent `{name}`; known are: {} (define more in config.hcl)", known.join(", ")),
-                ))
+                let near = crate::find::near(name, known.iter().copied());
+                let text =
+                    format!("no agent `{name}`; known are: {} (define more in config.hcl)", known.join(", "));
+                Err(Failure::not_found(text).code(Code::UnknownAgent).suggest(near))
             }
         }
+    }
+
+    /// The agents that can be named, as far as the configuration and the built-in ones go.
+    pub(crate) fn agent_names(&self) -> Vec<&str> {
+        self.agent.keys().map(String::as_str).chain(["shell"]).collect()
     }
 
     /// The agent to take when none is named.

@@ -13,7 +13,7 @@ use run_agent_store_fs::{FsStore, Options};
 
 use crate::args::Global;
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::root::{default_root, home_config, named_config, prepare_root, root_around};
 use crate::{find, render};
 
@@ -59,6 +59,7 @@ impl Context {
             },
         };
         let root = std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?;
+        tracing::info!(root = %root.display(), "storage folder");
         prepare_root(&root)?;
         let layout = Layout::new(root);
         let store = Arc::new(FsStore::new(layout.clone(), Options::default()));
@@ -89,6 +90,7 @@ impl Context {
             .clone()
             .or_else(home_config)
             .or_else(|| in_root.is_file().then(|| in_root.clone()));
+        tracing::info!(?path, "configuration");
         let config = Config::read(path.as_deref())?;
         if path == Some(in_root) && config.storage.root.is_some() {
             render::say("warning: storage.root is ignored in a configuration that lies inside a root");
@@ -151,11 +153,9 @@ impl Context {
             && !self.tree.layout.project(project).is_dir()
         {
             let known = self.tree.projects().unwrap_or_default();
-            let near = find::nearest(project.as_str(), known.iter().map(ProjectId::as_str));
-            return Err(Failure::not_found(format!(
-                "no project `{project}` in {}{near}",
-                self.tree.layout.root().display()
-            )));
+            let near = find::near(project.as_str(), known.iter().map(ProjectId::as_str));
+            let text = format!("no project `{project}` in {}", self.tree.layout.root().display());
+            return Err(Failure::not_found(text).code(Code::UnknownProject).suggest(near));
         }
         Ok(project)
     }

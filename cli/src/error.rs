@@ -1,7 +1,11 @@
 //! Exit codes, and errors as one line that says what, where and what to do.
 
-use std::io::{self, Write};
+mod from;
+
+use std::io;
 use std::process::ExitCode;
+
+use crate::render::{self, Hue, Paint};
 
 /// Exit codes of every command (spec, section 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,16 +47,92 @@ impl From<Exit> for ExitCode {
 /// What a command comes to.
 pub(crate) type Outcome = Result<Exit, Failure>;
 
+/// What went wrong, as a word for programs. Stable: a word may be added, and none is renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Failed,
+    Usage,
+    GaveUp,
+    Locked,
+    NotFound,
+    TimeLimit,
+    Interrupted,
+    /// A file, folder or stream could not be read or written.
+    Io,
+    /// An id, name or type breaks a rule.
+    InvalidName,
+    /// A name fits several things.
+    AmbiguousName,
+    UnknownProject,
+    UnknownTask,
+    UnknownRun,
+    UnknownAgent,
+    UnknownMessage,
+    /// The rules of the world refuse it.
+    Refused,
+    /// Somebody holds the lock of a stream for too long.
+    LockTimeout,
+}
+
+impl Code {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::GaveUp => "gave_up",
+            Self::Locked => "locked",
+            Self::NotFound => "not_found",
+            Self::TimeLimit => "time_limit",
+            Self::Interrupted => "interrupted",
+            Self::Io => "io",
+            Self::InvalidName => "invalid_name",
+            Self::AmbiguousName => "ambiguous_name",
+            Self::UnknownProject => "unknown_project",
+            Self::UnknownTask => "unknown_task",
+            Self::UnknownRun => "unknown_run",
+            Self::UnknownAgent => "unknown_agent",
+            Self::UnknownMessage => "unknown_message",
+            Self::Refused => "refused",
+            Self::LockTimeout => "lock_timeout",
+        }
+    }
+
+    /// The word where nothing finer is known.
+    fn of(exit: Exit) -> Self {
+        match exit {
+            Exit::Done | Exit::Failed | Exit::Agent(_) => Self::Failed,
+            Exit::Usage => Self::Usage,
+            Exit::GaveUp => Self::GaveUp,
+            Exit::Locked => Self::Locked,
+            Exit::NotFound => Self::NotFound,
+            Exit::TimeLimit => Self::TimeLimit,
+            Exit::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
 /// A command that did not do what it was asked for.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     exit: Exit,
+    code: Code,
+    /// What and where, with the causes.
     text: String,
+    /// What to do.
+    hint: Option<String>,
+    /// What may have been meant.
+    candidates: Vec<String>,
+    /// The chain of causes, outermost first; for `--verbose`.
+    causes: Vec<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into() }
+        let (code, text) = (Code::of(exit), text.into());
+        Self(Box::new(Parts { exit, code, text, hint: None, candidates: Vec::new(), causes: Vec::new() }))
     }
 
     pub(crate) fn usage(text: impl Into<String>) -> Self {
@@ -64,19 +144,78 @@ impl Failure {
     }
 
     pub(crate) fn io(what: impl std::fmt::Display, error: &io::Error) -> Self {
-        Self::new(Exit::Failed, format!("{what}: {error}"))
+        Self::new(Exit::Failed, format!("{what}: {error}")).code(Code::Io)
+    }
+
+    /// The end of a command whose reader went away: no error, and nothing to say.
+    pub(crate) fn quiet() -> Self {
+        Self::new(Exit::Done, "")
+    }
+
+    pub(crate) fn code(mut self, code: Code) -> Self {
+        self.0.code = code;
+        self
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// What may have been meant.
+    pub(crate) fn candidates(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.0.candidates.extend(names);
+        self
+    }
+
+    /// A name that is near what was typed, if there is one, as hint and candidate.
+    pub(crate) fn suggest(self, near: Option<&str>) -> Self {
+        match near {
+            Some(name) => self.hint(format!("did you mean `{name}`?")).candidates([name.to_owned()]),
+            None => self,
+        }
+    }
+
+    fn caused(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut at = Some(error);
+        while let Some(error) = at {
+            self.0.causes.push(error.to_string());
+            at = error.source();
+        }
+        self
     }
 
     pub(crate) fn exit(&self) -> Exit {
-        self.exit
+        self.0.exit
     }
 
-    pub(crate) fn report(&self) -> ExitCode {
+    /// One line, or one JSON object, on stderr.
+    pub(crate) fn report(&self, json: bool, verbose: bool) -> ExitCode {
+        let Parts { exit, code, text, hint, candidates, causes } = &*self.0;
         // A reader that went away is no error.
-        if !self.text.is_empty() {
-            let _ = writeln!(io::stderr(), "error: {}", self.text);
+        if text.is_empty() {
+            return (*exit).into();
         }
-        self.exit.into()
+        if json {
+            let mut error = serde_json::json!({
+                "code": code.as_str(), "exit": exit.code(), "message": text, "hint": hint, "candidates": candidates,
+            });
+            if verbose {
+                error["causes"] = serde_json::json!(causes);
+            }
+            render::say(&serde_json::json!({ "error": error }).to_string());
+            return (*exit).into();
+        }
+        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        render::say(&format!("{} {text}{hint}", Paint::stderr().hue(Hue::Bad, "error:")));
+        if verbose {
+            for cause in causes {
+                render::say(&format!("  caused by: {cause}"));
+            }
+            render::say(&format!("  code: {}, exit {}", code.as_str(), exit.code()));
+        }
+        (*exit).into()
     }
 }
 
@@ -93,123 +232,4 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         at = source.source();
     }
     text
-}
-
-macro_rules! failed {
-    ($($error:ty => $exit:expr),* $(,)?) => {$(
-        impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                let exit: fn(&$error) -> Exit = $exit;
-                Self::new(exit(&error), chain(&error))
-            }
-        }
-    )*};
-}
-
-use run_agent_core::decide::Refusal;
-use run_agent_core::follow::FollowError;
-use run_agent_core::id::IdError;
-use run_agent_core::message::KindError;
-use run_agent_core::store::{AppendError, OpenError, ReadError};
-use run_agent_runner::agent::AgentError;
-use run_agent_runner::drive::DriveError;
-use run_agent_runner::make::MakeError;
-use run_agent_runner::supervise::start::StartError;
-use run_agent_runner::supervise::supervisor::SuperviseError;
-use run_agent_runner::view::ViewError;
-
-fn of_refusal(refusal: &Refusal) -> Exit {
-    match refusal {
-        Refusal::ToolKind(_) | Refusal::TooDeep { .. } => Exit::Usage,
-        Refusal::UnknownRun(_) | Refusal::Deleted => Exit::NotFound,
-        Refusal::Stopping { .. }
-        | Refusal::RootActive(_)
-        | Refusal::KeyTaken(_)
-        | Refusal::RunStarted(_)
-        | Refusal::RunStopping(_)
-        | Refusal::ParentStopping(_)
-        | Refusal::RunEnded(_)
-        | Refusal::LoopNotOpen
-        | Refusal::Moot
-        | Refusal::LoopTaken => Exit::Locked,
-    }
-}
-
-fn of_open(error: &OpenError) -> Exit {
-    match error {
-        OpenError::NotFound { .. } => Exit::NotFound,
-        OpenError::Io { .. } => Exit::Failed,
-    }
-}
-
-fn of_append(error: &AppendError) -> Exit {
-    match error {
-        AppendError::TooLarge { .. } | AppendError::FieldsTooLarge { .. } => Exit::Usage,
-        AppendError::LockTimeout { .. } => Exit::Locked,
-        AppendError::Io { .. } | AppendError::Unsupported { .. } | AppendError::Read { .. } => Exit::Failed,
-    }
-}
-
-fn of_read(error: &ReadError) -> Exit {
-    match error {
-        ReadError::UnknownId { .. } | ReadError::Gone { .. } => Exit::NotFound,
-        ReadError::Incarnation { .. } | ReadError::Io { .. } => Exit::Failed,
-    }
-}
-
-fn of_follow(error: &FollowError) -> Exit {
-    match error {
-        FollowError::Open(error) => of_open(error),
-        FollowError::Read(error) => of_read(error),
-    }
-}
-
-fn of_view(error: &ViewError) -> Exit {
-    match error {
-        ViewError::Follow(error) => of_follow(error),
-        ViewError::Append(error) => of_append(error),
-    }
-}
-
-fn of_start(error: &StartError) -> Exit {
-    match error {
-        StartError::Refused(refusal) => of_refusal(refusal),
-        StartError::Agent(_) => Exit::NotFound,
-        StartError::Folder { .. } | StartError::Write { .. } => Exit::Failed,
-        StartError::Order(_) => Exit::Usage,
-        StartError::View(error) => of_view(error),
-    }
-}
-
-failed! {
-    IdError => |_| Exit::Usage,
-    KindError => |_| Exit::Usage,
-    Refusal => of_refusal,
-    OpenError => of_open,
-    AppendError => of_append,
-    ReadError => of_read,
-    FollowError => of_follow,
-    ViewError => of_view,
-    AgentError => |_| Exit::NotFound,
-    StartError => of_start,
-    SuperviseError => |_| Exit::Failed,
-    MakeError => |error| match error {
-        MakeError::Exists(_) => Exit::Locked,
-        MakeError::EmptyPrompt | MakeError::Id(_) => Exit::Usage,
-        MakeError::Open(error) => of_open(error),
-        MakeError::Append(error) => of_append(error),
-        MakeError::Io { .. } => Exit::Failed,
-    },
-    DriveError => |error| match error {
-        DriveError::Locked { .. } | DriveError::Taken(_) => Exit::Locked,
-        DriveError::Lock { .. } | DriveError::Marker { .. } => Exit::Failed,
-        DriveError::View(error) => of_view(error),
-        DriveError::Start(error) => of_start(error),
-    },
-}
-
-/// What clap found wrong, or was asked to show.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let _ = error.print();
-    if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
 }

@@ -1,10 +1,10 @@
 //! From what a person types to what is there: unique slugs and prefixes, and "did you mean".
 
-use run_agent_core::{ProjectId, RunId, TaskId};
+use run_agent_core::{Kind, ProjectId, RunId, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
 
-use crate::error::{Exit, Failure};
+use crate::error::{Code, Failure};
 
 /// The task with this id, unique slug or unique prefix, in one project or in all.
 pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Result<TaskName, Failure> {
@@ -43,48 +43,125 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             let known: Vec<&str> = all.iter().flat_map(|n| [n.task.as_str(), n.task.slug()]).collect();
             let place =
                 project.map_or_else(|| tree.layout.root().display().to_string(), |p| format!("project {p}"));
-            let near = nearest(text, known.into_iter());
-            Err(Failure::not_found(format!("no task `{}` in {place}{near}", text.escape_debug())))
+            let failure = Failure::not_found(format!("no task `{}` in {place}", text.escape_debug()));
+            Err(failure.code(Code::UnknownTask).suggest(near(text, known.into_iter())))
         }
-        several => {
-            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-            Err(Failure::new(Exit::Usage, format!("`{text}` matches several tasks: {}", names.join(", "))))
-        }
+        several => Err(ambiguous(text, "tasks", several.iter().map(ToString::to_string).collect())),
     }
 }
 
-/// The task that a run belongs to. Looks in `first` before it looks everywhere.
+/// The task that a run belongs to. Looks in `first` before it looks everywhere. What the screen shows of a run, its pid
+/// and sequence, and the beginning of its id are enough where only one run fits.
 pub(crate) fn run(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(TaskName, RunId), Failure> {
-    let run = RunId::parse(text)?;
+    let run = match RunId::parse(text) {
+        Ok(run) => run,
+        Err(_) if is_part_of_run(text) => return run_by_part(tree, first, text),
+        Err(error) => return Err(error.into()),
+    };
     let has = |name: &TaskName| tree.run(name, &run).folder().is_dir();
     if let Some(name) = first.filter(|name| has(name)) {
         return Ok((name.clone(), run));
     }
-    for project in tree.projects().map_err(|e| Failure::io(tree.layout.root().display(), &e))? {
-        for task in tree.tasks(&project).unwrap_or_default() {
-            let name = TaskName { project: project.clone(), task };
-            if has(&name) {
-                return Ok((name, run));
-            }
-        }
+    if let Some(name) = every_task(tree)?.into_iter().find(has) {
+        return Ok((name, run));
     }
-    Err(Failure::not_found(format!("no run `{run}` in {}", tree.layout.root().display())))
+    let known: Vec<String> = every_run(tree)?.into_iter().map(|(_, run)| run.to_string()).collect();
+    let failure = Failure::not_found(format!("no run `{run}` in {}", tree.layout.root().display()));
+    Err(failure.code(Code::UnknownRun).suggest(near(text, known.iter().map(String::as_str))))
+}
+
+/// True for what can only mean a run: an id or a part of one.
+pub(crate) fn names_a_run(text: &str) -> bool {
+    RunId::parse(text).is_ok() || is_part_of_run(text)
+}
+
+fn is_part_of_run(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_digit() || c == '-')
+}
+
+fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(TaskName, RunId), Failure> {
+    let fits = |(_, run): &(TaskName, RunId)| {
+        run.as_str().starts_with(text) || crate::render::short(run.as_str()) == text
+    };
+    let all: Vec<(TaskName, RunId)> = every_run(tree)?.into_iter().filter(fits).collect();
+    let own: Vec<_> = all.iter().filter(|(name, _)| Some(name) == first).cloned().collect();
+    let mut matches = if own.len() == 1 { own } else { all };
+    match matches.len() {
+        1 => Ok(matches.remove(0)),
+        0 => {
+            // The rule of the id says what a whole one looks like.
+            RunId::parse(text)?;
+            Err(Failure::not_found(format!("no run `{text}`")).code(Code::UnknownRun))
+        }
+        _ => Err(ambiguous(text, "runs", matches.iter().map(|(_, run)| run.to_string()).collect())),
+    }
+}
+
+/// The most names that an error lists.
+const LISTED: usize = 10;
+
+fn ambiguous(text: &str, what: &str, names: Vec<String>) -> Failure {
+    let more = names.len().saturating_sub(LISTED);
+    let mut list = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        list.push_str(&format!(" and {more} more"));
+    }
+    Failure::usage(format!("`{text}` matches several {what}: {list}"))
+        .code(Code::AmbiguousName)
+        .candidates(names)
+}
+
+/// Every task of a root. A project that cannot be read hides no other.
+pub(crate) fn every_task(tree: &Tree) -> Result<Vec<TaskName>, Failure> {
+    let mut all = Vec::new();
+    for project in tree.projects().map_err(|e| Failure::io(tree.layout.root().display(), &e))? {
+        let tasks = tree.tasks(&project).unwrap_or_default();
+        all.extend(tasks.into_iter().map(|task| TaskName { project: project.clone(), task }));
+    }
+    Ok(all)
+}
+
+/// Every run of a root.
+fn every_run(tree: &Tree) -> Result<Vec<(TaskName, RunId)>, Failure> {
+    let tasks = every_task(tree)?;
+    Ok(tasks
+        .into_iter()
+        .flat_map(|name| runs_of(tree, &name).into_iter().map(move |run| (name.clone(), run)))
+        .collect())
+}
+
+/// The runs of a task, as its folder has them.
+pub(crate) fn runs_of(tree: &Tree, name: &TaskName) -> Vec<RunId> {
+    let entries = std::fs::read_dir(tree.task(name).runs()).into_iter().flatten().flatten();
+    let mut runs: Vec<RunId> =
+        entries.filter_map(|entry| RunId::parse(entry.file_name().to_str()?).ok()).collect();
+    runs.sort();
+    runs
+}
+
+/// Types are an open set: a nearly right one is posted as it is, and this is said about it.
+pub(crate) fn note_on_type(kind: &Kind) -> Option<String> {
+    if Kind::COMMON.contains(&kind.as_str()) {
+        return None;
+    }
+    let near = nearest(kind.as_str(), Kind::COMMON.into_iter());
+    (!near.is_empty()).then(|| format!("note: {kind} is a type of your own{near}"))
 }
 
 /// `; did you mean …?` when a known name is near, else nothing.
 pub(crate) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
+    near(text, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// The known name that is nearest, if one is near.
+pub(crate) fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = text.chars().count();
     let limit = if letters < 4 { 1 } else { (letters / 3).clamp(2, 4) };
-    known
-        .map(|name| (distance(text, name), name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, name)| format!("; did you mean `{name}`?"))
-        .unwrap_or_default()
+    known.map(|name| (distance(text, name), name)).filter(|(d, _)| *d <= limit).min().map(|(_, name)| name)
 }
 
 /// Edits from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {
@@ -105,8 +182,8 @@ mod tests {
 
     #[test]
     fn near_names_are_suggested_and_far_ones_are_not() {
-        assert_eq!(nearest("swram", ["swarm", "other"].into_iter()), "; did you mean `swarm`?");
-        assert_eq!(nearest("xyz", ["swarm"].into_iter()), "");
+        assert_eq!(near("swram", ["swarm", "other"].into_iter()), Some("swarm"));
+        assert_eq!(near("xyz", ["swarm"].into_iter()), None);
         assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

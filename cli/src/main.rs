@@ -9,7 +9,8 @@
 //! | what does a command do? | `commands/<verb>` |
 //! | how is something shown? | `render` |
 //! | what may stand in `config.hcl`? | `config` |
-//! | which exit code is it? | `error` |
+//! | which exit code is it, and what is said about it? | `error`, `usage` |
+//! | what is told on the way, when asked for? | `log` |
 
 mod args;
 mod commands;
@@ -17,24 +18,35 @@ mod config;
 mod context;
 mod error;
 mod find;
+mod log;
 mod render;
 mod root;
+#[cfg(test)]
+mod tree_tests;
+mod usage;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use crate::args::{Cli, Command};
 use crate::error::Outcome;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    if let Some(code) = commands::completion::answer() {
+        return code;
+    }
+    let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(error) => return error::usage(&error),
+        Err(error) => return usage::report(&error),
     };
-    match run(cli) {
+    render::choose_colors(cli.global.color);
+    log::start(cli.global.verbose);
+    let (json, verbose) = (cli.global.json, cli.global.verbose);
+    tracing::debug!(command = ?cli.command, "command");
+    let outcome = run(cli);
+    tracing::debug!(?outcome, "ended");
+    match outcome {
         Ok(code) => code.into(),
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(json, verbose),
     }
 }
 
@@ -53,6 +65,8 @@ fn run(cli: Cli) -> Outcome {
         Command::List(args) => commands::list::run(&global, &args),
         Command::Status(args) => commands::status::run(&global, &args),
         Command::Output(args) => commands::output::run(&global, &args),
+        Command::Completion(args) => commands::completion::run(&args),
+        Command::Man(args) => commands::man::run(&args),
         Command::Supervise => commands::internal::supervise(),
         Command::Shim(args) => commands::internal::shim(&args.argv),
     }

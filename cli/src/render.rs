@@ -1,25 +1,37 @@
-//! How things are shown: text that ends quietly when its reader goes away, JSON, times, trees.
+//! How things are shown: text that ends quietly when its reader goes away, JSON, colours, tables, times, trees.
 
+mod color;
 mod message;
+mod progress;
+mod table;
 mod time;
 mod tree;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
 use crate::error::{Exit, Failure};
 
-pub(crate) use message::{event_line, message_text};
-pub(crate) use time::{ago, lasted};
+pub(crate) use color::{Hue, Paint, choose_colors};
+pub(crate) use message::{event_line, message_text, short, story_line};
+pub(crate) use progress::{Progress, progress};
+pub(crate) use table::{Cell, Column, columns, cut, table};
+pub(crate) use time::{ago, lasted, span, when};
 pub(crate) use tree::tree_text;
 
 /// Writes results to stdout. A reader that went away ends the command without an error.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
+    bytes(text.as_bytes())
+}
+
+/// As [`out`], for what need not be text.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    progress::erase();
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Done, "")),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::quiet()),
         Err(error) => Err(Failure::io("cannot write to stdout", &error)),
     }
 }
@@ -34,7 +46,24 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Talk for people, on stderr.
 pub(crate) fn say(text: &str) {
+    progress::erase();
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// How wide results may be; `None` where no terminal limits them.
+pub(crate) fn width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)).filter(|w| *w > 0)
+}
+
+/// As [`width`], for talk.
+pub(crate) fn width_of_stderr() -> Option<usize> {
+    if !io::stderr().is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0)).filter(|w| *w > 0)
 }
 
 /// What came from outside, safe for a terminal: control characters but newline and tab are shown, not sent.
@@ -46,27 +75,12 @@ pub(crate) fn safe(text: &str) -> String {
     text.chars().map(|c| if harmless(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
 }
 
+/// `1 run`, `2 runs`.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// As [`safe`], on one line.
 pub(crate) fn safe_line(text: &str) -> String {
     safe(text).replace(['\n', '\t'], " ")
-}
-
-/// Rows in columns, each as wide as its widest cell.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
-            line.push_str(&" ".repeat(width - cell.chars().count() + 2));
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
 }

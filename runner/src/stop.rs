@@ -52,6 +52,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the stream cannot be read or written.
 pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<Stopped, ViewError> {
+    tracing::info!(run = %id, grace_ms = how.grace.as_millis(), "stopping run");
     view.refresh()?;
     close::close_dead(tree, view)?;
     let before = ended(view.task());
@@ -80,6 +81,7 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<St
 /// # Errors
 /// When the stream cannot be read or written.
 pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, ViewError> {
+    tracing::info!(task = %view.name, grace_ms = how.grace.as_millis(), "stopping task");
     view.refresh()?;
     close::close_dead(tree, view)?;
     let before = ended(view.task());

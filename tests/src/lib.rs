@@ -92,6 +92,10 @@ impl Root {
             .env("JRUN_ROOT", self.path())
             .env("HOME", self.folder.path())
             .env_remove("RUN_AGENT_CONFIG")
+            .env_remove("RUN_AGENT_LOG")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR")
+            .env_remove("CLICOLOR_FORCE")
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
         command

@@ -37,6 +37,7 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
         (None, None) => return Err(Failure::usage("what is the question?")),
     };
 
+    let progress = render::progress(format!("waiting for the answer to {question}"));
     let began = Instant::now();
     let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
@@ -53,6 +54,7 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
         }
         let time_is_up = left.is_some_and(|left| left.is_zero()) && page.is_empty();
         if wake.interrupted() || time_is_up {
+            drop(progress);
             not_yet(&context, &key, &question)?;
             return Ok(if time_is_up { Exit::TimeLimit } else { Exit::Interrupted });
         }

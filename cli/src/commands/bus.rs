@@ -13,7 +13,7 @@ use super::prompt;
 use crate::args::{BusArgs, BusCommand, FilterArgs, Global, PostArgs, ReadArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::render;
+use crate::{find, render};
 
 /// How many messages `read` shows when nothing else is said.
 const TAIL: usize = 20;
@@ -22,8 +22,8 @@ pub(crate) fn run(global: &Global, args: &BusArgs) -> Outcome {
     match &args.command {
         BusCommand::Post(args) => post(global, args),
         BusCommand::Read(args) => read(global, args),
-        BusCommand::Follow(filter) => {
-            let args = ReadArgs { filter: filter.clone(), follow: true, wait: None };
+        BusCommand::Follow(args) => {
+            let args = ReadArgs { filter: args.filter.clone(), follow: true, wait: None };
             read(global, &args)
         }
     }
@@ -60,6 +60,9 @@ fn post(global: &Global, args: &PostArgs) -> Outcome {
     let stream = context.tree.store.open(&key)?;
     let entry = stream.append(vec![draft], context.tree.durability)?.remove(0);
     let message = entry.message;
+    if let Some(note) = find::note_on_type(&message.content.kind) {
+        render::say(&note);
+    }
     if context.json {
         render::json(&serde_json::json!({ "msg_id": message.id, "timestamp": message.ts }))?;
     } else {

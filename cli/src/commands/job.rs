@@ -15,7 +15,7 @@ use super::{prompt, target};
 use crate::args::{Global, JobArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::render;
+use crate::render::{self, Hue, Paint};
 
 pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -99,11 +99,12 @@ fn wait_for(context: &Context, name: &TaskName, view: &mut TaskView, run: &RunId
         let mut tail = Tail::merged(&context.tree.run(name, run));
         tail.follow(&context.tree, view, run, &wake)?
     } else {
+        let _progress = render::progress(format!("waiting for run {run}"));
         for_runs(&context.tree, view, std::slice::from_ref(run), None, &wake, |_| {})?
     };
     if waited == Waited::Interrupted {
         render::say(&format!(
-            "interrupted; run {run} goes on. Follow it: run-agent{root} output {run} --follow    stop it: run-agent{root} stop --run {run}",
+            "interrupted; run {run} goes on\n  follow it: run-agent{root} output {run} --follow\n  stop it:   run-agent{root} stop --run {run}",
             root = context.root_flag()
         ));
         return Ok(Exit::Interrupted);
@@ -131,7 +132,8 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
         return Ok(exit);
     }
     if run.status() != RunStatus::Completed {
-        render::say(&format!("run {id} {}: {}", run.status(), render::safe(&reason)));
+        let status = Paint::stderr().hue(Hue::of_run(run.status()), &run.status().to_string());
+        render::say(&format!("run {id} {status}: {}", render::safe_line(&reason)));
     }
     if !shown {
         let output = context.tree.run(name, id).output();

@@ -9,7 +9,7 @@ use run_agent_runner::tree::TaskName;
 use crate::args::{Global, ListArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::render;
+use crate::render::{self, Cell, Column, Hue};
 
 pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -35,10 +35,19 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
         return Ok(Exit::Done);
     }
     let now = Timestamp::now();
-    let rows: Vec<Vec<String>> = found.iter().map(|listed| listed.cells(now)).collect();
-    render::out(&render::table(&rows))?;
+    let rows: Vec<Vec<Cell>> = found.iter().map(|listed| listed.cells(now)).collect();
+    render::out(&render::columns(&COLUMNS, &rows))?;
     Ok(Exit::Done)
 }
+
+/// The columns, with what a narrow terminal does without first: the title, then how many runs, then when.
+const COLUMNS: [Column; 5] = [
+    Column::new("STATUS", 9).min(12).kept(),
+    Column::new("TASK", 10).min(16).kept().ends(),
+    Column::new("RUNS", 2).right().min(4),
+    Column::new("ACTIVE", 3),
+    Column::new("TITLE", 1).min(10),
+];
 
 struct Listed {
     name: TaskName,
@@ -80,16 +89,23 @@ impl Listed {
         self.task.as_ref().ok().and_then(|task| task.thread.last_activity)
     }
 
-    fn cells(&self, now: Timestamp) -> Vec<String> {
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let name = Cell::new(self.name.to_string());
         match &self.task {
             Ok(task) => vec![
-                task.status().to_string(),
-                self.name.to_string(),
-                format!("{} run(s)", task.runs.len()),
-                task.thread.last_activity.map(|at| render::ago(at, now)).unwrap_or_default(),
-                render::safe(task.title()),
+                Cell::new(task.status().to_string()).hue(Hue::of_task(task.status())),
+                name,
+                Cell::new(task.runs.len().to_string()),
+                Cell::new(task.thread.last_activity.map(|at| render::when(at, now)).unwrap_or_default()),
+                Cell::new(render::safe_line(task.title())),
             ],
-            Err(error) => vec!["unreadable".to_owned(), self.name.to_string(), error.clone()],
+            Err(error) => vec![
+                Cell::new("unreadable").hue(Hue::Bad),
+                name,
+                Cell::default(),
+                Cell::default(),
+                Cell::new(render::safe_line(error)),
+            ],
         }
     }
 

@@ -1,7 +1,7 @@
 //! `output`: a run's final answer, stdout, stderr, both merged; also as they come.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use run_agent_core::RunId;
@@ -218,7 +218,6 @@ fn copy(path: &Path, from: u64, to: u64) -> Result<(), Failure> {
     let mut file = File::open(path).map_err(io_error)?;
     file.seek(SeekFrom::Start(from)).map_err(io_error)?;
     let mut left = to - from;
-    let mut stdout = io::stdout().lock();
     while left > 0 {
         let mut chunk = Vec::new();
         let read = (&mut file).take(left.min(CHUNK)).read_to_end(&mut chunk).map_err(io_error)?;
@@ -226,13 +225,7 @@ fn copy(path: &Path, from: u64, to: u64) -> Result<(), Failure> {
             break;
         }
         left -= read as u64;
-        match stdout.write_all(&chunk) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Err(Failure::new(Exit::Done, ""));
-            }
-            Err(error) => return Err(Failure::io("cannot write to stdout", &error)),
-        }
+        render::bytes(&chunk)?;
     }
-    stdout.flush().map_err(|e| Failure::io("cannot write to stdout", &e))
+    Ok(())
 }

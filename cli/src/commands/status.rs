@@ -2,7 +2,7 @@
 
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::world::{Run, Task};
-use run_agent_core::{RunId, Timestamp};
+use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::{TaskView, files};
@@ -10,7 +10,8 @@ use run_agent_runner::{TaskView, files};
 use crate::args::{Global, StatusArgs};
 use crate::context::Context;
 use crate::error::{Exit, Outcome};
-use crate::{find, render};
+use crate::find;
+use crate::render::{self, Hue, Paint};
 
 /// How many of the last messages are shown.
 const MESSAGES: usize = 5;
@@ -19,7 +20,7 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
     let context = Context::open(global)?;
     let (name, run) = match &args.what {
         None => (context.required_task()?, None),
-        Some(text) if RunId::parse(text).is_ok() => {
+        Some(text) if find::names_a_run(text) => {
             let (name, run) = find::run(&context.tree, context.task()?.as_ref(), text)?;
             (name, Some(run))
         }
@@ -93,28 +94,27 @@ fn whole_task(context: &Context, name: &TaskName, view: &TaskView, notes: &[Stri
         }))?;
         return Ok(Exit::Done);
     }
-    let now = Timestamp::now();
-    let mut out = String::new();
-    let reason = task.reason();
-    let reason = if reason.is_empty() { reason } else { format!(" ({})", render::safe(&reason)) };
-    let since =
-        task.since.as_ref().map(|(_, at)| format!(", since {}", render::ago(*at, now))).unwrap_or_default();
-    out.push_str(&format!("{name}  {}\n{}{reason}{since}\n", render::safe(task.title()), task.status()));
-    out.push_str(&format!(
-        "{} attempt(s), {} restart(s), {}\n",
-        task.ralph.attempts,
-        task.ralph.restarts,
-        if task.done.is_some() { "DONE" } else { "not DONE" }
-    ));
+    render::out(&as_text(context, name, view, notes, &page.entries))?;
+    Ok(Exit::Done)
+}
+
+fn as_text(
+    context: &Context,
+    name: &TaskName,
+    view: &TaskView,
+    notes: &[String],
+    messages: &[Entry],
+) -> String {
+    let (task, now, paint) = (view.task(), Timestamp::now(), Paint::stdout());
+    let mut out = head(name, task, now);
     if !task.runs.is_empty() {
         out.push('\n');
         out.push_str(&render::tree_text(task, now));
     }
     if !task.thread.open_questions.is_empty() {
         out.push_str(&format!(
-            "
-open questions (answer with `run-agent{} bus post --type ANSWER --parent ID --body …`):
-",
+            "\n{} (answer with `run-agent{} bus post --type ANSWER --parent ID --body …`):\n",
+            paint.hue(Hue::Mild, "open questions"),
             context.flags_for(name)
         ));
         for (id, question) in &task.thread.open_questions {
@@ -125,18 +125,36 @@ open questions (answer with `run-agent{} bus post --type ANSWER --parent ID --bo
         }
     }
     out.push_str("\nlast messages:\n");
-    for entry in &page.entries {
+    for entry in messages {
         out.push_str(&format!("  {}\n", render::event_line(&entry.message)));
     }
     for damage in &view.damage {
-        out.push_str(&format!("damaged: {}: {}\n", damage.place, damage.what));
+        out.push_str(&format!("{} {}: {}\n", paint.hue(Hue::Bad, "damaged:"), damage.place, damage.what));
     }
     for note in notes {
-        out.push_str(&format!("note: {note}\n"));
+        out.push_str(&format!("{} {note}\n", paint.hue(Hue::Mild, "note:")));
     }
     out.push_str(&format!("\nfiles: {}\n", context.tree.task(name).folder().display()));
-    render::out(&out)?;
-    Ok(Exit::Done)
+    out
+}
+
+/// Which task it is, how it stands, and since when.
+fn head(name: &TaskName, task: &Task, now: Timestamp) -> String {
+    let paint = Paint::stdout();
+    let (status, reason) = (task.status(), task.reason());
+    let reason = if reason.is_empty() { reason } else { format!(" ({})", render::safe_line(&reason)) };
+    let since = task.since.as_ref().map(|(_, at)| format!(", since {}", render::when(*at, now)));
+    let room = render::width().unwrap_or(usize::MAX).saturating_sub(name.to_string().len() + 2).max(20);
+    let done = if task.done.is_some() { "DONE" } else { "not DONE" };
+    format!(
+        "{}  {}\n{}{reason}{}\n{}, {}, {done}\n",
+        paint.hue(Hue::Strong, &name.to_string()),
+        render::cut(&render::safe_line(task.title()), room),
+        paint.hue(Hue::of_task(status), status.as_str()),
+        since.unwrap_or_default().replace(" now", " just now"),
+        render::count(u64::from(task.ralph.attempts), "attempt"),
+        render::count(u64::from(task.ralph.restarts), "restart"),
+    )
 }
 
 fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, notes: &[String]) -> Outcome {

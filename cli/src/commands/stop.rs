@@ -36,7 +36,9 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
         }
     };
     let (text, runs, exit): (String, &[RunId], Exit) = match &stopped {
-        Stopped::Done(runs) => (format!("{what} stopped ({} run(s))", runs.len()), runs, Exit::Done),
+        Stopped::Done(runs) => {
+            (format!("{what} stopped ({})", render::count(runs.len() as u64, "run")), runs, Exit::Done)
+        }
         Stopped::HadEnded(status) => (format!("{what} had ended already: {status}"), &[], Exit::Done),
         Stopped::DriverHangs(holder) => {
             (format!("{what}: nothing runs any more, but {holder} has not ended the loop"), &[], Exit::Failed)

@@ -1,12 +1,13 @@
 //! `task`: create or continue a task, and drive its Ralph loop.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use run_agent_core::event::{LoopEnd, LoopOutcome};
 use run_agent_core::plan::reason;
 use run_agent_core::world::{Marker, TaskStatus};
-use run_agent_core::{RunId, Timestamp};
+use run_agent_core::{Message, RunId, Timestamp};
 use run_agent_runner::drive::{Loop, Talk, drive};
 use run_agent_runner::make;
 use run_agent_runner::supervise::start::StartOutcome;
@@ -18,7 +19,7 @@ use super::{prompt, target};
 use crate::args::{Global, TaskArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::render;
+use crate::render::{self, Hue, Paint, Progress};
 
 pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -167,27 +168,69 @@ fn drive_loop(
     let mut wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     let name = view.name.clone();
-    Ok(drive(&context.tree, view, &what, &mut wake, &mut |talk| tell(&name, &talk))?)
+    let mut teller =
+        Teller { progress: render::progress(format!("driving {name}")), active: BTreeSet::new() };
+    Ok(drive(&context.tree, view, &what, &mut wake, &mut |talk| teller.tell(&name, &talk))?)
 }
 
-/// What the driver tells, for people.
-fn tell(name: &TaskName, talk: &Talk<'_>) {
-    match talk {
-        Talk::New(entries) => {
-            for entry in *entries {
-                render::say(&render::event_line(&entry.message));
+/// Tells people what the driver tells, and shows what it waits for.
+struct Teller {
+    progress: Progress,
+    /// The runs that are at work, as far as was told.
+    active: BTreeSet<RunId>,
+}
+
+impl Teller {
+    fn tell(&mut self, name: &TaskName, talk: &Talk<'_>) {
+        match talk {
+            Talk::New(entries) => {
+                for entry in *entries {
+                    self.see(&entry.message);
+                    if let Some(line) = render::story_line(&entry.message) {
+                        render::say(&line);
+                    }
+                }
+            }
+            Talk::Joined(run) => {
+                self.active.insert((*run).clone());
+                self.show();
+                render::say(&format!("joined root run {run} of {name}, which is still alive"));
+            }
+            Talk::Started(started) => match &started.outcome {
+                StartOutcome::Running { .. } => {}
+                StartOutcome::Refused { why } | StartOutcome::Failed { why } => {
+                    render::say(&format!("run {} did not start: {why}", started.run));
+                }
+            },
+            // The story tells who started, and the progress line who is left.
+            Talk::WaitingFor(runs) => {
+                self.active = runs.iter().cloned().collect();
+                self.show();
             }
         }
-        Talk::Joined(run) => render::say(&format!("joined root run {run} of {name}, which is still alive")),
-        Talk::Started(started) => match &started.outcome {
-            StartOutcome::Running { .. } => {}
-            StartOutcome::Refused { why } | StartOutcome::Failed { why } => {
-                render::say(&format!("run {} did not start: {why}", started.run));
+    }
+
+    fn see(&mut self, message: &Message) {
+        match (message.content.kind.as_str(), &message.content.run) {
+            ("RUN_START", Some(run)) => drop(self.active.insert(run.clone())),
+            ("RUN_STOP" | "RUN_CRASH", Some(run)) => drop(self.active.remove(run)),
+            ("LOOP_BACKOFF" | "LOOP_BLOCKED" | "LOOP_WAITING", _) if self.active.is_empty() => {
+                let line = message.content.body.lines().next().unwrap_or_default();
+                return self.progress.set(render::safe_line(line));
             }
-        },
-        Talk::WaitingFor(runs) => {
-            let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
-            render::say(&format!("waiting for {} run(s): {}", runs.len(), ids.join(" ")));
+            _ => return,
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        let short: Vec<&str> = self.active.iter().map(|run| render::short(run.as_str())).collect();
+        match short.as_slice() {
+            [] => {}
+            [one] => self.progress.set(format!("waiting for run {one}")),
+            several => {
+                self.progress.set(format!("waiting for {} runs: {}", several.len(), several.join(" ")));
+            }
         }
     }
 }
@@ -207,7 +250,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
     let task = view.task();
     if exit == Exit::Interrupted {
         render::say(&format!(
-            "interrupted; what runs goes on. Join it again: run-agent task{flags}    stop it: run-agent stop{flags}",
+            "interrupted; what runs goes on\n  join it again: run-agent task{flags}\n  stop it:       run-agent stop{flags}",
             flags = context.flags_for(name)
         ));
     }
@@ -221,6 +264,8 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
         }))?;
     } else {
         let now = Timestamp::now();
+        let hue = if exit == Exit::Done { Hue::Good } else { Hue::Bad };
+        let status = Paint::stdout().hue(hue, &status);
         render::out(&format!("{name} {status} ({reason})\n{}", render::tree_text(task, now)))?;
     }
     Ok(exit)

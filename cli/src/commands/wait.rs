@@ -13,7 +13,8 @@ use run_agent_runner::wake::Wake;
 use crate::args::{Global, WaitArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::{find, render};
+use crate::find;
+use crate::render::{self, Cell, Hue};
 
 pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -31,6 +32,7 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     }
     let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    let progress = render::progress(waiting_for(&order, &views));
     let began = Instant::now();
     let mut waited = Waited::AllEnded;
     for (name, runs) in &by_task {
@@ -44,8 +46,27 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
         if waited == Waited::Interrupted {
             break;
         }
+        progress.set(waiting_for(&order, &views));
     }
+    drop(progress);
     report(&context, &order, &views, waited)
+}
+
+fn row(id: &RunId, status: &str, hue: Hue, reason: &str) -> Vec<Cell> {
+    let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    vec![Cell::new(id.as_str()), Cell::new(format!("{status}{reason}")).hue(hue)]
+}
+
+/// Which of the runs are active still, as far as they were looked at.
+fn waiting_for(order: &[(TaskName, RunId)], views: &BTreeMap<TaskName, TaskView>) -> String {
+    let is_active = |(name, id): &&(TaskName, RunId)| {
+        views.get(name).and_then(|view| view.run(id)).is_some_and(run_agent_core::world::Run::is_active)
+    };
+    let active: Vec<&RunId> = order.iter().filter(is_active).map(|(_, id)| id).collect();
+    match active.as_slice() {
+        [one] => format!("waiting for run {one}"),
+        several => format!("waiting for {} of {} runs", several.len(), order.len()),
+    }
 }
 
 fn report(
@@ -56,22 +77,28 @@ fn report(
 ) -> Outcome {
     let mut all_completed = true;
     let mut rows = Vec::new();
+    let mut table = Vec::new();
     for (name, id) in order {
         let run = views.get(name).and_then(|view| view.run(id));
         all_completed &= run.is_some_and(|run| run.status() == RunStatus::Completed);
         match run {
             Some(run) if context.json => rows.push(serde_json::json!(run.row(&name.task, id))),
-            Some(run) if run.is_active() => render::out(&format!("{id} still running\n"))?,
+            Some(run) if run.is_active() => table.push(row(id, "still running", Hue::Busy, "")),
             Some(run) => {
                 let reason = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
-                render::out(&format!("{id} {} ({})\n", run.status(), render::safe(&reason)))?;
+                let status = run.status();
+                table.push(row(id, &status.to_string(), Hue::of_run(status), &render::safe_line(&reason)));
             }
             None if context.json => {}
-            None => render::out(&format!("{id} is not in the stream of {name}: it was never started\n"))?,
+            None => {
+                table.push(row(id, "never started", Hue::Bad, &format!("it is not in the stream of {name}")));
+            }
         }
     }
     if context.json {
         render::json(&serde_json::json!({ "runs": rows, "still_running": waited != Waited::AllEnded }))?;
+    } else {
+        render::out(&render::table(&table))?;
     }
     Ok(match waited {
         Waited::AllEnded if all_completed => Exit::Done,

@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 
 use run_agent_core::world::{Run, Task};
 use run_agent_core::{RunId, Timestamp};
+use unicode_width::UnicodeWidthStr;
 
-use super::{lasted, safe_line};
+use super::{Hue, Paint, cut, lasted, safe_line, short, width};
+
+/// The longest line where no terminal says how wide it is.
+const LINE_MAX: usize = 400;
+/// What is left of a reason on the narrowest terminal.
+const REASON_MIN: usize = 16;
 
 /// The runs of a task as a tree.
 pub(crate) fn tree_text(task: &Task, now: Timestamp) -> String {
@@ -46,25 +52,42 @@ fn push(
         };
         if let Some(run) = task.runs.get(*id) {
             *shown += 1;
-            out.push_str(&format!("{indent}{branch}{}\n", line(id, run, now)));
+            let room = width().unwrap_or(LINE_MAX).saturating_sub(indent.width() + branch.width());
+            out.push_str(&format!("{indent}{branch}{}\n", line(id, run, now, room)));
         }
         push(out, task, children, Some(id), &format!("{indent}{below}"), now, shown);
     }
 }
 
-fn line(id: &RunId, run: &Run, now: Timestamp) -> String {
+fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
+    let paint = Paint::stdout();
     let what = run.attempt.map_or_else(|| "job".to_owned(), |n| format!("root #{n}"));
     let key = run.key.as_ref().map(|key| format!(" ({})", safe_line(key))).unwrap_or_default();
     let from = run.started().unwrap_or(run.made);
     let end = run.end();
     let time = lasted(from, end.map_or(now, |(_, at)| at));
+    let hue = Hue::of_run(run.status());
     let reason = match end {
         Some((end, _)) if end.reason != "exit code 0" => format!("  {}", safe_line(&end.reason)),
         Some(_) => String::new(),
         None if run.stopping.is_some() => "  stopping".to_owned(),
         None => String::new(),
     };
-    format!("{} {what}{key} {}  {id}  {time}{reason}", mark(run), safe_line(&run.agent))
+    let about = format!("{what}{key} {}", safe_line(&run.agent));
+    // Where the line is too narrow for the whole id, its end is enough for people and for every command.
+    let used = 2 + about.width() + 2 + 2 + time.len();
+    let id = if used + id.as_str().len() + reason.width().min(REASON_MIN) > room {
+        short(id.as_str())
+    } else {
+        id.as_str()
+    };
+    let reason = cut(&reason, room.saturating_sub(used + id.len()).max(REASON_MIN));
+    format!(
+        "{} {about}  {}  {time}{}",
+        paint.hue(hue, mark(run)),
+        paint.hue(Hue::Quiet, id),
+        paint.hue(hue, &reason)
+    )
 }
 
 fn mark(run: &Run) -> &'static str {

@@ -146,6 +146,7 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
     }
     undo.keep();
     failpoint::here("starter.intent");
+    tracing::info!(run = %id, agent = request.backend.name(), cwd = %request.cwd.display(), "run made");
     close::project_info(tree, view, &id);
 
     match hand_over(tree, view, &launch, &order, &paths, lock) {

@@ -9,5 +9,7 @@ mod incumbent;
 mod kills;
 mod prompt;
 mod ralph;
+mod shells;
+mod speech;
 mod stops;
 mod tree;

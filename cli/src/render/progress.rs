@@ -1,0 +1,142 @@
+//! What a long wait waits for: a line that is drawn again and erased at the end on a terminal, a line now and then
+//! elsewhere. Everything that is printed meanwhile goes above it.
+//!
+//! A crate for progress bars draws bars on terminals and nothing elsewhere; the half that is wanted here is the other.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::{cut, span, width_of_stderr};
+
+/// How often the line is drawn on a terminal.
+const FRAME: Duration = Duration::from_millis(120);
+const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// When the first plain line is printed; what is over sooner is told by its result. The next comes at `PLAIN_SECOND`,
+/// then one each `PLAIN_EVERY`.
+const PLAIN_FIRST: Duration = Duration::from_secs(15);
+const PLAIN_SECOND: Duration = Duration::from_secs(60);
+const PLAIN_EVERY: Duration = Duration::from_secs(300);
+
+/// The line of this process.
+static LINE: Mutex<Line> = Mutex::new(Line { text: String::new(), since: None, drawn: false });
+
+struct Line {
+    text: String,
+    /// When the text was set.
+    since: Option<Instant>,
+    drawn: bool,
+}
+
+fn line() -> MutexGuard<'static, Line> {
+    LINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Line {
+    fn set(&mut self, text: String) {
+        if self.text != text {
+            (self.text, self.since) = (text, Some(Instant::now()));
+        }
+    }
+
+    /// What is waited for, and how long so far.
+    fn words(&self) -> String {
+        let seconds = self.since.map_or(0, |since| since.elapsed().as_secs());
+        let time = if seconds < 60 { format!("{seconds}s") } else { span(Duration::from_secs(seconds)) };
+        format!("{} ({time})", self.text)
+    }
+}
+
+/// Takes the line away, so that something else can be printed; the next frame draws it again.
+pub(super) fn erase() {
+    let mut line = line();
+    if line.drawn {
+        line.drawn = false;
+        let _ = write!(io::stderr(), "\r\u{1b}[K");
+    }
+}
+
+/// A wait that is shown for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Shows that this process waits, and for what.
+pub(crate) fn progress(text: impl Into<String>) -> Progress {
+    line().set(text.into());
+    let (stop, stopped) = sync_channel(1);
+    let redraws = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let show = move || {
+        let began = Instant::now();
+        let mut next = if redraws { FRAME } else { PLAIN_FIRST };
+        let mut count = 0;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(next.saturating_sub(began.elapsed()))
+        {
+            if redraws {
+                draw(FRAMES[count % FRAMES.len()]);
+                next = began.elapsed() + FRAME;
+            } else {
+                let words = line().words();
+                let _ = writeln!(io::stderr(), "still {words}");
+                next = plain_after(next);
+            }
+            count += 1;
+        }
+    };
+    // A wait that cannot be shown is no reason not to wait.
+    let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(show).ok();
+    Progress { stop: Some(stop), thread }
+}
+
+/// When the plain line after the one of `last` is due, counted from the beginning.
+fn plain_after(last: Duration) -> Duration {
+    if last < PLAIN_SECOND { PLAIN_SECOND } else { last + PLAIN_EVERY }
+}
+
+fn draw(frame: char) {
+    let mut line = line();
+    let text = cut(&format!("{frame} {}", line.words()), width_of_stderr().unwrap_or(80).saturating_sub(1));
+    line.drawn = true;
+    let _ = write!(io::stderr(), "\r\u{1b}[K{text}");
+}
+
+impl Progress {
+    /// Says what is waited for by now.
+    pub(crate) fn set(&self, text: impl Into<String>) {
+        line().set(text.into());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        erase();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_lines_are_few() {
+        let due = std::iter::successors(Some(PLAIN_FIRST), |last| Some(plain_after(*last)));
+        assert_eq!(due.take(4).map(|at| at.as_secs()).collect::<Vec<_>>(), [15, 60, 360, 660]);
+    }
+
+    #[test]
+    fn a_text_that_stays_keeps_its_clock() {
+        let mut line = Line { text: String::new(), since: None, drawn: false };
+        line.set("waiting".to_owned());
+        let since = line.since;
+        line.set("waiting".to_owned());
+        assert_eq!((line.since, line.words().as_str()), (since, "waiting (0s)"));
+    }
+}
