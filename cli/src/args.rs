@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// A run's output
     Output(OutputArgs),
+    /// The configuration: make it, show what is in force and why, check it
+    Config(crate::commands::config::ConfigArgs),
     #[command(name = "_supervise", hide = true)]
     Supervise,
     #[command(name = "_shim", hide = true)]

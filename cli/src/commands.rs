@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod bus;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod done;
 pub(crate) mod internal;

@@ -67,6 +67,11 @@ impl Failure {
         Self::new(Exit::Failed, format!("{what}: {error}"))
     }
 
+    /// Its first line, for a warning.
+    pub(crate) fn line(&self) -> String {
+        self.text.lines().next().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
@@ -117,6 +122,8 @@ use run_agent_runner::make::MakeError;
 use run_agent_runner::supervise::start::StartError;
 use run_agent_runner::supervise::supervisor::SuperviseError;
 use run_agent_runner::view::ViewError;
+
+use crate::store_file::StoreFileError;
 
 fn of_refusal(refusal: &Refusal) -> Exit {
     match refusal {
@@ -182,6 +189,10 @@ fn of_start(error: &StartError) -> Exit {
 }
 
 failed! {
+    StoreFileError => |error| match error {
+        StoreFileError::Io { .. } => Exit::Failed,
+        StoreFileError::Newer { .. } | StoreFileError::NoVersion { .. } | StoreFileError::Backend { .. } => Exit::Usage,
+    },
     IdError => |_| Exit::Usage,
     KindError => |_| Exit::Usage,
     Refusal => of_refusal,

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | which commands and flags are there? | `args` |
 //! | which project, task and run does a command mean? | `context`, `find` |
-//! | which folder is the root, and may it be used? | `root` |
+//! | which folder is the root, may it be used, and which storage settings hold in it? | `root`, `store_file` |
 //! | what does a command do? | `commands/<verb>` |
 //! | how is something shown? | `render` |
 //! | what may stand in `config.hcl`? | `config` |
@@ -19,6 +19,7 @@ mod error;
 mod find;
 mod render;
 mod root;
+mod store_file;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Outcome {
         Command::List(args) => commands::list::run(&global, &args),
         Command::Status(args) => commands::status::run(&global, &args),
         Command::Output(args) => commands::output::run(&global, &args),
+        Command::Config(args) => commands::config::run(&global, &args),
         Command::Supervise => commands::internal::supervise(),
         Command::Shim(args) => commands::internal::shim(&args.argv),
     }
