@@ -24,6 +24,7 @@ pub(crate) mod schema;
 pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
+mod units;
 pub(crate) mod value;
 mod yaml;
 

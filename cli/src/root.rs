@@ -8,7 +8,7 @@ use run_agent_core::layout::{Layout, OWN_FOLDER};
 use crate::args::Global;
 use crate::config::locate::{self, Located};
 use crate::config::problem::Place;
-use crate::config::{Config, Form, home_path, stub};
+use crate::config::{Config, Form, Unusable, home_path, stub};
 use crate::context::variable;
 use crate::error::{Exit, Failure};
 use crate::render;
@@ -117,7 +117,11 @@ fn find(layout: &Layout, named: Option<&Located>) -> Result<Found, Trouble> {
     let absent = || Seen::now(&layout.config_file(), false);
     let seen = located.as_ref().map_or_else(absent, |found| Seen::now(&found.path, found.why.is_named()));
     let config = Config::read(located.as_ref().map(|found| found.path.as_path()));
-    let config = config.map_err(|unusable| Trouble::Broken(unusable.line(), unusable.into()))?;
+    let config = config.map_err(|unusable| match unusable {
+        // A file that was named and cannot be read is a slip of the caller's.
+        Unusable::Unread(_) if named.is_some() => Trouble::Refused(unusable.into()),
+        Unusable::Unread(_) | Unusable::Wrong { .. } => Trouble::Broken(unusable.line(), unusable.into()),
+    })?;
     Ok(Found { settings: StoreFile::of(&config, seen), config, located })
 }
 

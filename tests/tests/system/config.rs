@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use run_agent_tests::{Done, Root, name, shell_args};
+use run_agent_tests::{Done, Root, name, shell_args, until};
 
 fn write(root: &Root, text: &str) {
     std::fs::create_dir_all(root.path()).unwrap();
@@ -233,6 +233,54 @@ fn which_configuration_counts_is_in_this_order() {
         two.code == 2 && two.stderr.contains("config.hcl") && two.stderr.contains("config.yml"),
         "{two:?}"
     );
+}
+
+#[test]
+fn a_configuration_that_is_named_and_is_not_there_is_wrong_usage() {
+    let root = Root::new();
+    let _ = root.task_with("t", "true");
+    let missing = root.scratch().join("no.hcl");
+    for args in
+        [["list"].as_slice(), &["bus", "read", "--task", "t"], &["config", "show"], &["config", "validate"]]
+    {
+        let done = root.run(&[args, &["--config", missing.to_str().unwrap()]].concat());
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.stderr.starts_with("error: ") && done.stderr.contains("no.hcl"), "{done:?}");
+    }
+}
+
+#[test]
+fn the_settings_of_a_named_configuration_hold_for_those_who_name_it() {
+    let root = Root::new();
+    let _ = root.task_with("t", "true");
+    let named = root.scratch().join("named.hcl");
+    std::fs::write(&named, "storage { sync_messages = 3 }\n").unwrap();
+    let _ = root.ok(&["list", "--config", named.to_str().unwrap()]);
+    assert!(store_yaml(&root).contains("sync_messages: 3\n"));
+    assert_eq!(post(&root).code, 0);
+    assert!(store_yaml(&root).contains("sync_messages: 256\n"), "{}", store_yaml(&root));
+}
+
+#[test]
+fn a_supervisor_takes_its_settings_from_its_root() {
+    let root = Root::new();
+    // Held by somebody else for longer than the supervisor is told to wait.
+    write(&root, "storage { lock_timeout = \"50ms\" }\n");
+    let task = root.task_with("t", "true");
+    let (folder, stem) = root.tree().layout.stream(&task.key());
+    let go = root.scratch().join("go");
+    let prompt = format!("while [ ! -f {} ]; do sleep 0.02; done", go.display());
+    let run = root.ok(&shell_args("job", &task, &prompt, &["--detach"]));
+    let lock = std::fs::File::options().write(true).open(folder.join(format!("{stem}.lock"))).unwrap();
+    lock.lock().unwrap();
+    std::fs::write(&go, "").unwrap();
+    let log = root.tree().run(&task, &run_agent_core::RunId::parse(&run).unwrap()).supervisor_log();
+    until(
+        "the supervisor gives up waiting for the lock",
+        || std::fs::read_to_string(&log).unwrap_or_default().contains("lock").then_some(()),
+        || std::fs::read_to_string(&log).unwrap_or_default(),
+    );
+    drop(lock);
 }
 
 #[test]
