@@ -276,6 +276,15 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_of_the_documentation_is_what_is_written() {
+        let page = include_str!("../../docs/formats/store-yaml.md");
+        let sample = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let read = StoreFile::parse(sample, Path::new("store.yaml")).unwrap();
+        assert_eq!(read.text(), sample);
+        assert_eq!((read.options, read.durability), (Options::default(), Durability::Interval));
+    }
+
+    #[test]
     fn a_file_of_three_lines_has_the_defaults() {
         let read =
             StoreFile::parse("version: 1\nbackend: fs # by hand\nformat: 1\n", Path::new("x")).unwrap();

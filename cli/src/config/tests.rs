@@ -184,3 +184,15 @@ fn the_stub_sets_nothing_and_without_its_comments_every_default() {
         assert_eq!(parse_as(name, &bare).1, Vec::<String>::new(), "without any comment at all");
     }
 }
+
+#[test]
+fn the_samples_of_the_documentation_are_right() {
+    let page = include_str!("../../../docs/operating.md");
+    let sample = |fence: &str| page.split(fence).nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let (yaml, problems) = parse_as("config.yaml", sample("```yaml\n"));
+    assert_eq!(problems, Vec::<String>::new());
+    let values = |config: &Config| -> Vec<_> {
+        config.all().into_iter().map(|(name, _, given)| (name, given.map(|g| g.value.clone()))).collect()
+    };
+    assert_eq!(values(&good(sample("```hcl\n"))), values(&yaml));
+}

@@ -262,6 +262,21 @@ fn the_settings_of_a_named_configuration_hold_for_those_who_name_it() {
 }
 
 #[test]
+fn the_storage_settings_reach_the_store() {
+    let root = Root::new();
+    let task = root.task_with("t", "true");
+    write(&root, "storage { rotate_bytes = \"1KiB\" }\n");
+    for _ in 0..8 {
+        assert_eq!(post(&root).code, 0);
+    }
+    let (folder, stem) = root.tree().layout.stream(&task.key());
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let archives = files.filter(|f| f.starts_with(stem) && f.ends_with(".md")).count();
+    assert!(archives > 1, "the bus is rotated");
+    assert_eq!(root.count(&task, "INFO"), 8);
+}
+
+#[test]
 fn a_supervisor_takes_its_settings_from_its_root() {
     let root = Root::new();
     // Held by somebody else for longer than the supervisor is told to wait.
@@ -275,11 +290,12 @@ fn a_supervisor_takes_its_settings_from_its_root() {
     lock.lock().unwrap();
     std::fs::write(&go, "").unwrap();
     let log = root.tree().run(&task, &run_agent_core::RunId::parse(&run).unwrap()).supervisor_log();
-    until(
+    let said = until(
         "the supervisor gives up waiting for the lock",
-        || std::fs::read_to_string(&log).unwrap_or_default().contains("lock").then_some(()),
+        || std::fs::read_to_string(&log).ok().filter(|text| text.contains("for the append lock")),
         || std::fs::read_to_string(&log).unwrap_or_default(),
     );
+    assert!(!said.contains("waited 10 s"), "not as long as it would by default: {said}");
     drop(lock);
 }
 
