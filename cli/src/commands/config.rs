@@ -234,7 +234,13 @@ fn warn(config: &Config) {
 fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
     let path = match &args.file {
         Some(file) => std::path::absolute(file).map_err(|e| Failure::io(file.display(), &e))?,
-        None => locate(global)?.0.path,
+        None => {
+            let (Located { path, why }, there) = locate(global)?;
+            if !there && !why.is_named() {
+                return nothing_to_validate(global);
+            }
+            path
+        }
     };
     let source = config::source(&path)?;
     let (config, problems) = Config::parse(&source);
@@ -254,6 +260,15 @@ fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
         1 => Err(Failure::usage(format!("{}: one mistake", path.display()))),
         several => Err(Failure::usage(format!("{}: {several} mistakes", path.display()))),
     }
+}
+
+fn nothing_to_validate(global: &Global) -> Outcome {
+    if global.json {
+        render::json(&json!({ "path": null, "valid": true, "problems": [], "not_acted_on": [] }))?;
+    } else {
+        render::out("there is no configuration: every setting has its default\n")?;
+    }
+    Ok(Exit::Done)
 }
 
 fn validated_json(

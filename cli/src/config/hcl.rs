@@ -14,16 +14,7 @@ pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
     match hcl::edit::parser::parse_body(text) {
         Ok(parsed) => body(&parsed, problems),
         Err(error) => {
-            let at = error.location().offset();
-            let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-            let rest = text.get(at..).unwrap_or_default();
-            let name = &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())];
-            let what = if error.message().contains("redefined attribute") {
-                format!("the setting `{name}` stands twice in this block")
-            } else {
-                syntax(error.message())
-            };
-            problems.push(Problem::new(at..at + name.len().max(1), what));
+            problems.push(syntax(text, error.location().offset(), error.message()));
             Vec::new()
         }
     }
@@ -35,10 +26,26 @@ pub(crate) fn literal(text: &str) -> Option<Node> {
     expression(&hcl::edit::parser::parse_expr(text).ok()?, &mut problems)
 }
 
-/// The parser's words on one line.
-fn syntax(message: &str) -> String {
-    let words = message.split('\n').map(str::trim).filter(|line| !line.is_empty());
-    format!("this is not HCL: {}", words.collect::<Vec<_>>().join("; "))
+/// The parser stops at the first thing that is no HCL. Its words name what may follow, and seldom the slip itself; the
+/// commonest ones are named here.
+fn syntax(text: &str, at: usize, message: &str) -> Problem {
+    let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let (before, rest) = text.split_at_checked(at).unwrap_or((text, ""));
+    let name = &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())];
+    let begun = before.rsplit('\n').next().unwrap_or_default();
+    let line = format!("{begun}{}", rest.lines().next().unwrap_or_default());
+    let what = if message.contains("redefined attribute") {
+        format!("the setting `{name}` stands twice in this block")
+    } else if line.replace("\\\"", "").matches('"').count() % 2 == 1 {
+        "this is not HCL: a closing quote is missing".to_owned()
+    } else if begun.contains('{') && begun.contains('=') {
+        "this is not HCL: a block on one line takes one setting and no comma; write each on a line of its own"
+            .to_owned()
+    } else {
+        let words = message.split('\n').map(str::trim).filter(|line| !line.is_empty());
+        format!("this is not HCL: {}", words.collect::<Vec<_>>().join("; "))
+    };
+    Problem::new(at..at + name.len().max(1), what)
 }
 
 fn span(of: &impl hcl::edit::Span) -> Span {

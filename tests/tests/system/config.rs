@@ -85,6 +85,7 @@ fn a_mistake_is_told_with_its_line_a_caret_and_what_was_meant() {
 #[test]
 fn validate_tells_all_mistakes_and_no_secret() {
     let root = Root::new();
+    assert!(root.ok(&["config", "validate"]).contains("no configuration"));
     write(
         &root,
         "stroage { }\nstop { grace = 3 }\nagent \"claude\" {\n  token = sk-12345\n}\nwatch { stuck_after = \"1m\" }\n",

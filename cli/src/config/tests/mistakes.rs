@@ -54,6 +54,12 @@ fn what_is_wrong_is_named_with_its_place_and_what_was_probably_meant() {
             "storage { durability = interval }",
             "1:24: `interval` is no value; a text stands in quotes; did you mean `\"interval\"`?",
         ),
+        ("server {\n  host = \"a\n}\n", "2:3: this is not HCL: a closing quote is missing"),
+        (
+            "stop { grace = \"1s\", }",
+            "1:20: this is not HCL: a block on one line takes one setting and no comma",
+        ),
+        ("storage { sync_messages = 1 rotate_bytes = \"1MiB\" }", "a block on one line takes one setting"),
         (
             "storage { rotate_bytes = 64 }",
             "1:26: storage.rotate_bytes: 64 bytes are too few; the least is 1KiB",
