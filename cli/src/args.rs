@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Completion(Verb<CompletionArgs>),
     /// The manual pages
     Man(Verb<ManArgs>),
+    /// The configuration: make it, show it and why, check it
+    Config(Verb<crate::commands::config::ConfigArgs>),
     #[command(name = "_supervise", hide = true)]
     Supervise,
     #[command(name = "_shim", hide = true)]

@@ -3,6 +3,7 @@
 pub(crate) mod ask;
 pub(crate) mod bus;
 pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod done;
 pub(crate) mod internal;

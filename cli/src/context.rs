@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::{Cause, Durability, ProjectId, RunId, StreamKey, TaskId};
+use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
-use run_agent_store_fs::{FsStore, Options};
+use run_agent_store_fs::FsStore;
 
 use crate::args::Global;
 use crate::config::Config;
+use crate::config::locate::{self, Located, Why};
 use crate::error::{Code, Failure};
-use crate::root::{default_root, home_config, named_config, prepare_root, root_around};
-use crate::{find, render};
+use crate::{find, render, root};
 
 /// Everything that a command knows about its surroundings.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     flags: Global,
     /// The configuration that a flag or variable names.
-    named_config: Option<PathBuf>,
+    named_config: Option<Located>,
     config: OnceCell<Config>,
     caller: Option<CallerRun>,
     around: OnceCell<Around>,
@@ -47,24 +47,23 @@ struct Around {
 impl Context {
     /// Opens the root. It is made when it is not there.
     pub(crate) fn open(flags: &Global) -> Result<Self, Failure> {
-        let named_config = named_config(flags)?;
-        let variable = std::env::var_os("JRUN_ROOT").filter(|root| !root.is_empty());
-        let given = flags.root.clone().or_else(|| variable.map(PathBuf::from));
-        let root = match given {
-            Some(root) => root,
-            None => match root_around() {
-                Some(root) => root,
-                // Only here does finding the root need the configuration.
-                None => default_root(named_config.as_deref())?,
-            },
-        };
-        let root = std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?;
+        Self::open_as(flags, false)
+    }
+
+    /// As [`Context::open`], for a command that asks for the configuration: that is where a mistake in it is told.
+    pub(crate) fn open_configured(flags: &Global) -> Result<Self, Failure> {
+        Self::open_as(flags, true)
+    }
+
+    fn open_as(flags: &Global, configured: bool) -> Result<Self, Failure> {
+        let named_config = locate::named(flags)?;
+        let (root, _) = root::choose(flags, named_config.as_ref())?;
         tracing::info!(root = %root.display(), "storage folder");
-        prepare_root(&root)?;
         let layout = Layout::new(root);
-        let store = Arc::new(FsStore::new(layout.clone(), Options::default()));
+        let file = root::open(&layout, named_config.as_ref(), configured)?;
+        let store = Arc::new(FsStore::new(layout.clone(), file.options));
         Ok(Self {
-            tree: Tree { layout, store, durability: Durability::None },
+            tree: Tree { layout, store, durability: file.durability },
             json: flags.json,
             flags: flags.clone(),
             named_config,
@@ -84,21 +83,29 @@ impl Context {
         if let Some(config) = self.config.get() {
             return Ok(config);
         }
-        let in_root = self.tree.layout.config_file();
-        let path = self
-            .named_config
-            .clone()
-            .or_else(home_config)
-            .or_else(|| in_root.is_file().then(|| in_root.clone()));
-        tracing::info!(?path, "configuration");
-        let config = Config::read(path.as_deref())?;
-        if path == Some(in_root) && config.storage.root.is_some() {
+        let located = locate::find(self.named_config.as_ref(), self.tree.layout.root())?;
+        tracing::info!(path = ?located.as_ref().map(|found| &found.path), "configuration");
+        let config = Config::read(located.as_ref().map(|found| found.path.as_path()))?;
+        root::adopt(&self.tree.layout, located.as_ref(), &config)?;
+        if located.is_some_and(|found| found.why == Why::Root) && config.root().is_some() {
             render::say("warning: storage.root is ignored in a configuration that lies inside a root");
         }
         for setting in config.not_in_effect() {
             render::say(&format!("warning: {setting} is set, but this version does not act on it yet"));
         }
         Ok(self.config.get_or_init(|| config))
+    }
+
+    /// How long processes get after SIGTERM. Stopping must work while somebody edits the configuration, so a mistake in
+    /// it is a warning here.
+    pub(crate) fn grace(&self) -> std::time::Duration {
+        match self.config() {
+            Ok(config) => config.grace(),
+            Err(failure) => {
+                render::say(&format!("warning: {} (processes get the default grace period)", failure.line()));
+                Config::default().grace()
+            }
+        }
     }
 
     /// The run whose agent called this command, checked against the folder that it names: commands that act for a run

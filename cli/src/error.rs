@@ -186,6 +186,11 @@ impl Failure {
         self
     }
 
+    /// Its first line, for a warning.
+    pub(crate) fn line(&self) -> String {
+        self.0.text.lines().next().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.0.exit
     }

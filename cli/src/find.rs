@@ -153,11 +153,15 @@ pub(crate) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> S
     near(text, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
-/// The known name that is nearest, if one is near.
+/// The known name that was probably meant.
 pub(crate) fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = text.chars().count();
     let limit = if letters < 4 { 1 } else { (letters / 3).clamp(2, 4) };
-    known.map(|name| (distance(text, name), name)).filter(|(d, _)| *d <= limit).min().map(|(_, name)| name)
+    known
+        .map(|name| (distance(text, name), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Edits from one word to the other.

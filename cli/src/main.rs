@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | which commands and flags are there? | `args` |
 //! | which project, task and run does a command mean? | `context`, `find` |
-//! | which folder is the root, and may it be used? | `root` |
+//! | which folder is the root, may it be used, and which storage settings hold in it? | `root`, `store_file` |
 //! | what does a command do? | `commands/<verb>` |
 //! | how is something shown? | `render` |
 //! | what may stand in `config.hcl`? | `config` |
@@ -21,6 +21,7 @@ mod find;
 mod log;
 mod render;
 mod root;
+mod store_file;
 #[cfg(test)]
 mod tree_tests;
 mod usage;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Output(args) => commands::output::run(&global, &args),
         Command::Completion(args) => commands::completion::run(&args),
         Command::Man(args) => commands::man::run(&args),
+        Command::Config(args) => commands::config::run(&global, &args),
         Command::Supervise => commands::internal::supervise(),
         Command::Shim(args) => commands::internal::shim(&args.argv),
     }

@@ -1,110 +1,235 @@
-//! Which folder is the root, is it ours to use, and which configuration belongs to it.
+//! Which folder is the root, is it ours to use, and which storage settings hold in it.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use run_agent_core::layout::{Layout, OWN_FOLDER};
+
 use crate::args::Global;
-use crate::config::{Config, home_path};
+use crate::config::locate::{self, Located};
+use crate::config::problem::Place;
+use crate::config::{Config, Form, Unusable, home_path, stub};
 use crate::context::variable;
 use crate::error::{Exit, Failure};
+use crate::render;
+use crate::store_file::{Seen, StoreFile, create_new};
 
-/// The configuration that a flag or variable names.
-pub(crate) fn named_config(flags: &Global) -> Result<Option<PathBuf>, Failure> {
-    match flags.config.clone().or_else(|| variable("RUN_AGENT_CONFIG").map(PathBuf::from)) {
-        Some(path) if path.is_file() => Ok(Some(path)),
-        Some(path) => Err(Failure::usage(format!("the configuration {} is not there", path.display()))),
-        None => Ok(None),
-    }
+/// The root, and what it was taken from.
+pub(crate) fn choose(flags: &Global, named: Option<&Located>) -> Result<(PathBuf, &'static str), Failure> {
+    let given = std::env::var_os("JRUN_ROOT").filter(|root| !root.is_empty());
+    let (root, why) = match (&flags.root, given) {
+        (Some(root), _) => (root.clone(), "--root"),
+        (None, Some(root)) => (root.into(), "JRUN_ROOT"),
+        (None, None) => match root_around() {
+            Some(root) => (root, "the working folder, which lies in it"),
+            // Only here does finding the root need the configuration.
+            None => default_root(named)?,
+        },
+    };
+    Ok((std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?, why))
 }
 
 /// The root that the working folder lies in.
-pub(crate) fn root_around() -> Option<PathBuf> {
+fn root_around() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
-    let is_root =
-        |folder: &&Path| folder.join(run_agent_core::layout::OWN_FOLDER).join("store.yaml").is_file();
+    let is_root = |folder: &&Path| folder.join(OWN_FOLDER).join("store.yaml").is_file();
     here.ancestors().find(is_root).map(Path::to_owned)
 }
 
-/// The user's own configuration, if there is one.
-pub(crate) fn home_config() -> Option<PathBuf> {
-    std::env::home_dir().map(|home| home.join(".config/run-agent/config.hcl")).filter(|path| path.is_file())
-}
-
-pub(crate) fn default_root(named_config: Option<&Path>) -> Result<PathBuf, Failure> {
-    let path = named_config.map(Path::to_owned).or_else(home_config);
-    let config = Config::read(path.as_deref())?;
-    let root = config.storage.root.as_deref().map(home_path);
-    root.or_else(|| std::env::home_dir().map(|home| home.join("run-agent"))).ok_or_else(|| {
+fn default_root(named: Option<&Located>) -> Result<(PathBuf, &'static str), Failure> {
+    let located = match named {
+        Some(named) => Some(named.clone()),
+        None => locate::home()?,
+    };
+    let config = Config::read(located.as_ref().map(|located| located.path.as_path()))?;
+    if let Some(root) = config.root() {
+        return Ok((root, "storage.root"));
+    }
+    let home = std::env::home_dir().map(|_| (home_path("~/run-agent"), "default"));
+    home.ok_or_else(|| {
         Failure::usage("there is no home folder; name the storage folder with --root or JRUN_ROOT")
     })
 }
 
-/// Makes the root on first use, and refuses one that is another user's or another store's.
-pub(crate) fn prepare_root(root: &Path) -> Result<(), Failure> {
-    let own = root.join(run_agent_core::layout::OWN_FOLDER);
-    let store = own.join("store.yaml");
+/// Makes the root on first use, refuses one that is another user's or another store's, and gives the storage settings
+/// in force. Where the configuration is the same as before this costs one look at it.
+///
+/// `quiet`: the caller reads the configuration itself, and tells of a mistake in it.
+pub(crate) fn open(layout: &Layout, named: Option<&Located>, quiet: bool) -> Result<StoreFile, Failure> {
+    own(layout.root())?;
+    let path = layout.store_file();
+    match StoreFile::read(&path)? {
+        Some(file) if is_current(&file, layout, named) => Ok(file),
+        Some(file) => refresh(layout, &path, file, named, quiet),
+        None => first_use(layout, &path, named),
+    }
+}
+
+fn own(root: &Path) -> Result<(), Failure> {
     match std::fs::metadata(root) {
-        Ok(meta) if !meta.is_dir() => {
-            return Err(Failure::usage(format!("{} is not a folder", root.display())));
-        }
+        Ok(meta) if !meta.is_dir() => Err(Failure::usage(format!("{} is not a folder", root.display()))),
         Ok(meta) => {
             let me = nix::unistd::geteuid().as_raw();
-            if meta.uid() != me {
-                return Err(Failure::new(
-                    Exit::Failed,
-                    format!(
-                        "{} belongs to user {}, and this is user {me}; run as its owner, or name another folder with --root",
-                        root.display(),
-                        meta.uid()
-                    ),
-                ));
+            if meta.uid() == me {
+                return Ok(());
             }
+            Err(Failure::new(
+                Exit::Failed,
+                format!(
+                    "{} belongs to user {}, and this is user {me}; run as its owner, or name another folder with --root",
+                    root.display(),
+                    meta.uid()
+                ),
+            ))
         }
-        Err(_) => {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(root)
-                .map_err(|e| Failure::io(format!("cannot make the storage folder {}", root.display()), &e))?;
-        }
-    }
-    match read_small(&store) {
-        Ok(text) => check_store(&text, &store),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir_all(&own)
-            .and_then(|()| run_agent_runner::files::replace(&store, STORE_YAML.as_bytes(), true))
-            .map_err(|e| Failure::io(format!("cannot write {}", store.display()), &e)),
-        Err(error) => Err(Failure::io(format!("cannot read {}", store.display()), &error)),
+        Err(_) => std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .map_err(|e| Failure::io(format!("cannot make the storage folder {}", root.display()), &e)),
     }
 }
 
-/// The beginning of a small file, with one read.
-fn read_small(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut bytes = [0; 4096];
-    let read = std::fs::File::open(path)?.read(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
-}
-
-const STORE_YAML: &str = "version: 1\nbackend: \"fs\"\nformat: 1\n";
-
-fn check_store(text: &str, path: &Path) -> Result<(), Failure> {
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
-            .map(|v| v.trim().trim_matches('"').to_owned())
+/// Whether the settings are those of the configuration that counts here. Only the file that they were taken from is
+/// looked at; one that appears where it would win is found by the next command that needs the configuration itself.
+fn is_current(file: &StoreFile, layout: &Layout, named: Option<&Located>) -> bool {
+    let Some(seen) = &file.config else { return false };
+    let counts = match named {
+        Some(named) => seen.named && seen.path == named.path,
+        None => {
+            let folder = seen.path.parent();
+            let ours = folder == Some(layout.root()) || folder == locate::home_folder().as_deref();
+            !seen.named && ours
+        }
     };
-    match (value("version").as_deref(), value("backend").as_deref()) {
-        (Some("1"), Some("fs")) => Ok(()),
-        (Some("1"), Some(backend)) => Err(Failure::usage(format!(
-            "{}: this root holds its events in a `{backend}` store, which this version does not read; it reads `fs` (see `run-agent store migrate` of the version that wrote it)",
-            path.display()
-        ))),
-        (Some(version), _) => Err(Failure::usage(format!(
-            "{}: version {version} is newer than this program knows; update run-agent",
-            path.display()
-        ))),
-        (None, _) => {
-            Err(Failure::usage(format!("{}: it says no version; is this a run-agent root?", path.display())))
+    counts && seen.still_is()
+}
+
+/// The settings of the file that counts, and that file with what it says.
+struct Found {
+    settings: StoreFile,
+    config: Config,
+    located: Option<Located>,
+}
+
+fn find(layout: &Layout, named: Option<&Located>) -> Result<Found, Trouble> {
+    let located = locate::find(named, layout.root()).map_err(Trouble::Refused)?;
+    let absent = || Seen::now(&layout.config_file(), false);
+    let seen = located.as_ref().map_or_else(absent, |found| Seen::now(&found.path, found.why.is_named()));
+    let config = Config::read(located.as_ref().map(|found| found.path.as_path()));
+    let config = config.map_err(|unusable| match unusable {
+        // A file that was named and cannot be read is a slip of the caller's.
+        Unusable::Unread(_) if named.is_some() => Trouble::Refused(unusable.into()),
+        Unusable::Unread(_) | Unusable::Wrong { .. } => Trouble::Broken(unusable.line(), unusable.into()),
+    })?;
+    Ok(Found { settings: StoreFile::of(&config, seen), config, located })
+}
+
+enum Trouble {
+    /// The configuration has a mistake: on one line, and in full.
+    Broken(String, Failure),
+    /// What is asked for cannot be.
+    Refused(Failure),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Broken(_, failure) | Trouble::Refused(failure) => failure,
         }
     }
+}
+
+/// Takes the settings of a configuration that has changed. A mistake in it costs nobody the bus: the settings that were
+/// in force stay so. An agent goes on whatever is wrong, since it can mend nothing of it.
+fn refresh(
+    layout: &Layout,
+    path: &Path,
+    old: StoreFile,
+    named: Option<&Located>,
+    quiet: bool,
+) -> Result<StoreFile, Failure> {
+    let agent = variable("JRUN_ID").is_some();
+    let found = find(layout, named).and_then(|found| {
+        same_backend(&old, &found.config, found.located.as_ref()).map_err(Trouble::Refused)?;
+        Ok(found.settings)
+    });
+    let why = match found {
+        Ok(new) => {
+            let new = new.taken_into(&old);
+            if new != old {
+                // Where it cannot be written the settings hold all the same, and the next process looks again.
+                let _ = new.replace(path);
+            }
+            return Ok(new);
+        }
+        Err(Trouble::Broken(line, _)) => line,
+        Err(Trouble::Refused(failure)) if agent => failure.line(),
+        Err(Trouble::Refused(failure)) => return Err(failure),
+    };
+    if !quiet {
+        render::say(&format!("warning: {why} (the storage settings that were in force stay)"));
+    }
+    Ok(old)
+}
+
+/// A root's store is decided once; a configuration does not change it.
+fn same_backend(old: &StoreFile, config: &Config, located: Option<&Located>) -> Result<(), Failure> {
+    let backend = config.backend();
+    if backend == old.backend {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{}storage.backend = \"{backend}\", but this root holds its events in a `{}` store; keep that, or move them with `run-agent store migrate`",
+        backend_place(config, located),
+        old.backend
+    )))
+}
+
+/// `path:line:column: `
+fn backend_place(config: &Config, located: Option<&Located>) -> String {
+    match (located, config.backend_place()) {
+        (Some(found), Some(Place { line, column })) => format!("{}:{line}:{column}: ", found.path.display()),
+        _ => String::new(),
+    }
+}
+
+/// A new root takes its store from the configuration, so one with a mistake is an error here.
+fn first_use(layout: &Layout, path: &Path, named: Option<&Located>) -> Result<StoreFile, Failure> {
+    let Found { settings: mut new, config, located } = find(layout, named)?;
+    if new.backend != "fs" {
+        return Err(Failure::usage(format!(
+            "{}storage.backend = \"{}\": this version has only \"fs\"",
+            backend_place(&config, located.as_ref()),
+            new.backend
+        )));
+    }
+    let cannot = |path: &Path, e| Failure::io(format!("cannot write {}", path.display()), &e);
+    if located.is_none() {
+        let config = layout.config_file();
+        create_new(&config, stub::stub(Form::Hcl).as_bytes()).map_err(|e| cannot(&config, e))?;
+        new.config = Some(Seen::made(&config));
+    }
+    let own = layout.root().join(OWN_FOLDER);
+    std::fs::create_dir_all(&own).map_err(|e| cannot(&own, e))?;
+    if new.create(path).map_err(|e| cannot(path, e))? {
+        return Ok(new);
+    }
+    // Another process was first.
+    Ok(StoreFile::read(path)?.unwrap_or(new))
+}
+
+/// The settings that whoever reads the configuration found, for those who do not.
+pub(crate) fn adopt(layout: &Layout, located: Option<&Located>, config: &Config) -> Result<(), Failure> {
+    let path = layout.store_file();
+    let Some(old) = StoreFile::read(&path)? else { return Ok(()) };
+    let place = located.map_or_else(|| layout.config_file(), |found| found.path.clone());
+    if old.config.as_ref().is_some_and(|seen| seen.path == place) {
+        return Ok(());
+    }
+    let seen = Seen::now(&place, located.is_some_and(|found| found.why.is_named()));
+    let new = StoreFile::of(config, seen).taken_into(&old);
+    same_backend(&old, config, located)?;
+    let _ = new.replace(&path);
+    Ok(())
 }

@@ -17,7 +17,8 @@ use run_agent_core::{RunId, TaskId};
 use run_agent_runner::tree::TaskName;
 
 use crate::args::{Cli, Global};
-use crate::context::{Context, variable};
+use crate::config::locate;
+use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::{find, render, root};
 
@@ -74,12 +75,8 @@ pub(crate) fn answer() -> Option<ExitCode> {
 /// The context of the line that is completed, if its root is there.
 fn context() -> Option<Context> {
     let flags = flags(std::env::args_os());
-    let root = flags
-        .root
-        .clone()
-        .or_else(|| variable("JRUN_ROOT").map(PathBuf::from))
-        .or_else(root::root_around)
-        .or_else(|| root::default_root(root::named_config(&flags).ok()?.as_deref()).ok())?;
+    let named = locate::named(&flags).ok()?;
+    let (root, _) = root::choose(&flags, named.as_ref()).ok()?;
     if !root.join(OWN_FOLDER).is_dir() {
         return None;
     }

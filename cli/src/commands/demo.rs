@@ -14,7 +14,7 @@ const PROMPT: &str = include_str!("demo.md");
 
 pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
     let quiet = Global { json: global.json, project: None, task: None, ..global.clone() };
-    let context = Context::open(&quiet)?;
+    let context = Context::open_configured(&quiet)?;
     let cause = context.cause();
     let project = ProjectId::parse("demo")?;
     make::project(&context.tree, &project, None, &cause, "demo")?;

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::{ProjectId, TaskId};
+use run_agent_core::{Durability, ProjectId, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::supervise::{Launch, shim as exec_shim, supervisor};
 use run_agent_runner::tree::TaskName;
@@ -12,14 +12,17 @@ use run_agent_store_fs::{FsStore, Options};
 
 use crate::context::variable;
 use crate::error::{Exit, Failure, Outcome};
+use crate::store_file::StoreFile;
 
+/// The tree with the settings that hold in it. A run must be looked after whatever its root's own files say, so a
+/// store file that cannot be read leaves the defaults.
 fn tree(root: std::path::PathBuf) -> Tree {
     let layout = Layout::new(root);
-    Tree {
-        store: Arc::new(FsStore::new(layout.clone(), Options::default())),
-        layout,
-        durability: run_agent_core::Durability::None,
-    }
+    let (options, durability) = match StoreFile::read(&layout.store_file()) {
+        Ok(Some(file)) => (file.options, file.durability),
+        Ok(None) | Err(_) => (Options::default(), Durability::Interval),
+    };
+    Tree { store: Arc::new(FsStore::new(layout.clone(), options)), layout, durability }
 }
 
 /// Reads its order from stdin and owns one run until it has ended.

@@ -18,7 +18,7 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint};
 
 pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
-    let context = Context::open(global)?;
+    let context = Context::open_configured(global)?;
     context.caller()?;
     let config = context.config()?;
     let agent = match &args.agent {

@@ -12,12 +12,12 @@ use crate::error::{Exit, Outcome};
 use crate::{find, render};
 
 pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
-    let context = Context::open(global)?;
+    let context = Context::open_configured(global)?;
     context.caller()?;
     let grace = match (args.force, args.grace) {
         (true, _) => Duration::ZERO,
         (false, Some(grace)) => grace,
-        (false, None) => context.config()?.grace(),
+        (false, None) => context.grace(),
     };
     let how = How { by: context.by(), cause: context.cause(), grace, keep_children: args.keep_children };
     let (what, name, stopped) = match &args.run {

@@ -22,7 +22,7 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint, Progress};
 
 pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
-    let context = Context::open(global)?;
+    let context = Context::open_configured(global)?;
     super::job::parent_and_depth(&context)?;
     let given = prompt::read(&args.prompt, false)?;
     let settings = Settings {

@@ -15,6 +15,7 @@ use run_agent_runner::supervise::supervisor::SuperviseError;
 use run_agent_runner::view::ViewError;
 
 use super::{Code, Exit, Failure, chain};
+use crate::store_file::StoreFileError;
 
 macro_rules! failed {
     ($($error:ty => $exit:expr),* $(,)?) => {$(
@@ -95,6 +96,10 @@ fn of_start(error: &StartError) -> Exit {
 }
 
 failed! {
+    StoreFileError => |error| match error {
+        StoreFileError::Io { .. } => Exit::Failed,
+        StoreFileError::Newer { .. } | StoreFileError::NoVersion { .. } | StoreFileError::Backend { .. } => Exit::Usage,
+    },
     IdError => |_| Exit::Usage,
     KindError => |_| Exit::Usage,
     Refusal => of_refusal,

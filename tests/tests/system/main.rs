@@ -4,6 +4,7 @@
 
 mod bus;
 mod conduct;
+mod config;
 mod found;
 mod incumbent;
 mod kills;

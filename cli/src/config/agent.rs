@@ -1,0 +1,81 @@
+//! From an agent's name to what is started: its type, command line, variables and token.
+
+use run_agent_runner::agent::{Backend, Command, Shell};
+
+use super::schema::AGENT_TYPES;
+use super::{Config, home_path};
+use crate::error::{Code, Exit, Failure};
+use crate::find::near;
+use crate::render;
+
+impl Config {
+    /// The agent of this name, ready to be started.
+    pub(crate) fn agent(&self, name: &str) -> Result<Box<dyn Backend>, Failure> {
+        let defined = self.settings.agents.contains_key(name);
+        let kind = self.agent_text(name, "type").unwrap_or_else(|| name.to_owned());
+        match kind.as_str() {
+            "shell" => Ok(Box::new(Shell { name: name.to_owned() })),
+            "command" if defined => self.command(name),
+            kind if defined || (kind != "command" && AGENT_TYPES.contains(&kind)) => Err(Failure::new(
+                Exit::NotFound,
+                format!(
+                    "agent `{name}`: type `{kind}` is not supported by this version; supported are shell and command"
+                ),
+            )),
+            _ => {
+                let mut known: Vec<&str> = self.settings.agents.keys().map(String::as_str).collect();
+                if !known.contains(&"shell") {
+                    known.push("shell");
+                }
+                let near = near(name, known.iter().copied());
+                let text = format!(
+                    "no agent `{}`; known are: {} (define more in config.hcl)",
+                    name.escape_debug(),
+                    known.join(", ")
+                );
+                Err(Failure::not_found(text).code(Code::UnknownAgent).suggest(near))
+            }
+        }
+    }
+
+    fn command(&self, name: &str) -> Result<Box<dyn Backend>, Failure> {
+        let mut argv = self.agent_texts(name, "argv");
+        if argv.is_empty() {
+            return Err(Failure::usage(format!(
+                "agent `{name}`: a command agent needs argv = [\"program\", …] in config.hcl"
+            )));
+        }
+        argv.extend(self.agent_texts(name, "args"));
+        let mut env = self.agent_env(name);
+        if let Some(token) = self.token(name) {
+            let Some(variable) = self.agent_text(name, "token_env") else {
+                return Err(Failure::usage(format!(
+                    "agent `{name}`: a token needs token_env, the variable it is given in"
+                )));
+            };
+            env.insert(variable, token);
+        }
+        Ok(Box::new(Command { name: name.to_owned(), argv, env }))
+    }
+
+    /// The agent's token, from the configuration or from a file. Read when the agent is to be started and kept nowhere.
+    fn token(&self, name: &str) -> Option<String> {
+        let file = match self.agent_text(name, "token") {
+            Some(token) => match token.strip_prefix('@') {
+                None => return Some(token),
+                Some(file) => file.to_owned(),
+            },
+            None => self.agent_text(name, "token_file")?,
+        };
+        let path = home_path(&file);
+        match std::fs::read_to_string(&path) {
+            Ok(token) => Some(token.trim().to_owned()),
+            Err(error) => {
+                // The agent may have found another way to sign in.
+                let path = path.display();
+                render::say(&format!("warning: agent `{name}`: cannot read its token from {path}: {error}"));
+                None
+            }
+        }
+    }
+}
