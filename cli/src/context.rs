@@ -61,9 +61,10 @@ impl Context {
         tracing::info!(root = %root.display(), "storage folder");
         let layout = Layout::new(root);
         let file = root::open(&layout, named_config.as_ref(), configured)?;
+        let sync_every = file.options.sync_every;
         let store = Arc::new(FsStore::new(layout.clone(), file.options));
         Ok(Self {
-            tree: Tree { layout, store, durability: file.durability },
+            tree: Tree { layout, store, durability: file.durability, sync_every },
             json: flags.json,
             flags: flags.clone(),
             named_config,

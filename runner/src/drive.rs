@@ -83,6 +83,7 @@ pub fn drive(
 ) -> Result<LoopEnd, DriveError> {
     let _lock = take_lock(tree, &view.name)?;
     failpoint::here("driver.lock");
+    crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
     wake.watch_files(tree.task(&view.name).folder(), &[DONE]);
     let mut driver = Driver::begin(tree, view, what)?;

@@ -12,6 +12,7 @@
 //! | what does the Ralph loop do? | [`drive`] |
 //! | how is a run or a tree stopped? | [`stop`] |
 //! | who waits for what? | [`wait`], [`wake`] |
+//! | who syncs what others appended? | [`sync_clock`] |
 //! | how are stdout and stderr merged? | [`output`] |
 //!
 //! What is absent: no daemon, no shared memory between processes, no state besides the stream and what lies in the
@@ -26,6 +27,7 @@ pub mod output;
 pub mod prompt;
 pub mod stop;
 pub mod supervise;
+pub mod sync_clock;
 pub mod tree;
 pub mod view;
 pub mod wait;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use run_agent_core::event::Scope;
 use run_agent_core::layout::{Layout, RunPaths, TaskPaths};
@@ -14,6 +15,8 @@ pub struct Tree {
     pub store: Arc<dyn Store>,
     /// What an append survives where the call does not say otherwise (`storage.durability`).
     pub durability: Durability,
+    /// With the durability `interval`: how long a message may stay unsynced (`storage.sync_every`).
+    pub sync_every: Duration,
 }
 
 /// A task's full name.

@@ -20,7 +20,7 @@ use crate::tail::{FEED_ENTRIES, OpenBus};
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     lock: Option<LockFile>,
-    bus: Option<OpenBus>,
+    pub(crate) bus: Option<OpenBus>,
 }
 
 /// Counts the messages of this process.
@@ -97,7 +97,7 @@ impl FsStream {
     }
 
     /// Steps 1 and 2.
-    fn take_lock(&self, writer: &mut Writer) -> Result<LockFile, AppendError> {
+    pub(crate) fn take_lock(&self, writer: &mut Writer) -> Result<LockFile, AppendError> {
         loop {
             let lock = match writer.lock.take() {
                 Some(lock) => lock,

@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use run_agent_core::store::AppendError;
@@ -94,22 +95,19 @@ impl FsStream {
             let synced = File::open(&archive.path).and_then(|file| file.sync_data());
             synced.map_err(|e| self.append_error("has an archive that cannot be synced", e))?;
         }
-        self.with_lock(|lock, open| {
-            let memory = self.look_under_lock(lock, open)?;
-            let Some(bus) = open.as_ref() else { return Ok(end) };
-            self.count_sync();
-            match bus.file.sync_data().and_then(|()| self.sync_names()) {
-                Ok(()) => {
-                    let (synced, sync_at) = (memory.end, nanos(Timestamp::now()));
-                    let _ = lock.remember(&Memory { synced, sync_at, behind: 0, ..memory });
-                }
-                Err(error) => {
-                    self.rescue(lock, memory.end, error)?;
-                    *open = None;
-                }
-            }
-            Ok(Cursor::new(memory.end))
-        })
+        // Others append while this syncs: only what was there is promised.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.take_lock(&mut writer)?;
+        let looked = self.look_under_lock(&lock, &mut writer.bus).and_then(|memory| {
+            let sync_at = nanos(Timestamp::now());
+            self.written_down(&lock, Memory { sync_at, behind: 0, ..memory })
+        });
+        lock.unlock();
+        let memory = looked?;
+        if let Some(bus) = &writer.bus {
+            self.sync_appended(&lock, bus, memory.end, &memory)?;
+        }
+        Ok(Cursor::new(memory.end))
     }
 
     /// Writes everything above the synced cursor again into a new file, with the lock held. `end`: the cursor up to which

@@ -61,7 +61,7 @@ impl FsStream {
         self.written_down(lock, memory)
     }
 
-    fn written_down(&self, lock: &LockFile, memory: Memory) -> Result<Memory, AppendError> {
+    pub(crate) fn written_down(&self, lock: &LockFile, memory: Memory) -> Result<Memory, AppendError> {
         lock.remember(&memory).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
         Ok(memory)
     }

@@ -128,6 +128,7 @@ impl Root {
             store: Arc::new(FsStore::new(layout.clone(), Options::default())),
             layout,
             durability: run_agent_core::Durability::None,
+            sync_every: Duration::from_millis(200),
         }
     }
 

@@ -22,7 +22,8 @@ fn tree(root: std::path::PathBuf) -> Tree {
         Ok(Some(file)) => (file.options, file.durability),
         Ok(None) | Err(_) => (Options::default(), Durability::Interval),
     };
-    Tree { store: Arc::new(FsStore::new(layout.clone(), options)), layout, durability }
+    let sync_every = options.sync_every;
+    Tree { store: Arc::new(FsStore::new(layout.clone(), options)), layout, durability, sync_every }
 }
 
 /// Reads its order from stdin and owns one run until it has ended.

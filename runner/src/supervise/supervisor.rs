@@ -84,6 +84,7 @@ pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
     let marker = Marker::new(&run).map_err(SuperviseError::Prepare)?;
     let (wake, wakes) = channel();
     let began = Instant::now();
+    crate::sync_clock::keep_synced(tree, &name.key());
     Supervisor { tree, launch, view, run, lock, wakes, wake, agent: None, exit: None, began, marker }
         .run(report)
 }

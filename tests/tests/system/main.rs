@@ -5,6 +5,7 @@
 mod bus;
 mod conduct;
 mod config;
+mod durability;
 mod found;
 mod incumbent;
 mod kills;
