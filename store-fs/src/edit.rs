@@ -130,9 +130,8 @@ impl Edit {
         let Some(appended) = now.strip_prefix(self.original.as_slice()) else {
             return Err(EditError::Changed { path: self.bus.clone() });
         };
-        let mut beside = self.bus.clone().into_os_string();
-        beside.push(format!(".edit-{}", std::process::id()));
-        let beside = PathBuf::from(beside);
+        let name = self.bus.file_name().unwrap_or_default().to_string_lossy();
+        let beside = self.bus.with_file_name(format!(".{name}.edit-{}", std::process::id()));
         let write = || -> io::Result<()> {
             let mut file = File::create(&beside)?;
             file.set_permissions(std::fs::metadata(&self.bus)?.permissions())?;

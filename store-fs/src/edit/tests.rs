@@ -95,3 +95,75 @@ fn what_another_hand_wrote_is_left_alone() {
     assert_eq!(String::from_utf8(checked.bytes).unwrap(), edited);
     assert_eq!((checked.resealed, checked.findings), (0, vec![]));
 }
+
+struct Scene {
+    _folder: tempfile::TempDir,
+    layout: Layout,
+    options: Options,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("p")).unwrap();
+        let layout = Layout::new(folder.path().to_owned());
+        Self { _folder: folder, layout, options: Options::default() }
+    }
+
+    fn stream(&self) -> std::sync::Arc<dyn run_agent_core::Stream> {
+        FsStore::new(self.layout.clone(), self.options.clone()).open(&key()).unwrap()
+    }
+
+    fn post(&self, body: &str) {
+        let draft = Draft::new(Kind::FACT, key().project, None, body);
+        self.stream().append(vec![draft], Durability::None).unwrap();
+    }
+
+    fn begin(&self) -> Edit {
+        Edit::begin(&self.layout, &self.options, &key()).unwrap()
+    }
+
+    fn bodies(&self) -> Vec<String> {
+        let page = self.stream().last(100).unwrap();
+        assert_eq!(page.damage, []);
+        page.entries.into_iter().map(|entry| entry.message.content.body).collect()
+    }
+}
+
+fn change(edit: &Edit, from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(edit.original().to_vec()).unwrap();
+    edit.check(text.replace(from, to).as_bytes()).bytes
+}
+
+#[test]
+fn what_was_appended_meanwhile_stands_behind_the_edit_and_readers_learn_of_it() {
+    let scene = Scene::new();
+    scene.post("one");
+    let reader = scene.stream();
+    let end = reader.end().unwrap();
+    let edit = scene.begin();
+    scene.post("two");
+    assert!(edit.finish(&change(&edit, "\none\n", "\nONE of them\n")).unwrap() > 0);
+    assert_eq!(scene.bodies(), ["ONE of them", "two"]);
+    let moved = reader.read(end, 1).unwrap_err();
+    assert!(matches!(moved, run_agent_core::store::ReadError::Incarnation { .. }), "{moved}");
+    scene.post("three");
+    assert_eq!(scene.bodies(), ["ONE of them", "two", "three"]);
+}
+
+#[test]
+fn a_bus_that_was_rotated_or_edited_meanwhile_is_left_as_it_is() {
+    let scene = Scene::new();
+    scene.post("one");
+    let (first, second, third) = (scene.begin(), scene.begin(), scene.begin());
+    first.finish(&change(&first, "\none\n", "\nuno\n")).unwrap();
+    let refused = second.finish(&change(&second, "\none\n", "\nun\n")).unwrap_err();
+    assert!(matches!(refused, EditError::Changed { .. }), "{refused}");
+    scene.stream().rotate().unwrap();
+    scene.post("two");
+    let refused = third.finish(b"").unwrap_err();
+    assert!(matches!(refused, EditError::Changed { .. }), "{refused}");
+    let last = scene.begin();
+    last.finish(&change(&last, "\ntwo\n", "\ndue\n")).unwrap();
+    assert_eq!(scene.bodies(), ["uno", "due"], "archives stay what they are");
+}
