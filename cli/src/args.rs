@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::ArgValueCompleter as Complete;
 
+use crate::commands;
 use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
 use crate::commands::man::ManArgs;
 
@@ -72,8 +73,10 @@ pub(crate) enum Command {
     Done(Verb<DoneArgs>),
     /// For agents: ask a question and block until its answer
     Ask(Verb<AskArgs>),
-    /// Post, read and follow messages
-    Bus(Verb<BusArgs>),
+    /// Post, read, follow, search, export and edit messages
+    Bus(Verb<commands::bus::BusArgs>),
+    /// Check the streams of this root, or say how large they are
+    Store(Verb<commands::store::StoreArgs>),
     /// Tasks of all projects, newest activity first
     List(Verb<ListArgs>),
     /// A task's state, tree and last messages, or one run
@@ -85,7 +88,7 @@ pub(crate) enum Command {
     /// The manual pages
     Man(Verb<ManArgs>),
     /// The configuration: make it, show it and why, check it
-    Config(Verb<crate::commands::config::ConfigArgs>),
+    Config(Verb<commands::config::ConfigArgs>),
     #[command(name = "_supervise", hide = true)]
     Supervise,
     #[command(name = "_shim", hide = true)]
@@ -224,93 +227,6 @@ pub(crate) struct AskArgs {
     /// Wait on for the answer to a question that was asked before
     #[arg(long, value_name = "ID")]
     pub(crate) resume: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent bus read --task fix-login --follow")]
-pub(crate) struct BusArgs {
-    #[command(subcommand)]
-    pub(crate) command: BusCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BusCommand {
-    /// Post a message and print its id
-    Post(Verb<PostArgs>),
-    /// Read messages
-    #[command(alias = "poll")]
-    Read(Verb<ReadArgs>),
-    /// Read messages as they come
-    #[command(alias = "stream")]
-    Follow(Verb<FollowArgs>),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent bus post --type PROGRESS --body 'half of the tests pass'")]
-pub(crate) struct PostArgs {
-    /// FACT PROGRESS DECISION REVIEW QUESTION ANSWER USER ERROR WARNING INFO OBSERVATION ISSUE, or a word of your own
-    #[arg(long = "type", value_name = "TYPE", default_value = "INFO")]
-    pub(crate) kind: String,
-    /// The text [default: stdin]
-    #[arg(long, visible_alias = "message", value_name = "TEXT", conflicts_with = "file")]
-    pub(crate) body: Option<String>,
-    /// A file with the text
-    #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// A message that this one answers, supersedes …; repeatable
-    #[arg(long = "parent", value_name = "ID[:KIND]")]
-    pub(crate) parents: Vec<String>,
-    /// Several parents at once
-    #[arg(long = "parents", value_name = "ID,ID", value_delimiter = ',')]
-    pub(crate) parent_list: Vec<String>,
-    /// A question that holds the loop until it is answered
-    #[arg(long)]
-    pub(crate) blocking: bool,
-    /// A link; repeatable
-    #[arg(long = "link", value_name = "URL")]
-    pub(crate) links: Vec<String>,
-    /// A field of your own; repeatable
-    #[arg(long = "meta", value_name = "KEY=VALUE")]
-    pub(crate) meta: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct FilterArgs {
-    /// Begin with the last N messages that match [default: 20, or none with --since]
-    #[arg(long, value_name = "N", conflicts_with = "since")]
-    pub(crate) tail: Option<usize>,
-    /// Begin behind this message
-    #[arg(long, value_name = "ID")]
-    pub(crate) since: Option<String>,
-    /// Only these types; repeatable
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
-    pub(crate) kinds: Vec<String>,
-    /// Only what this run posted
-    #[arg(long, value_name = "RUN", add = Complete::new(runs))]
-    pub(crate) from_run: Option<String>,
-    /// Only messages whose text contains this
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) grep: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent bus read --type QUESTION,ANSWER --tail 5")]
-pub(crate) struct ReadArgs {
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
-    /// Go on with new messages as they come
-    #[arg(long, conflicts_with = "wait")]
-    pub(crate) follow: bool,
-    /// Block until something new that matches arrives, at most so long (124 if nothing does)
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) wait: Option<Duration>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent bus follow --task fix-login --type ERROR,WARNING")]
-pub(crate) struct FollowArgs {
-    #[command(flatten)]
-    pub(crate) filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ pub(crate) mod prompt;
 pub(crate) mod resume;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod store;
 pub(crate) mod target;
 pub(crate) mod task;
 pub(crate) mod wait;

@@ -232,27 +232,40 @@ impl Context {
         self.flags.task.as_deref()
     }
 
-    /// The stream that `bus` commands use, and why it is that one.
+    /// The stream that `bus` commands use.
     pub(crate) fn stream(&self) -> Result<StreamKey, Failure> {
+        self.stream_and_why().map(|(key, _)| key)
+    }
+
+    /// The stream that `bus` commands use, and what says that it is that one.
+    pub(crate) fn stream_and_why(&self) -> Result<(StreamKey, &'static str), Failure> {
         if let Some(text) = &self.flags.task {
             // A full id names its stream; opening it tells whether it is there.
-            return match (TaskId::parse(text), self.project()?) {
-                (Ok(task), Some(project)) => Ok(StreamKey::task(project, task)),
-                _ => Ok(self.required_task()?.key()),
+            let key = match (TaskId::parse(text), self.project()?) {
+                (Ok(task), Some(project)) => StreamKey::task(project, task),
+                _ => self.required_task()?.key(),
             };
+            return Ok((key, "--task"));
         }
         if self.flags.project.is_some() {
-            let project = self.existing_project()?;
-            return project.map(StreamKey::project).ok_or_else(|| Failure::usage("which project?"));
+            let project = self.existing_project()?.ok_or_else(|| Failure::usage("which project?"))?;
+            return Ok((StreamKey::project(project), "--project"));
         }
         if let Some(bus) = variable("JRUN_MESSAGE_BUS") {
-            return self.stream_of_bus(Path::new(&bus));
+            return Ok((self.stream_of_bus(Path::new(&bus))?, "JRUN_MESSAGE_BUS"));
         }
         if let Some(name) = self.task()? {
-            return Ok(name.key());
+            let why = if variable("JRUN_TASK_ID").is_some() { "JRUN_TASK_ID" } else { "the working folder" };
+            return Ok((name.key(), why));
         }
         match self.existing_project()? {
-            Some(project) => Ok(StreamKey::project(project)),
+            Some(project) => {
+                let named = variable("JRUN_PROJECT_ID").is_some();
+                Ok((
+                    StreamKey::project(project),
+                    if named { "JRUN_PROJECT_ID" } else { "the working folder" },
+                ))
+            }
             None => Err(Failure::usage(
                 "which message bus? name it with --project and --task, or call from inside a project's or task's folder",
             )),

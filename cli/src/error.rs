@@ -195,6 +195,18 @@ impl Failure {
         self.0.exit
     }
 
+    /// The same failure, with the place where it happened before it.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.0.text = format!("{place}: {}", self.0.text);
+        self
+    }
+
+    /// The same failure, with a further sentence behind it.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.0.text = format!("{}; {more}", self.0.text);
+        self
+    }
+
     /// One line, or one JSON object, on stderr.
     pub(crate) fn report(&self, json: bool, verbose: bool) -> ExitCode {
         let Parts { exit, code, text, hint, candidates, causes } = &*self.0;
@@ -221,6 +233,12 @@ impl Failure {
             render::say(&format!("  code: {}, exit {}", code.as_str(), exit.code()));
         }
         (*exit).into()
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.text)
     }
 }
 

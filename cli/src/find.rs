@@ -166,18 +166,22 @@ pub(crate) fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Opti
 
 /// Edits from one word to the other.
 pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+            let mut least = (last[j] + usize::from(ca != cb)).min(row[j] + 1).min(last[j + 1] + 1);
+            // Two letters in the wrong order are one slip.
+            if i > 0 && j > 0 && *ca == b[j - 1] && a[i - 1] == *cb {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -189,5 +193,6 @@ mod tests {
         assert_eq!(near("swram", ["swarm", "other"].into_iter()), Some("swarm"));
         assert_eq!(near("xyz", ["swarm"].into_iter()), None);
         assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!((distance("pots", "post"), distance("pots", "poll")), (1, 2));
     }
 }

@@ -63,6 +63,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Done(args) => commands::done::run(&global, &args),
         Command::Ask(args) => commands::ask::run(&global, &args),
         Command::Bus(args) => commands::bus::run(&global, &args),
+        Command::Store(args) => commands::store::run(&global, &args),
         Command::List(args) => commands::list::run(&global, &args),
         Command::Status(args) => commands::status::run(&global, &args),
         Command::Output(args) => commands::output::run(&global, &args),

@@ -30,7 +30,7 @@ pub(crate) fn choose(flags: &Global, named: Option<&Located>) -> Result<(PathBuf
 }
 
 /// The root that the working folder lies in.
-fn root_around() -> Option<PathBuf> {
+pub(crate) fn root_around() -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
     let is_root = |folder: &&Path| folder.join(OWN_FOLDER).join("store.yaml").is_file();
     here.ancestors().find(is_root).map(Path::to_owned)

@@ -14,15 +14,18 @@
 //! | who waits for what? | [`wait`], [`wake`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how are stdout and stderr merged? | [`output`] |
+//! | where does a payload go that is too large for a message? | [`attach`], [`new_file`] |
 //!
 //! What is absent: no daemon, no shared memory between processes, no state besides the stream and what lies in the
 //! run's folder. Everything that only Linux has is in `supervise/os/`, with a portable twin.
 
 pub mod agent;
+pub mod attach;
 pub mod drive;
 mod failpoint;
 pub mod files;
 pub mod make;
+pub mod new_file;
 pub mod output;
 pub mod prompt;
 pub mod stop;

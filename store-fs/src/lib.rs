@@ -13,12 +13,14 @@
 //! | when is what synced, and what if that fails? | `sync` |
 //! | how is read forward, from the end, by id? | `read`, `last`, `find` |
 //! | how is a waiting reader woken? | `wake` |
+//! | how is a bus edited by hand while others append? | [`edit`] |
 //! | which file is this, and how long? | `os` |
 //!
 //! What is absent: readers never take the append lock to make progress, and nothing maps a file that is written to.
 
 mod alarm;
 mod append;
+pub mod edit;
 mod files;
 mod find;
 mod last;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use run_agent_core::follow::{Follow, From};
 use run_agent_core::{Draft, Kind, Message, MsgId, StreamKey};
+use run_agent_runner::attach;
 use run_agent_runner::wake::{LOOK_AGAIN, Wake};
 
 use crate::args::{AskArgs, Global};
@@ -29,6 +30,7 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
             draft.run = context.run_for(&key);
             draft.meta.insert("blocking".to_owned(), "true".to_owned());
             let stream = context.tree.store.open(&key)?;
+            attach::fit(&context.tree, &key, &mut draft, context.tree.durability)?;
             let entry = stream.append(vec![draft], context.tree.durability)?.remove(0);
             let follow =
                 Follow::open(context.tree.store.clone(), &key, From::After(entry.message.id.clone()))?;
@@ -44,7 +46,14 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
     loop {
         let left = args.wait.map(|limit| limit.saturating_sub(began.elapsed()));
         let page = follow.wait(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN))?;
-        if let Some(answer) = page.entries.iter().map(|e| &e.message).find(|m| answers(m, &question)) {
+        let nothing = page.is_empty();
+        let answer = page.entries.into_iter().map(|entry| entry.message).find(|m| answers(m, &question));
+        if let Some(mut answer) = answer {
+            // The asker needs the whole of a long answer, not its head.
+            let payload = attach::join(&context.tree, &key, &mut answer);
+            if let Some(why) = payload.as_ref().and_then(|payload| payload.left_out.as_ref()) {
+                render::say(&format!("warning: {why}"));
+            }
             if context.json {
                 render::json(&serde_json::json!({ "question_id": question, "answer": answer }))?;
             } else {
@@ -52,7 +61,7 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
             }
             return Ok(Exit::Done);
         }
-        let time_is_up = left.is_some_and(|left| left.is_zero()) && page.is_empty();
+        let time_is_up = left.is_some_and(|left| left.is_zero()) && nothing;
         if wake.interrupted() || time_is_up {
             drop(progress);
             not_yet(&context, &key, &question)?;

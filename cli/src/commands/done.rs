@@ -4,7 +4,7 @@ use run_agent_core::decide::Refusal;
 use run_agent_core::event::{Done, Event};
 use run_agent_core::world::{Marker, Task};
 use run_agent_core::{Draft, Kind};
-use run_agent_runner::{Proposed, TaskView, files};
+use run_agent_runner::{Proposed, TaskView, attach, files};
 
 use crate::args::{DoneArgs, Global};
 use crate::context::{Context, person};
@@ -48,6 +48,7 @@ pub(crate) fn run(global: &Global, args: &DoneArgs) -> Outcome {
     if let Some(text) = &args.message {
         let mut message = Draft::new(Kind::FACT, name.project.clone(), Some(name.task.clone()), text.clone());
         message.run = run;
+        attach::fit(&context.tree, &name.key(), &mut message, context.tree.durability)?;
         ids.extend(view.post(vec![message])?.into_iter().map(|entry| entry.message.id));
     }
     if context.json {

@@ -8,6 +8,7 @@ use run_agent_core::id::IdError;
 use run_agent_core::message::KindError;
 use run_agent_core::store::{AppendError, OpenError, ReadError};
 use run_agent_runner::agent::AgentError;
+use run_agent_runner::attach::AttachError;
 use run_agent_runner::drive::DriveError;
 use run_agent_runner::make::MakeError;
 use run_agent_runner::supervise::start::StartError;
@@ -109,6 +110,7 @@ failed! {
     FollowError => of_follow,
     ViewError => of_view,
     AgentError => |_| Exit::NotFound,
+    AttachError => |error| if error.is_usage() { Exit::Usage } else { Exit::Failed },
     StartError => of_start,
     SuperviseError => |_| Exit::Failed,
     MakeError => |error| match error {

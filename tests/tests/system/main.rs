@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod bus;
+mod bus_attach;
+mod bus_edit;
+mod bus_find;
+mod bus_ndjson;
+mod bus_read;
 mod conduct;
 mod config;
 mod durability;
@@ -14,4 +19,5 @@ mod ralph;
 mod shells;
 mod speech;
 mod stops;
+mod store;
 mod tree;

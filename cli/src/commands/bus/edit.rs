@@ -1,0 +1,158 @@
+//! `bus edit`: a person mends a bus in an editor while others go on posting.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use run_agent_core::{Timestamp, text};
+use run_agent_runner::files;
+use run_agent_runner::wake::Wake;
+use run_agent_store_fs::Options;
+use run_agent_store_fs::edit::{Checked, Edit, EditError};
+
+use crate::args::Global;
+use crate::context::{Context, variable};
+use crate::error::{Exit, Failure, Outcome, chain};
+use crate::render;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus edit --task fix-login")]
+pub(crate) struct EditArgs {
+    /// Take the result although entries in it cannot be read
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
+    let context = Context::open(global)?;
+    let key = context.stream()?;
+    let backend = super::discover::backend(&context)?;
+    if backend != "fs" {
+        return Err(Failure::usage(format!(
+            "this root holds its events in a `{backend}` store, whose files are not text; bus edit is for the fs store"
+        )));
+    }
+    let edit = Edit::begin(&context.tree.layout, &Options::default(), &key).map_err(of_edit)?;
+    let copy = copy_file(&context)?;
+    files::replace(&copy, edit.original(), false)
+        .map_err(|e| Failure::io(format!("cannot write {}", copy.display()), &e))?;
+    // Ctrl-C is the editor's.
+    let wake = Wake::new();
+    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    let checked = loop {
+        let ended = open_editor(&copy);
+        let edited =
+            std::fs::read(&copy).map_err(|e| Failure::io(format!("cannot read {}", copy.display()), &e))?;
+        if edited == edit.original() {
+            let _ = std::fs::remove_file(&copy);
+            ended?;
+            render::say("nothing was changed");
+            return Ok(Exit::Done);
+        }
+        // An editor that failed may have written half of what was meant.
+        ended.map_err(|failure| failure.and(&kept(&copy)))?;
+        let checked = edit.check(&edited);
+        for finding in &checked.findings {
+            render::say(&format!(
+                "{}:{}: {}",
+                copy.display(),
+                finding.line,
+                render::safe_line(&finding.what)
+            ));
+        }
+        if checked.findings.is_empty() || args.force {
+            break checked;
+        }
+        match ask(&copy, checked.findings.len())? {
+            Answer::EditAgain => {}
+            Answer::Take => break checked,
+        }
+    };
+    put(&context, &edit, &checked, &copy)?;
+    let _ = std::fs::remove_file(&copy);
+    Ok(Exit::Done)
+}
+
+fn put(context: &Context, edit: &Edit, checked: &Checked, copy: &Path) -> Result<(), Failure> {
+    let appended = edit.finish(&checked.bytes).map_err(|error| of_edit(error).and(&kept(copy)))?;
+    if context.json {
+        return render::json(&serde_json::json!({
+            "resealed": checked.resealed, "findings": checked.findings.len(), "appended_meanwhile": appended,
+        }));
+    }
+    let kept = if appended > 0 {
+        format!("; {appended} bytes that were posted meanwhile stand behind the edit")
+    } else {
+        String::new()
+    };
+    render::say(&format!("edited; {} changed entries were sealed again{kept}", checked.resealed));
+    Ok(())
+}
+
+fn of_edit(error: EditError) -> Failure {
+    let exit = match &error {
+        EditError::NotThere { .. } => Exit::NotFound,
+        EditError::LockTimeout { .. } | EditError::Changed { .. } => Exit::Locked,
+        EditError::Io { .. } => Exit::Failed,
+    };
+    Failure::new(exit, chain(&error))
+}
+
+/// The copy lies inside the root, so that nobody else reads it and an accident does not lose it.
+fn copy_file(context: &Context) -> Result<PathBuf, Failure> {
+    let own = context.tree.layout.root().join(run_agent_core::layout::OWN_FOLDER).join("edits");
+    std::fs::create_dir_all(&own).map_err(|e| Failure::io(format!("cannot make {}", own.display()), &e))?;
+    Ok(own.join(format!("{}-{}.md", text::stamp(Timestamp::now()), std::process::id())))
+}
+
+/// `VISUAL` and `EDITOR` are command lines, as other tools take them.
+fn open_editor(copy: &Path) -> Result<(), Failure> {
+    let editor = variable("VISUAL").or_else(|| variable("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let status = Command::new("sh")
+        .args(["-c", &format!("{editor} \"$1\""), "sh"])
+        .arg(copy)
+        .status()
+        .map_err(|e| Failure::io(format!("cannot start the editor `{editor}`"), &e))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Failed,
+        format!("the editor `{editor}` ended with {status}; the bus is as it was"),
+    ))
+}
+
+fn kept(copy: &Path) -> String {
+    format!("what was edited is kept in {}", copy.display())
+}
+
+enum Answer {
+    EditAgain,
+    Take,
+}
+
+fn ask(copy: &Path, findings: usize) -> Result<Answer, Failure> {
+    let kept = Failure::new(
+        Exit::Failed,
+        format!(
+            "{findings} places would not be read; the bus is as it was, and {} (--force takes such a result)",
+            kept(copy)
+        ),
+    );
+    if !io::stdin().is_terminal() {
+        return Err(kept);
+    }
+    loop {
+        let _ = write!(io::stderr(), "edit again (e), take it as it is (t), or give up (q)? ");
+        let mut line = String::new();
+        let read = io::stdin().read_line(&mut line).map_err(|e| Failure::io("cannot read the answer", &e))?;
+        match line.trim() {
+            "e" | "" if read > 0 => return Ok(Answer::EditAgain),
+            "t" => return Ok(Answer::Take),
+            "q" => return Err(kept),
+            _ if read == 0 => return Err(kept),
+            _ => {}
+        }
+    }
+}

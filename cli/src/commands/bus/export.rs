@@ -1,0 +1,160 @@
+//! `bus export`: a whole bus, or what came since a message, as text that other programs read.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use run_agent_core::{Cursor, MsgId, StreamKey};
+use run_agent_runner::new_file::{NewFile, folder_of};
+use run_agent_store_fs::markdown;
+
+use super::show::{Shown, warn};
+use super::window::PAGE;
+use crate::args::Global;
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::render;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus export --task fix-login --format ndjson --out bus.ndjson")]
+pub(crate) struct ExportArgs {
+    /// md: entries as the fs store writes and reads them; ndjson: one message a line, as in the API
+    #[arg(long, value_enum, default_value_t = Format::Md)]
+    format: Format,
+    /// Only what stands behind this message
+    #[arg(long, value_name = "ID")]
+    since: Option<String>,
+    /// Write this file instead of stdout; it is replaced once the export is whole
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// With the text of attachments (ndjson)
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Md,
+    Ndjson,
+}
+
+/// What was written, and what was not.
+#[derive(Debug, Default)]
+struct Count {
+    messages: u64,
+    attachments: u64,
+    damaged: u64,
+}
+
+pub(super) fn run(global: &Global, args: &ExportArgs) -> Outcome {
+    if args.full && args.format == Format::Md {
+        return Err(Failure::usage(
+            "an entry of the markdown format has at most 64 KiB of text; --full needs --format ndjson",
+        ));
+    }
+    let since = args.since.as_deref().map(MsgId::parse).transpose()?;
+    let context = Context::open(global)?;
+    let key = context.stream()?;
+    let count = match &args.out {
+        Some(path) => to_file(&context, &key, args, since.as_ref(), path)?,
+        None => {
+            let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+            let count = write(&context, &key, args, since.as_ref(), &mut out, &stdout_failed)?;
+            out.flush().map_err(|e| stdout_failed(&e))?;
+            count
+        }
+    };
+    if let Some(path) = &args.out {
+        let (messages, path) = (count.messages, path.display());
+        if context.json {
+            render::json(&serde_json::json!({
+                "messages": messages, "attachments": count.attachments, "damaged": count.damaged,
+                "path": path.to_string(),
+            }))?;
+        } else {
+            render::say(&format!("{messages} messages of {key} written to {path}"));
+        }
+    }
+    if count.attachments > 0 && !args.full {
+        let (folder, _) = context.tree.layout.stream(&key);
+        render::say(&format!(
+            "note: {} attachments are named and not contained; they lie in {}",
+            count.attachments,
+            folder.display()
+        ));
+    }
+    if count.damaged > 0 {
+        render::say(&format!("warning: {} damaged places are not in the export", count.damaged));
+        return Ok(Exit::Failed);
+    }
+    Ok(Exit::Done)
+}
+
+fn to_file(
+    context: &Context,
+    key: &StreamKey,
+    args: &ExportArgs,
+    since: Option<&MsgId>,
+    path: &Path,
+) -> Result<Count, Failure> {
+    let failed = |error: &io::Error| Failure::io(format!("cannot write {}", path.display()), error);
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{} is a folder; name a file in it", path.display())));
+    }
+    let file = NewFile::in_folder(&folder_of(path), 0o666).map_err(|e| failed(&e))?;
+    let mut out = BufWriter::with_capacity(1 << 16, file);
+    let count = write(context, key, args, since, &mut out, &failed)?;
+    let file = out.into_inner().map_err(|e| failed(e.error()))?;
+    file.replace(path, true).map_err(|e| failed(&e))?;
+    Ok(count)
+}
+
+/// A reader that went away is no error.
+fn stdout_failed(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::new(Exit::Done, "");
+    }
+    Failure::io("cannot write to stdout", error)
+}
+
+/// Writes what stands in the stream now: what is appended meanwhile is not waited for, so the export ends.
+fn write(
+    context: &Context,
+    key: &StreamKey,
+    args: &ExportArgs,
+    since: Option<&MsgId>,
+    out: &mut impl Write,
+    failed: &dyn Fn(&io::Error) -> Failure,
+) -> Result<Count, Failure> {
+    let stream = context.tree.store.open(key)?;
+    let mut from = since.map_or(Ok(Cursor::START), |id| stream.find(id))?;
+    let end = stream.end()?;
+    let mut count = Count::default();
+    let mut bytes = Vec::new();
+    while from < end {
+        let page = stream.read(from, PAGE)?;
+        if page.next == from {
+            break;
+        }
+        from = page.next;
+        page.damage.iter().for_each(warn);
+        count.damaged += page.damage.len() as u64;
+        for entry in page.entries.into_iter().filter(|entry| entry.at < end) {
+            count.messages += 1;
+            count.attachments += u64::from(entry.message.content.attachment_path.is_some());
+            bytes.clear();
+            match args.format {
+                Format::Md => {
+                    markdown::encode(&mut bytes, &entry.message);
+                }
+                Format::Ndjson => {
+                    let shown = Shown::new(context, key, entry.message, args.full);
+                    serde_json::to_writer(&mut bytes, &shown).map_err(|e| failed(&e.into()))?;
+                    bytes.push(b'\n');
+                }
+            }
+            out.write_all(&bytes).map_err(|e| failed(&e))?;
+        }
+    }
+    Ok(count)
+}

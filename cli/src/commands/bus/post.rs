@@ -1,0 +1,163 @@
+//! `bus post`: one message, or a stream of them.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use run_agent_core::{Draft, Durability, Kind, Link, MsgId, Parent, decide};
+use run_agent_runner::attach;
+
+use super::ndjson;
+use crate::args::Global;
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::{find, render};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus post --type PROGRESS --body 'half of the tests pass'")]
+pub(crate) struct PostArgs {
+    /// FACT PROGRESS DECISION REVIEW QUESTION ANSWER USER ERROR WARNING INFO OBSERVATION ISSUE, or a word of your own
+    #[arg(long = "type", value_name = "TYPE", default_value = "INFO")]
+    kind: String,
+    /// The text [default: stdin]; above 64 KiB it is attached
+    #[arg(long, visible_alias = "message", value_name = "TEXT", conflicts_with = "file")]
+    body: Option<String>,
+    /// A file with the text; `-` reads stdin
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// A file of any kind to go with the message; its name is the text where none is given
+    #[arg(long, value_name = "FILE")]
+    attach: Option<PathBuf>,
+    /// A message that this one answers, supersedes …; repeatable
+    #[arg(long = "parent", value_name = "ID[:KIND]")]
+    parents: Vec<String>,
+    /// Several parents at once
+    #[arg(long = "parents", value_name = "ID,ID", value_delimiter = ',')]
+    parent_list: Vec<String>,
+    /// A question that holds the loop until it is answered
+    #[arg(long)]
+    blocking: bool,
+    /// A link; repeatable
+    #[arg(long = "link", value_name = "URL")]
+    links: Vec<String>,
+    /// A field of your own; repeatable
+    #[arg(long = "meta", value_name = "KEY=VALUE")]
+    meta: Vec<String>,
+    /// What the message survives: none, interval or always [default: storage.durability]
+    #[arg(long, value_name = "WHICH", value_parser = durability)]
+    durability: Option<Durability>,
+    /// A message for each line of stdin (type, body, parents, links, meta, issue_id, attach), an id a line back
+    #[arg(long, conflicts_with_all = ["body", "file", "attach", "parents", "parent_list", "blocking", "links", "meta"])]
+    stdin_ndjson: bool,
+    /// Go on behind a line that is refused; its id is an empty line, the exit code 2
+    #[arg(long = "continue", requires = "stdin_ndjson")]
+    go_on: bool,
+}
+
+pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
+    // What can be known to be wrong is, before a root is made.
+    let kind = Kind::parse(&args.kind)?;
+    decide::may_post(&kind)?;
+    let context = Context::open(global)?;
+    context.caller()?;
+    let durability = args.durability.unwrap_or(context.tree.durability);
+    if args.stdin_ndjson {
+        return ndjson::run(&context, kind, durability, args.go_on);
+    }
+    let key = context.stream()?;
+    let stream = context.tree.store.open(&key)?;
+    let mut draft = Draft::new(kind, key.project.clone(), key.task.clone(), body(args)?);
+    draft.run = context.run_for(&key);
+    draft.parents = parents(args)?;
+    draft.links = args.links.iter().map(|url| Link { url: url.clone(), label: None, kind: None }).collect();
+    for field in &args.meta {
+        let (name, value) = field
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--meta {field}: write it as key=value")))?;
+        draft.meta.insert(name.to_owned(), value.to_owned());
+    }
+    if args.blocking {
+        draft.meta.insert("blocking".to_owned(), "true".to_owned());
+    }
+    if let Some(source) = &args.attach {
+        attach::file(&context.tree, &key, &mut draft, source, durability)?;
+    }
+    attach::fit(&context.tree, &key, &mut draft, durability)?;
+    let message = stream.append(vec![draft], durability)?.remove(0).message;
+    if let Some(note) = find::note_on_type(&message.content.kind) {
+        render::say(&note);
+    }
+    if context.json {
+        let mut told = serde_json::json!({ "msg_id": message.id, "timestamp": message.ts });
+        if let Some(path) = message.content.attachment_path {
+            told["attachment_path"] = path.into();
+        }
+        render::json(&told)?;
+    } else {
+        render::out(&format!("{}\n", message.id))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn parents(args: &PostArgs) -> Result<Vec<Parent>, Failure> {
+    let mut parents = Vec::new();
+    for parent in &args.parents {
+        // An id holds no colon, so the first one begins the kind.
+        let (id, kind) =
+            parent.split_once(':').map_or((parent.as_str(), None), |(id, kind)| (id, Some(kind)));
+        parents.push(Parent::new(MsgId::parse(id)?, kind));
+    }
+    for parent in &args.parent_list {
+        parents.push(Parent::new(MsgId::parse(parent)?, None));
+    }
+    Ok(parents)
+}
+
+pub(super) fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "none" => Ok(Durability::None),
+        "interval" => Ok(Durability::Interval),
+        "always" => Ok(Durability::Always),
+        _ => Err("it is none, interval or always".to_owned()),
+    }
+}
+
+fn body(args: &PostArgs) -> Result<String, Failure> {
+    if let Some(text) = &args.body {
+        return Ok(text.clone());
+    }
+    match &args.file {
+        Some(path) if path.as_os_str() != "-" => {
+            let file = std::fs::File::open(path)
+                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+            return text(file, &path.display().to_string(), path);
+        }
+        // Beside an attachment stdin is not asked for text: it may be a pipe that nobody writes to.
+        None if args.attach.is_some() => return Ok(String::new()),
+        Some(_) | None => {}
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(Failure::usage("nothing to post; give the text with --body, --file or on stdin"));
+    }
+    match text(stdin.lock(), "stdin", Path::new("FILE"))? {
+        text if text.is_empty() => {
+            Err(Failure::usage("nothing to post: stdin is empty; give the text with --body or --file"))
+        }
+        text => Ok(text),
+    }
+}
+
+/// Reads text up to the largest that is posted as one.
+fn text(from: impl Read, what: &str, attach: &Path) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    from.take(attach::TEXT_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::usage(format!("cannot read {what}: {e}")))?;
+    let hint = format!("post it as it is with --attach {}", attach.display());
+    if bytes.len() as u64 > attach::TEXT_MAX {
+        let max = attach::TEXT_MAX;
+        return Err(Failure::usage(format!("{what} has more than {max} bytes of text; {hint}")));
+    }
+    String::from_utf8(bytes).map_err(|e| Failure::usage(format!("{what} is not UTF-8 text ({e}); {hint}")))
+}

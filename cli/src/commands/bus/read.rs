@@ -1,0 +1,201 @@
+//! `bus read`, `follow` and `poll`: what is there, and what comes.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use run_agent_core::follow::{Follow, FollowError, From};
+use run_agent_core::store::{Page, ReadError};
+use run_agent_core::{MsgId, StreamKey};
+use run_agent_runner::wake::{LOOK_AGAIN, Wake};
+
+use super::filter::{Filter, FilterArgs};
+use super::show::{self, Printer};
+use super::window;
+use crate::args::{Global, duration};
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::render;
+
+/// How many messages are shown when nothing else is said.
+const TAIL: usize = 20;
+/// How long `poll` waits when nothing else is said.
+const POLL: Duration = Duration::from_secs(60);
+
+// Which messages, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WhichArgs {
+    /// Begin with the last N messages that match [default: 20, or none with --since]
+    #[arg(long, value_name = "N", conflicts_with = "since")]
+    tail: Option<usize>,
+    /// Begin behind this message
+    #[arg(long, value_name = "ID")]
+    since: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// With the text of attachments
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus follow --task fix-login --type ERROR,WARNING")]
+pub(crate) struct FollowArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus read --type QUESTION,ANSWER --tail 5")]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Go on with new messages as they come
+    #[arg(long, conflicts_with = "wait")]
+    follow: bool,
+    /// Block until something new that matches arrives, at most so long (124 if nothing does)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+}
+
+impl ReadArgs {
+    pub(super) fn polling(&self) -> Self {
+        let wait = self.wait.or_else(|| (!self.follow).then_some(POLL));
+        Self { which: self.which.clone(), follow: self.follow, wait }
+    }
+}
+
+impl FollowArgs {
+    pub(super) fn following(&self) -> ReadArgs {
+        ReadArgs { which: self.which.clone(), follow: true, wait: None }
+    }
+}
+
+pub(super) fn run(global: &Global, args: &ReadArgs) -> Outcome {
+    let filter = Filter::new(&args.which.filter)?;
+    let since = args.which.since.as_deref().map(MsgId::parse).transpose()?;
+    let context = Context::open(global)?;
+    let key = context.stream()?;
+    let printer = Printer::new(&context, key.clone(), filter, args.which.full);
+    let (mut reader, first) = match since {
+        Some(id) => {
+            let mut reader = Reader::open(&context, &key, From::After(id))?;
+            let first = reader.rest(&printer)?;
+            (reader, first)
+        }
+        None => {
+            let reader = Reader::open(&context, &key, From::End)?;
+            // With --wait and nothing else only news count.
+            let count = args.which.tail.unwrap_or(if args.wait.is_some() { 0 } else { TAIL });
+            let first = reader.history(&printer, count)?;
+            (reader, first)
+        }
+    };
+    if args.follow {
+        return reader.go_on(&printer);
+    }
+    match args.wait {
+        Some(limit) if first == 0 => reader.wait(&printer, limit),
+        Some(_) | None => Ok(Exit::Done),
+    }
+}
+
+/// A place in a stream that outlives the stream's file.
+struct Reader<'a> {
+    context: &'a Context,
+    follow: Follow,
+}
+
+impl<'a> Reader<'a> {
+    fn open(context: &'a Context, key: &StreamKey, from: From) -> Result<Self, Failure> {
+        let follow = Follow::open(context.tree.store.clone(), key, from)?;
+        Ok(Self { context, follow })
+    }
+
+    /// The last `count` that match of what stands before this reader's place.
+    fn history(&self, printer: &Printer<'_>, count: usize) -> Result<usize, Failure> {
+        let (stream, end) = (self.follow.stream(), self.follow.cursor());
+        let mut from = window::last_matching(&**stream, count, end, &mut |entry| {
+            printer.is_unfiltered() || printer.matches(&entry.message)
+        })?;
+        let mut shown = 0;
+        while from < end {
+            let page = stream.read(from, window::PAGE)?;
+            if page.next == from {
+                break;
+            }
+            from = page.next;
+            shown += printer.page(&page, Some(end))?;
+        }
+        Ok(shown)
+    }
+
+    /// Everything from this reader's place to the end.
+    fn rest(&mut self, printer: &Printer<'_>) -> Result<usize, Failure> {
+        let mut shown = 0;
+        loop {
+            let page = self.follow.ready()?;
+            if page.is_empty() {
+                return Ok(shown);
+            }
+            shown += printer.page(&page, None)?;
+        }
+    }
+
+    fn go_on(&mut self, printer: &Printer<'_>) -> Outcome {
+        loop {
+            let page = self.next(Duration::from_secs(3600))?;
+            printer.page(&page, None)?;
+        }
+    }
+
+    fn wait(&mut self, printer: &Printer<'_>, limit: Duration) -> Outcome {
+        let began = Instant::now();
+        let wake = Wake::new();
+        wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+        loop {
+            let left = limit.saturating_sub(began.elapsed());
+            let page = self.next(left.min(LOOK_AGAIN))?;
+            if printer.page(&page, None)? > 0 {
+                return Ok(Exit::Done);
+            }
+            if wake.interrupted() {
+                return Ok(Exit::Interrupted);
+            }
+            if left.is_zero() {
+                render::say("nothing new that matches; call again to wait on");
+                return Ok(Exit::TimeLimit);
+            }
+        }
+    }
+
+    /// The next page, and a word when the stream that it comes from is another one than the last page's.
+    fn next(&mut self, timeout: Duration) -> Result<Page, Failure> {
+        let before = self.follow.incarnation();
+        match self.follow.wait(timeout) {
+            Ok(page) => {
+                let now = self.follow.incarnation();
+                if before != 0 && now != before {
+                    self.tell_of_replacement()?;
+                }
+                Ok(page)
+            }
+            Err(FollowError::Read(ReadError::UnknownId { key, id })) => Err(Failure::not_found(format!(
+                "the stream of {key} was replaced by one that does not hold {id}, the last message that was read; see what it holds with --tail"
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn tell_of_replacement(&self) -> Result<(), Failure> {
+        let key = self.follow.stream().key();
+        render::say(&format!(
+            "note: the stream of {key} was edited or replaced; reading goes on behind the last message that was read"
+        ));
+        if self.context.json {
+            let mut out = String::new();
+            show::line(&mut out, &serde_json::json!({ "replaced": { "stream": key.to_string() } }))?;
+            render::out(&out)?;
+        }
+        Ok(())
+    }
+}

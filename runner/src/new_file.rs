@@ -1,0 +1,169 @@
+//! A new file that nobody sees before it is whole: until it is placed it has no name where the system allows that, so
+//! that a process that is killed in the middle leaves nothing behind.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// A file in the making, in the folder that it is placed in.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    /// Its name meanwhile, where it has to have one.
+    name: Option<tempfile::TempPath>,
+}
+
+impl NewFile {
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn in_folder(folder: &Path, mode: u32) -> io::Result<Self> {
+        if let Some(file) = unnamed(folder, mode)? {
+            return Ok(Self { file, name: None });
+        }
+        let made = tempfile::Builder::new()
+            .prefix(".part-")
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(folder)?;
+        let (file, name) = made.into_parts();
+        Ok(Self { file, name: Some(name) })
+    }
+
+    /// Gives it its name. `sync` makes content and name survive a power cut.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when the name is taken: nothing is overwritten.
+    pub fn place(self, path: &Path, sync: bool) -> io::Result<()> {
+        self.finish(path, sync, |file, name| match name {
+            Some(name) => name.persist_noclobber(path).map_err(|e| e.error),
+            None => link(file, path),
+        })
+    }
+
+    /// As [`NewFile::place`], but a file of that name is replaced in one step.
+    ///
+    /// # Errors
+    /// When the system fails.
+    pub fn replace(self, path: &Path, sync: bool) -> io::Result<()> {
+        self.finish(path, sync, |file, name| match name {
+            Some(name) => name.persist(path).map_err(|e| e.error),
+            None => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+                match std::fs::remove_file(&beside) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Err(_) | Ok(()) => {}
+                }
+                link(file, &beside)?;
+                std::fs::rename(&beside, path)
+            }
+        })
+    }
+
+    fn finish(
+        self,
+        path: &Path,
+        sync: bool,
+        name_it: impl FnOnce(&File, Option<tempfile::TempPath>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if sync {
+            self.file.sync_all()?;
+        }
+        name_it(&self.file, self.name)?;
+        if sync { File::open(folder_of(path))?.sync_all() } else { Ok(()) }
+    }
+}
+
+/// The folder in which `path` names a file.
+#[must_use]
+pub fn folder_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// `None` where the file system knows no files without a name, or the system gives no way to name one later.
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path, mode: u32) -> io::Result<Option<File>> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    use rustix::io::Errno;
+    if !Path::new(OPEN_FILES).is_dir() {
+        return Ok(None);
+    }
+    match openat(CWD, folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(mode)) {
+        Ok(file) => Ok(Some(File::from(file))),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+const OPEN_FILES: &str = "/proc/self/fd";
+
+#[cfg(target_os = "linux")]
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    use std::os::fd::AsRawFd;
+    let open = Path::new(OPEN_FILES).join(file.as_raw_fd().to_string());
+    Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "the twin of the way that may fail")]
+fn unnamed(_: &Path, _: u32) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(_: &File, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_that_is_not_placed_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = NewFile::in_folder(folder.path(), 0o600).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn placing_never_overwrites_and_replacing_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let make = |text: &str| {
+            let mut file = NewFile::in_folder(folder.path(), 0o600).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file
+        };
+        make("one").place(&path, true).unwrap();
+        assert_eq!(make("two").place(&path, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one");
+        make("three").replace(&path, true).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three");
+        assert_eq!(names(folder.path()), ["x"]);
+    }
+}
