@@ -10,6 +10,7 @@ use clap_complete::ArgValueCompleter as Complete;
 
 use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
 use crate::commands::man::ManArgs;
+use crate::commands::wrap::WrapArgs;
 
 pub(crate) use everywhere::{Global, Verb, When};
 
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Status(Verb<StatusArgs>),
     /// A run's answer, stdout, stderr or prompt
     Output(Verb<OutputArgs>),
+    /// Run any command as a tracked run of a task
+    Wrap(Verb<WrapArgs>),
     /// A script that completes commands and names in a shell
     Completion(Verb<CompletionArgs>),
     /// The manual pages

@@ -18,3 +18,4 @@ pub(crate) mod stop;
 pub(crate) mod target;
 pub(crate) mod task;
 pub(crate) mod wait;
+pub(crate) mod wrap;

@@ -5,6 +5,7 @@ use run_agent_core::decide::Refusal;
 use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
+use run_agent_runner::supervise::Streams;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
@@ -43,6 +44,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     let request = Request {
         backend: backend.as_ref(),
         prompt: &text,
+        streams: Streams::Prompt,
         cwd: &cwd,
         parent,
         root: None,

@@ -14,3 +14,4 @@ mod shells;
 mod speech;
 mod stops;
 mod tree;
+mod wrap;
