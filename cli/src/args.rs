@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::ArgValueCompleter as Complete;
 
+use crate::commands::batch::JobCommand;
 use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
 use crate::commands::man::ManArgs;
 use crate::commands::wrap::WrapArgs;
@@ -155,6 +156,8 @@ pub(crate) struct ResumeArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent job --agent shell --prompt 'make test' --follow")]
 pub(crate) struct JobArgs {
+    #[command(subcommand)]
+    pub(crate) many: Option<JobCommand>,
     /// The agent [default: the first of agents.order in the config that can be started]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub(crate) mod ask;
+pub(crate) mod batch;
 pub(crate) mod bus;
 pub(crate) mod completion;
 pub(crate) mod config;

@@ -195,6 +195,10 @@ impl Failure {
         self.0.exit
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.0.text
+    }
+
     /// One line, or one JSON object, on stderr.
     pub(crate) fn report(&self, json: bool, verbose: bool) -> ExitCode {
         let Parts { exit, code, text, hint, candidates, causes } = &*self.0;

@@ -11,6 +11,7 @@ use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
 use run_agent_runner::wake::Wake;
 
+use super::batch::{self, JobCommand};
 use super::output::Tail;
 use super::{prompt, target};
 use crate::args::{Global, JobArgs};
@@ -19,6 +20,9 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint};
 
 pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
+    if let Some(JobCommand::Batch(batch)) = &args.many {
+        return batch_alone(args).and_then(|()| batch::run(global, batch, args.timeout));
+    }
     let context = Context::open_configured(global)?;
     context.caller()?;
     let config = context.config()?;
@@ -68,6 +72,18 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         return detached(&context, &name, &run);
     }
     wait_for(&context, &name, &mut view, &run, args.follow)
+}
+
+/// What stands before `batch` on the command line would be passed over in silence.
+fn batch_alone(args: &JobArgs) -> Result<(), Failure> {
+    let JobArgs { many: _, agent, prompt, cwd, detach, follow, key, timeout: _ } = args;
+    let prompted = prompt.prompt.is_some() || prompt.prompt_file.is_some();
+    if agent.is_some() || prompted || cwd.is_some() || *detach || *follow || key.is_some() {
+        return Err(Failure::usage(
+            "options of one job do not count for a batch; write them into its file (agent, prompt, cwd, timeout)",
+        ));
+    }
+    Ok(())
 }
 
 /// The calling run and the depth of a run that it starts. Too deep is known before anything is made.
