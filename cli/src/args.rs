@@ -11,6 +11,7 @@ use clap_complete::ArgValueCompleter as Complete;
 use crate::commands::batch::JobCommand;
 use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
 use crate::commands::man::ManArgs;
+use crate::commands::replay::ReplayArgs;
 use crate::commands::wrap::WrapArgs;
 
 pub(crate) use everywhere::{Global, Verb, When};
@@ -82,6 +83,8 @@ pub(crate) enum Command {
     Status(Verb<StatusArgs>),
     /// A run's answer, stdout, stderr or prompt
     Output(Verb<OutputArgs>),
+    /// A task's story, or the task as it stood at a moment
+    Replay(Verb<ReplayArgs>),
     /// Run any command as a tracked run of a task
     Wrap(Verb<WrapArgs>),
     /// A script that completes commands and names in a shell

@@ -11,6 +11,7 @@ mod incumbent;
 mod kills;
 mod prompt;
 mod ralph;
+mod replay;
 mod shells;
 mod speech;
 mod stops;
