@@ -12,6 +12,7 @@ use crate::commands::batch::JobCommand;
 use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
 use crate::commands::man::ManArgs;
 use crate::commands::replay::ReplayArgs;
+use crate::commands::watch::WatchArgs;
 use crate::commands::wrap::WrapArgs;
 
 pub(crate) use everywhere::{Global, Verb, When};
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Status(Verb<StatusArgs>),
     /// A run's answer, stdout, stderr or prompt
     Output(Verb<OutputArgs>),
+    /// Block until tasks are done, showing how they go
+    Watch(Verb<WatchArgs>),
     /// A task's story, or the task as it stood at a moment
     Replay(Verb<ReplayArgs>),
     /// Run any command as a tracked run of a task

@@ -20,4 +20,5 @@ pub(crate) mod stop;
 pub(crate) mod target;
 pub(crate) mod task;
 pub(crate) mod wait;
+pub(crate) mod watch;
 pub(crate) mod wrap;

@@ -67,6 +67,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Status(args) => commands::status::run(&global, &args),
         Command::Output(args) => commands::output::run(&global, &args),
         Command::Replay(args) => commands::replay::run(&global, &args),
+        Command::Watch(args) => commands::watch::run(&global, &args),
         Command::Wrap(args) => commands::wrap::run(&global, &args),
         Command::Completion(args) => commands::completion::run(&args),
         Command::Man(args) => commands::man::run(&args),

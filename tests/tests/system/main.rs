@@ -16,4 +16,5 @@ mod shells;
 mod speech;
 mod stops;
 mod tree;
+mod watch;
 mod wrap;
