@@ -12,6 +12,7 @@ use crate::commands::batch::JobCommand;
 use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
 use crate::commands::man::ManArgs;
 use crate::commands::replay::ReplayArgs;
+use crate::commands::shell_setup::ShellSetupArgs;
 use crate::commands::watch::WatchArgs;
 use crate::commands::wrap::WrapArgs;
 
@@ -90,6 +91,8 @@ pub(crate) enum Command {
     Replay(Verb<ReplayArgs>),
     /// Run any command as a tracked run of a task
     Wrap(Verb<WrapArgs>),
+    /// Have agents that are started by hand recorded
+    ShellSetup(Verb<ShellSetupArgs>),
     /// A script that completes commands and names in a shell
     Completion(Verb<CompletionArgs>),
     /// The manual pages

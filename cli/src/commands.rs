@@ -15,6 +15,7 @@ pub(crate) mod output;
 pub(crate) mod prompt;
 pub(crate) mod replay;
 pub(crate) mod resume;
+pub(crate) mod shell_setup;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod target;

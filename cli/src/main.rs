@@ -69,6 +69,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Replay(args) => commands::replay::run(&global, &args),
         Command::Watch(args) => commands::watch::run(&global, &args),
         Command::Wrap(args) => commands::wrap::run(&global, &args),
+        Command::ShellSetup(args) => commands::shell_setup::run(&global, &args),
         Command::Completion(args) => commands::completion::run(&args),
         Command::Man(args) => commands::man::run(&args),
         Command::Config(args) => commands::config::run(&global, &args),

@@ -12,6 +12,7 @@ mod kills;
 mod prompt;
 mod ralph;
 mod replay;
+mod shell_setup;
 mod shells;
 mod speech;
 mod stops;
