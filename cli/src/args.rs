@@ -9,8 +9,13 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::ArgValueCompleter as Complete;
 
 use crate::commands;
+use crate::commands::batch::JobCommand;
 use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
 use crate::commands::man::ManArgs;
+use crate::commands::replay::ReplayArgs;
+use crate::commands::shell_setup::ShellSetupArgs;
+use crate::commands::watch::WatchArgs;
+use crate::commands::wrap::WrapArgs;
 
 pub(crate) use everywhere::{Global, Verb, When};
 
@@ -83,6 +88,14 @@ pub(crate) enum Command {
     Status(Verb<StatusArgs>),
     /// A run's answer, stdout, stderr or prompt
     Output(Verb<OutputArgs>),
+    /// Block until tasks are done, showing how they go
+    Watch(Verb<WatchArgs>),
+    /// A task's story, or the task as it stood at a moment
+    Replay(Verb<ReplayArgs>),
+    /// Run any command as a tracked run of a task
+    Wrap(Verb<WrapArgs>),
+    /// Have agents that are started by hand recorded
+    ShellSetup(Verb<ShellSetupArgs>),
     /// A script that completes commands and names in a shell
     Completion(Verb<CompletionArgs>),
     /// The manual pages
@@ -155,6 +168,8 @@ pub(crate) struct ResumeArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent job --agent shell --prompt 'make test' --follow")]
 pub(crate) struct JobArgs {
+    #[command(subcommand)]
+    pub(crate) many: Option<JobCommand>,
     /// The agent [default: the first of agents.order in the config that can be started]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,

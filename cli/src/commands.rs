@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub(crate) mod ask;
+pub(crate) mod batch;
 pub(crate) mod bus;
 pub(crate) mod completion;
 pub(crate) mod config;
@@ -12,10 +13,14 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod output;
 pub(crate) mod prompt;
+pub(crate) mod replay;
 pub(crate) mod resume;
+pub(crate) mod shell_setup;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod store;
 pub(crate) mod target;
 pub(crate) mod task;
 pub(crate) mod wait;
+pub(crate) mod watch;
+pub(crate) mod wrap;

@@ -207,6 +207,10 @@ impl Failure {
         self
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.0.text
+    }
+
     /// One line, or one JSON object, on stderr.
     pub(crate) fn report(&self, json: bool, verbose: bool) -> ExitCode {
         let Parts { exit, code, text, hint, candidates, causes } = &*self.0;

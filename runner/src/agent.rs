@@ -1,5 +1,6 @@
 //! Agents: one small module a backend, behind one trait. A backend says what is started; the supervisor starts it.
 
+mod by_hand;
 mod command;
 mod shell;
 
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 
 use run_agent_core::layout::RunPaths;
 
+pub use by_hand::ByHand;
 pub use command::Command;
 pub use shell::Shell;
 
@@ -40,6 +42,8 @@ pub enum AgentError {
     NotFound { agent: String, program: String },
     #[error("agent `{agent}`: argv is empty")]
     NoCommand { agent: String },
+    #[error("no program `{program}` was found on PATH; check its name, or give its path")]
+    NoProgram { program: String },
 }
 
 /// Where a program is, as the shell would find it.

@@ -17,7 +17,7 @@ use run_agent_core::{Draft, Entry, Kind, Parent, RunId};
 
 use crate::agent::Backend;
 use crate::supervise::start::{Request, RootStart, StartError, StartOutcome, Started, start};
-use crate::supervise::{close, os::Machine, ring};
+use crate::supervise::{Streams, close, os::Machine, ring};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
@@ -285,6 +285,7 @@ impl<'a> Driver<'a> {
         let request = Request {
             backend: self.what.backend,
             prompt: self.what.prompt,
+            streams: Streams::Prompt,
             cwd: self.what.cwd,
             parent: self.what.parent.clone(),
             root: Some(RootStart { attempt, why, previous, event }),

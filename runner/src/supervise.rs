@@ -9,6 +9,7 @@
 //! | how is a set of processes ended? | [`ladder`] |
 //! | what becomes of what an agent left running? | `left_overs` |
 //! | what does a run's lock say? | [`record`] |
+//! | how does a signal reach an agent of another session? | `pass_on` |
 //! | who closes a run whose supervisor died? | [`close`] |
 //! | what does only this system know? | [`os`] |
 
@@ -18,6 +19,7 @@ pub mod ladder;
 mod launch;
 mod left_overs;
 pub mod os;
+mod pass_on;
 pub mod record;
 pub mod set;
 pub mod shim;
@@ -25,4 +27,5 @@ pub mod start;
 pub mod supervisor;
 
 pub use doorbell::ring;
-pub use launch::Launch;
+pub use launch::{Launch, Streams};
+pub use pass_on::signal_agent;

@@ -57,6 +57,23 @@ impl Wake {
         Ok(())
     }
 
+    /// From now on these signals do not end this process but arrive here, in order.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn on_signals(&self, wanted: &[i32]) -> std::io::Result<Receiver<i32>> {
+        let mut signals = signal_hook::iterator::Signals::new(wanted)?;
+        let (hint, (send, arrived)) = (self.hint.clone(), sync_channel(16));
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                // A person who presses the key more often than that means one signal.
+                let _ = send.try_send(signal);
+                let _ = hint.try_send(());
+            }
+        })?;
+        Ok(arrived)
+    }
+
     #[must_use]
     pub fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)

@@ -5,11 +5,13 @@ use run_agent_core::decide::Refusal;
 use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
+use run_agent_runner::supervise::Streams;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
 use run_agent_runner::wake::Wake;
 
+use super::batch::{self, JobCommand};
 use super::output::Tail;
 use super::{prompt, target};
 use crate::args::{Global, JobArgs};
@@ -18,6 +20,9 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint};
 
 pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
+    if let Some(JobCommand::Batch(batch)) = &args.many {
+        return batch_alone(args).and_then(|()| batch::run(global, batch, args.timeout));
+    }
     let context = Context::open_configured(global)?;
     context.caller()?;
     let config = context.config()?;
@@ -43,6 +48,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     let request = Request {
         backend: backend.as_ref(),
         prompt: &text,
+        streams: Streams::Prompt,
         cwd: &cwd,
         parent,
         root: None,
@@ -66,6 +72,18 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         return detached(&context, &name, &run);
     }
     wait_for(&context, &name, &mut view, &run, args.follow)
+}
+
+/// What stands before `batch` on the command line would be passed over in silence.
+fn batch_alone(args: &JobArgs) -> Result<(), Failure> {
+    let JobArgs { many: _, agent, prompt, cwd, detach, follow, key, timeout: _ } = args;
+    let prompted = prompt.prompt.is_some() || prompt.prompt_file.is_some();
+    if agent.is_some() || prompted || cwd.is_some() || *detach || *follow || key.is_some() {
+        return Err(Failure::usage(
+            "options of one job do not count for a batch; write them into its file (agent, prompt, cwd, timeout)",
+        ));
+    }
+    Ok(())
 }
 
 /// The calling run and the depth of a run that it starts. Too deep is known before anything is made.

@@ -1,6 +1,7 @@
 //! `status`: one task with its tree, or one run.
 
 use run_agent_core::run_info::RunInfo;
+use run_agent_core::store::Damage;
 use run_agent_core::world::{Run, Task};
 use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
@@ -14,7 +15,7 @@ use crate::find;
 use crate::render::{self, Hue, Paint};
 
 /// How many of the last messages are shown.
-const MESSAGES: usize = 5;
+pub(super) const MESSAGES: usize = 5;
 
 pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -76,36 +77,46 @@ fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
     notes
 }
 
+/// A task at a moment, as its stream tells it.
+pub(super) struct Moment<'a> {
+    pub(super) name: &'a TaskName,
+    pub(super) task: &'a Task,
+    pub(super) now: Timestamp,
+    pub(super) last_messages: Vec<Entry>,
+    pub(super) damage: &'a [Damage],
+    pub(super) notes: &'a [String],
+}
+
 fn whole_task(context: &Context, name: &TaskName, view: &TaskView, notes: &[String]) -> Outcome {
-    let task = view.task();
-    let key = name.key();
-    let page = context.tree.store.open(&key)?.last(MESSAGES)?;
+    let page = context.tree.store.open(&name.key())?.last(MESSAGES)?;
+    let (task, now) = (view.task(), Timestamp::now());
+    let moment = Moment { name, task, now, last_messages: page.entries, damage: &view.damage, notes };
     if context.json {
-        let runs: Vec<_> = task.runs.iter().map(|(id, run)| run.row(&name.task, id)).collect();
-        let messages: Vec<_> = page.entries.iter().map(|entry| &entry.message).collect();
-        let damage: Vec<String> = view.damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect();
-        render::json(&serde_json::json!({
-            "id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
-            "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
-            "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
-            "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
-            "open_questions": task.thread.open_questions, "runs": runs, "last_messages": messages,
-            "notes": notes, "damage": damage,
-        }))?;
-        return Ok(Exit::Done);
+        render::json(&as_json(&moment))?;
+    } else {
+        render::out(&as_text(context, &moment))?;
     }
-    render::out(&as_text(context, name, view, notes, &page.entries))?;
     Ok(Exit::Done)
 }
 
-fn as_text(
-    context: &Context,
-    name: &TaskName,
-    view: &TaskView,
-    notes: &[String],
-    messages: &[Entry],
-) -> String {
-    let (task, now, paint) = (view.task(), Timestamp::now(), Paint::stdout());
+pub(super) fn as_json(moment: &Moment<'_>) -> serde_json::Value {
+    let Moment { name, task, notes, .. } = moment;
+    let runs: Vec<_> = task.runs.iter().map(|(id, run)| run.row(&name.task, id)).collect();
+    let messages: Vec<_> = moment.last_messages.iter().map(|entry| &entry.message).collect();
+    let damage: Vec<String> = moment.damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect();
+    serde_json::json!({
+        "id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
+        "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
+        "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
+        "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
+        "open_questions": task.thread.open_questions, "runs": runs, "last_messages": messages,
+        "notes": notes, "damage": damage,
+    })
+}
+
+pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
+    let Moment { name, task, now, .. } = *moment;
+    let paint = Paint::stdout();
     let mut out = head(name, task, now);
     if !task.runs.is_empty() {
         out.push('\n');
@@ -125,13 +136,13 @@ fn as_text(
         }
     }
     out.push_str("\nlast messages:\n");
-    for entry in messages {
+    for entry in &moment.last_messages {
         out.push_str(&format!("  {}\n", render::event_line(&entry.message)));
     }
-    for damage in &view.damage {
+    for damage in moment.damage {
         out.push_str(&format!("{} {}: {}\n", paint.hue(Hue::Bad, "damaged:"), damage.place, damage.what));
     }
-    for note in notes {
+    for note in moment.notes {
         out.push_str(&format!("{} {note}\n", paint.hue(Hue::Mild, "note:")));
     }
     out.push_str(&format!("\nfiles: {}\n", context.tree.task(name).folder().display()));

@@ -20,6 +20,9 @@ use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::{files, output};
 
+/// The ownership of a run whose terminal keeps it: what it leaves running is not ours to end.
+pub(super) const EXTERNAL: &str = "external";
+
 /// What a look at an active run finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Life {
@@ -157,9 +160,10 @@ fn take_dead(tree: &Tree, view: &mut TaskView, id: RunId) -> Result<Option<Dead>
 
 /// What agents left running when their supervisors were lost, ended as the supervisors themselves would have.
 fn end_left_overs(dead: &mut [Dead]) {
-    // Of another boot nothing is left.
+    // Of another boot nothing is left, and what a command left that kept its terminal is the person's.
     let owners: Vec<Owner<'_>> = dead
         .iter()
+        .filter(|dead| dead.run.start().is_none_or(|start| start.process_ownership != EXTERNAL))
         .filter_map(|dead| {
             processes_of(&dead.run).map(|(_, agent)| left_overs::of_lost(dead.id.as_str(), agent))
         })

@@ -25,6 +25,20 @@ pub struct Launch {
     pub grace_ms: u64,
     /// The run's time limit.
     pub timeout_ms: Option<u64>,
+    pub streams: Streams,
+}
+
+/// What stands behind the agent's stdin, stdout and stderr.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Streams {
+    /// Its `prompt.md` and the run's files.
+    #[default]
+    Prompt,
+    /// The starter's stdin and the run's files: a command by hand, somewhere else than on a terminal.
+    CallerInput,
+    /// The starter's own three: a command by hand that keeps the terminal.
+    Terminal,
 }
 
 /// What the supervisor tells its starter, once.
@@ -46,3 +60,5 @@ pub(super) enum Report {
 /// Descriptors under which the supervisor finds what it is given.
 pub(super) const REPORT_FD: i32 = 3;
 pub(super) const LOCK_FD: i32 = 4;
+/// There only with [`Streams::CallerInput`].
+pub(super) const STDIN_FD: i32 = 5;

@@ -96,7 +96,7 @@ fn claim(process: &Process, by_pid: &BTreeMap<u32, &Process>, owner: Owner<'_>) 
 }
 
 /// The commands of this tool that own runs of their own, or belong to nobody.
-const INFRASTRUCTURE: [&str; 6] = ["_supervise", "task", "resume", "demo", "serve", "adopt"];
+const INFRASTRUCTURE: [&str; 7] = ["_supervise", "wrap", "task", "resume", "demo", "serve", "adopt"];
 
 /// Is this the command line of a supervisor, loop driver or server of ours?
 pub(crate) fn is_our_infrastructure(args: &[String]) -> bool {
@@ -196,6 +196,7 @@ mod tests {
             is("/usr/bin/run-agent _supervise")
                 && is("run-agent --root /x task --prompt y")
                 && is("run-agent serve")
+                && is("run-agent wrap -- claude job")
         );
         assert!(
             !is("run-agent job --task task")

@@ -17,7 +17,7 @@ use run_agent_core::layout::RunPaths;
 use run_agent_core::plan::Start;
 use run_agent_core::{Draft, RunId, Timestamp};
 
-use super::launch::{LOCK_FD, Launch, REPORT_FD, Report};
+use super::launch::{LOCK_FD, Launch, REPORT_FD, Report, STDIN_FD, Streams};
 use super::os::{self, Detach, Machine};
 use super::{close, record};
 use crate::agent::{AgentError, Backend};
@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub backend: &'a dyn Backend,
     /// The task's own text, without the preamble.
     pub prompt: &'a str,
+    /// Other than [`Streams::Prompt`]: a person's own command, which gets no preamble.
+    pub streams: Streams,
     pub cwd: &'a Path,
     pub parent: Option<RunId>,
     /// For a root run of the loop's.
@@ -97,6 +99,53 @@ pub enum StartError {
 /// # Errors
 /// When nothing was started and no run is known. A run whose start failed is `Ok` with the reason: it has its end.
 pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<Started, StartError> {
+    let Made { launch, order, paths, lock } = make(tree, view, &request)?;
+    match hand_over(tree, view, &launch, &order, &paths, lock) {
+        Ok(outcome) => Ok(Started { run: launch.run, outcome }),
+        Err((error, lock)) => {
+            let why = format!("cannot start the supervisor: {error}");
+            let end = RunEnd {
+                status: RunOutcome::Failed,
+                reason: why.clone(),
+                error_class: Some("crash".to_owned()),
+                ..RunEnd::default()
+            };
+            close::end_run(
+                tree,
+                view,
+                &launch.run,
+                end,
+                &Cause::Process("the supervisor could not be started".to_owned()),
+            )?;
+            // Until here the run was this process's.
+            drop(lock);
+            Ok(Started { run: launch.run, outcome: StartOutcome::Failed { why } })
+        }
+    }
+}
+
+/// A run whose intent stands in the stream, and whose lock is this process's.
+#[derive(Debug)]
+pub struct Made {
+    pub(super) launch: Launch,
+    /// The launch as it is sent to a supervisor.
+    order: Vec<u8>,
+    pub(super) paths: RunPaths,
+    pub(super) lock: File,
+}
+
+impl Made {
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.launch.run
+    }
+}
+
+/// Steps 1 to 4: folder, lock, prompt, intent.
+///
+/// # Errors
+/// When nothing was made, or nothing that any stream knows of.
+pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<Made, StartError> {
     let new = NewRun {
         root: request.root.is_some(),
         key: request.key,
@@ -117,7 +166,10 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
     failpoint::here("starter.lock");
 
     let call = request.backend.call(&paths, request.prompt)?;
-    let text = prompt_text(tree, view, &request, &id, &paths);
+    let text = match request.streams {
+        Streams::Prompt => prompt_text(tree, view, request, &id, &paths),
+        Streams::CallerInput | Streams::Terminal => request.prompt.to_owned(),
+    };
     files::replace(&paths.prompt(), text.as_bytes(), false).map_err(write(paths.prompt()))?;
     if let Some(script) = &call.script {
         files::replace(&paths.script(), script.as_bytes(), false).map_err(write(paths.script()))?;
@@ -136,10 +188,11 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
         previous: request.root.as_ref().and_then(|root| root.previous.clone()),
         grace_ms: u64::try_from(request.grace.as_millis()).unwrap_or(u64::MAX),
         timeout_ms: request.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+        streams: request.streams,
     };
     // Known to be sendable before the run is: a path that is no text is not.
     let order = serde_json::to_vec(&launch).map_err(|e| StartError::Order(e.to_string()))?;
-    let batch = intent(view, &request, &id);
+    let batch = intent(view, request, &id);
     match view.propose(batch, |task| decide::may_make_run(task, new))? {
         Proposed::Appended(_) => {}
         Proposed::Refused(refusal) => return Err(StartError::Refused(refusal)),
@@ -148,29 +201,7 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
     failpoint::here("starter.intent");
     tracing::info!(run = %id, agent = request.backend.name(), cwd = %request.cwd.display(), "run made");
     close::project_info(tree, view, &id);
-
-    match hand_over(tree, view, &launch, &order, &paths, lock) {
-        Ok(outcome) => Ok(Started { run: id, outcome }),
-        Err((error, lock)) => {
-            let why = format!("cannot start the supervisor: {error}");
-            let end = RunEnd {
-                status: RunOutcome::Failed,
-                reason: why.clone(),
-                error_class: Some("crash".to_owned()),
-                ..RunEnd::default()
-            };
-            close::end_run(
-                tree,
-                view,
-                &id,
-                end,
-                &Cause::Process("the supervisor could not be started".to_owned()),
-            )?;
-            // Until here the run was this process's.
-            drop(lock);
-            Ok(Started { run: id, outcome: StartOutcome::Failed { why } })
-        }
-    }
+    Ok(Made { launch, order, paths, lock })
 }
 
 /// Removes the folder of a run that no stream ever heard of.
@@ -326,7 +357,11 @@ fn spawn_supervisor(
     command.arg("_supervise").current_dir("/");
     command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
     set_environment(&mut command, tree, launch);
-    let fds = [(report_write.as_fd(), REPORT_FD), (lock.as_fd(), LOCK_FD)];
+    let stdin = io::stdin();
+    let mut fds = vec![(report_write.as_fd(), REPORT_FD), (lock.as_fd(), LOCK_FD)];
+    if launch.streams == Streams::CallerInput {
+        fds.push((stdin.as_fd(), STDIN_FD));
+    }
     let mut child = os::spawn(command, &fds, Detach::Session)?;
     let stdin = child.stdin.take().ok_or_else(|| io::Error::other("the supervisor has no stdin"))?;
     // Reaped when it ends: a driver outlives many of them.
@@ -335,7 +370,7 @@ fn spawn_supervisor(
 }
 
 /// The variables by which an agent and its commands know where they are; always overwritten.
-fn set_environment(command: &mut Command, tree: &Tree, launch: &Launch) {
+pub(super) fn set_environment(command: &mut Command, tree: &Tree, launch: &Launch) {
     let task = tree.layout.task(&launch.project, &launch.task);
     let run = task.run(&launch.run);
     let key = run_agent_core::StreamKey::task(launch.project.clone(), launch.task.clone());

@@ -2,6 +2,7 @@
 //! `docs/supervision.md`). It sleeps while nothing happens.
 
 mod begin;
+mod terminal;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use notify::{RecursiveMode, Watcher};
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{RunEnd, RunOutcome, Stopping};
@@ -20,11 +21,12 @@ use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::store::ReadError;
 
 use self::begin::{Begun, StartFailure};
-use super::launch::{LOCK_FD, REPORT_FD, Report};
+pub use self::terminal::keep_terminal;
+use super::launch::{LOCK_FD, REPORT_FD, Report, STDIN_FD};
 use super::os::{self, ProcessId};
 use super::record::{self, Note};
 use super::set::{self, Owner};
-use super::{Launch, close, ladder, left_overs};
+use super::{Launch, Streams, close, ladder, left_overs};
 use crate::failpoint;
 use crate::output::Marker;
 use crate::tree::{TaskName, Tree};
@@ -37,6 +39,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 enum Wake {
     Reaped(u32, WaitStatus),
+    /// On a terminal: the command was halted, or goes on.
+    Halted(u32),
+    Continued,
+    /// On a terminal: what only this process was sent, and the command is to have.
+    Signal(i32),
     Bell,
     /// Output has grown; the flag says that this hint is on its way, so that one is enough.
     Output(Arc<AtomicBool>),
@@ -52,6 +59,10 @@ struct Supervisor<'a> {
     wake: Sender<Wake>,
     agent: Option<ProcessId>,
     exit: Option<WaitStatus>,
+    /// What the agent is to read instead of its prompt.
+    stdin: Option<File>,
+    /// How the terminal was set when it was lent to the command.
+    modes: Option<terminal::Modes>,
     began: Instant,
     marker: Marker,
 }
@@ -73,6 +84,10 @@ pub enum SuperviseError {
 pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
     let report = os::inherited(REPORT_FD).map_err(SuperviseError::Handover)?;
     let lock = os::inherited(LOCK_FD).map_err(SuperviseError::Handover)?;
+    let stdin = match launch.streams {
+        Streams::CallerInput => Some(os::inherited(STDIN_FD).map_err(SuperviseError::Handover)?),
+        Streams::Prompt | Streams::Terminal => None,
+    };
     ignore_signals().map_err(SuperviseError::Prepare)?;
     os::become_subreaper();
     record::note(&lock, &Note::Supervisor(ProcessId::own())).map_err(SuperviseError::Prepare)?;
@@ -85,7 +100,8 @@ pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
     let (wake, wakes) = channel();
     let began = Instant::now();
     crate::sync_clock::keep_synced(tree, &name.key());
-    Supervisor { tree, launch, view, run, lock, wakes, wake, agent: None, exit: None, began, marker }
+    let (agent, exit, modes) = (None, None, None);
+    Supervisor { tree, launch, view, run, lock, wakes, wake, agent, exit, stdin, modes, began, marker }
         .run(report)
 }
 
@@ -126,33 +142,44 @@ impl Supervisor<'_> {
                 self.watch()
             }
             Ok(Begun::Refused(refusal)) => {
-                let end = RunEnd {
-                    status: RunOutcome::Stopped,
-                    reason: "stopped before it started".to_owned(),
-                    ..RunEnd::default()
-                };
-                self.end(end, &Cause::Process(refusal.to_string()))?;
-                tell(&Report::Refused { why: refusal.to_string() });
+                let why = refusal.to_string();
+                self.end_refused(&why)?;
+                tell(&Report::Refused { why });
                 Ok(())
             }
-            Err(StartFailure { why, class }) => {
-                let end = RunEnd {
-                    status: RunOutcome::Failed,
-                    reason: why.clone(),
-                    error_class: Some(class.to_owned()),
-                    ..RunEnd::default()
-                };
-                self.end(end, &Cause::Process("the agent could not be started".to_owned()))?;
+            Err(failure) => {
+                let why = failure.why.clone();
+                self.end_not_started(failure)?;
                 tell(&Report::Failed { why });
                 Ok(())
             }
         }
     }
 
+    fn end_refused(self, why: &str) -> Result<(), SuperviseError> {
+        let end = RunEnd {
+            status: RunOutcome::Stopped,
+            reason: "stopped before it started".to_owned(),
+            ..RunEnd::default()
+        };
+        self.end(end, &Cause::Process(why.to_owned()))
+    }
+
+    fn end_not_started(self, failure: StartFailure) -> Result<(), SuperviseError> {
+        let end = RunEnd {
+            status: RunOutcome::Failed,
+            reason: failure.why,
+            error_class: Some(failure.class.to_owned()),
+            ..RunEnd::default()
+        };
+        self.end(end, &Cause::Process("the agent could not be started".to_owned()))
+    }
+
     /// Sleeps until the agent ends, a stop is asked for, or its time is up.
     fn watch(mut self) -> Result<(), SuperviseError> {
         let grown = Arc::new(AtomicBool::new(false));
-        let _watcher = watch_output(&self.run, self.wake.clone(), grown.clone());
+        let to_files = self.launch.streams != Streams::Terminal;
+        let _watcher = to_files.then(|| watch_output(&self.run, self.wake.clone(), grown.clone()));
         let mut next_look = Instant::now() + LOOK_AGAIN;
         loop {
             if let Some(status) = self.exit {
@@ -192,24 +219,37 @@ impl Supervisor<'_> {
     /// Sleeps until something happens, at most `nap`.
     fn sleep(&mut self, nap: Duration) {
         match self.wakes.recv_timeout(nap) {
-            Ok(Wake::Reaped(pid, status)) => {
-                if self.agent.is_some_and(|agent| agent.pid == pid) {
+            Ok(wake) => self.woken(wake),
+            // This value holds a sender: the channel never closes.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    }
+
+    fn woken(&mut self, wake: Wake) {
+        match wake {
+            Wake::Reaped(pid, status) => {
+                if self.is_agent(pid) {
                     self.exit = Some(status);
                 }
             }
-            Ok(Wake::Bell) => {
+            Wake::Halted(pid) if self.is_agent(pid) => self.halt_too(),
+            Wake::Halted(_) | Wake::Continued => {}
+            Wake::Signal(signal) => self.pass_on(signal),
+            Wake::Bell => {
                 // What the stream cannot tell now it tells at the next look.
                 let _ = self.view.refresh();
             }
-            Ok(Wake::Output(grown)) => {
+            Wake::Output(grown) => {
                 std::thread::sleep(MARK_EVERY);
                 // Cleared first: what grows while the mark is made sends another hint.
                 grown.store(false, Ordering::Relaxed);
                 self.marker.look(&self.run);
             }
-            // This value holds a sender: the channel never closes.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
+    }
+
+    fn is_agent(&self, pid: u32) -> bool {
+        self.agent.is_some_and(|agent| agent.pid == pid)
     }
 
     fn stop_asked_for(&self) -> Option<Stopping> {
@@ -221,7 +261,13 @@ impl Supervisor<'_> {
     fn after_exit(mut self, status: WaitStatus) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.reaped");
         self.marker.look(&self.run);
-        let left = left_overs::end(&[Self::owner(self.launch.run.as_str(), self.agent)]);
+        // What a person's own command on a terminal leaves running is the person's.
+        let left = match self.launch.streams {
+            Streams::Terminal => Vec::new(),
+            Streams::Prompt | Streams::CallerInput => {
+                left_overs::end(&[Self::owner(self.launch.run.as_str(), self.agent)])
+            }
+        };
         let (exit_code, signal) = code_of(status);
         // A stop that was asked for in the same moment counts as what ended it.
         let _ = self.view.refresh();
@@ -294,6 +340,9 @@ impl Supervisor<'_> {
     }
 
     fn end(mut self, end: RunEnd, cause: &Cause) -> Result<(), SuperviseError> {
+        if let (Some(modes), Some(_)) = (self.modes.take(), end.signal) {
+            modes.restore();
+        }
         // The next process that looks finishes with this note what is not finished here.
         let _ = record::note(&self.lock, &Note::Exit(Box::new(end.clone())));
         failpoint::here("supervisor.exit_noted");
@@ -304,20 +353,25 @@ impl Supervisor<'_> {
     }
 }
 
-/// Reaps the agent and every orphan that this process inherits, until there is nothing left to wait for.
-fn reap(send: Sender<Wake>) {
+/// Reaps the agent and every orphan that this process inherits, until there is nothing left to wait for. `halts`: tells
+/// of those that were halted and go on, too.
+fn reap(send: Sender<Wake>, halts: bool) {
+    let flags = halts.then_some(WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED);
     let reaper = std::thread::Builder::new().name("reaper".to_owned());
     let _ = reaper.spawn(move || {
         loop {
-            match waitpid(None, None) {
+            let pid_of = |pid: nix::unistd::Pid| u32::try_from(pid.as_raw()).unwrap_or(0);
+            let wake = match waitpid(None, flags) {
                 Ok(status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))) => {
-                    let pid = u32::try_from(pid.as_raw()).unwrap_or(0);
-                    if send.send(Wake::Reaped(pid, status)).is_err() {
-                        return;
-                    }
+                    Wake::Reaped(pid_of(pid), status)
                 }
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Ok(WaitStatus::Stopped(pid, _)) => Wake::Halted(pid_of(pid)),
+                Ok(WaitStatus::Continued(_)) => Wake::Continued,
+                Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
                 Err(_) => return,
+            };
+            if send.send(wake).is_err() {
+                return;
             }
         }
     });

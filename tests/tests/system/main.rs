@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod batch;
 mod bus;
 mod bus_attach;
 mod bus_edit;
@@ -16,8 +17,12 @@ mod incumbent;
 mod kills;
 mod prompt;
 mod ralph;
+mod replay;
+mod shell_setup;
 mod shells;
 mod speech;
 mod stops;
 mod store;
 mod tree;
+mod watch;
+mod wrap;

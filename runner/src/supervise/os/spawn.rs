@@ -14,6 +14,8 @@ pub enum Detach {
     Session,
     /// A process group of its own, so that it can be signalled with what it starts.
     Group,
+    /// Stays in its parent's session and group: what the terminal sends reaches both.
+    No,
 }
 
 /// The first descriptor behind those that a child may be given.
@@ -37,7 +39,8 @@ pub fn spawn(mut command: Command, fds: &[(BorrowedFd<'_>, RawFd)], detach: Deta
             // SAFETY: both are async-signal-safe and take no pointers.
             Detach::Session => check(unsafe { libc::setsid() })?,
             Detach::Group => check(unsafe { libc::setpgid(0, 0) })?,
-        };
+            Detach::No => {}
+        }
         for signal in 1..=64 {
             // SAFETY: async-signal-safe; SIG_DFL is a valid disposition, and a signal that takes none is refused.
             unsafe { libc::signal(signal, libc::SIG_DFL) };

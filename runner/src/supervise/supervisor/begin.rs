@@ -15,8 +15,8 @@ use run_agent_core::text;
 
 use super::super::os::{self, Detach, Machine, ProcessId};
 use super::super::record::{self, Note};
-use super::super::start::program;
-use super::super::{close, doorbell, shim};
+use super::super::start::{self, program};
+use super::super::{Streams, close, doorbell, shim};
 use super::{Supervisor, Wake, reap};
 use crate::failpoint;
 use crate::view::{Proposed, ViewError};
@@ -46,7 +46,7 @@ impl Supervisor<'_> {
         let agent = self.spawn_shim(&shim_socket)?;
         drop(shim_socket);
         self.agent = Some(agent);
-        reap(self.wake.clone());
+        reap(self.wake.clone(), self.launch.streams == Streams::Terminal);
         record::note(&self.lock, &Note::Agent(agent)).map_err(failed("cannot note the agent's process"))?;
         failpoint::here("supervisor.shim");
         match self.post_start(agent) {
@@ -62,7 +62,27 @@ impl Supervisor<'_> {
         Ok(Begun::Running(agent))
     }
 
-    fn spawn_shim(&self, socket: &UnixStream) -> Result<ProcessId, StartFailure> {
+    fn spawn_shim(&mut self, socket: &UnixStream) -> Result<ProcessId, StartFailure> {
+        let mut command = Command::new(program());
+        command.arg("_shim").arg("--").args(&self.launch.argv);
+        let detach = self.set_streams(&mut command)?;
+        command.envs(&self.launch.env).current_dir(&self.launch.cwd);
+        let child =
+            os::spawn(command, &[(socket.as_fd(), shim::SOCKET_FD)], detach).map_err(|e| StartFailure {
+                why: format!("cannot start in {}: {e}", self.launch.cwd.display()),
+                class: "crash",
+            })?;
+        ProcessId::now(child.id())
+            .ok_or_else(|| StartFailure { why: "the new process vanished".to_owned(), class: "crash" })
+    }
+
+    /// Where the agent reads from and writes to, and with that whose process group it belongs to.
+    fn set_streams(&mut self, command: &mut Command) -> Result<Detach, StartFailure> {
+        if self.launch.streams == Streams::Terminal {
+            // This process is no supervisor of its own: its variables are those of who called it.
+            start::set_environment(command, self.tree, &self.launch);
+            return Ok(Detach::No);
+        }
         let file = |path: std::path::PathBuf| {
             let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
             open.map_err(|e| StartFailure {
@@ -70,41 +90,36 @@ impl Supervisor<'_> {
                 class: "crash",
             })
         };
-        let prompt = File::open(self.run.prompt()).map_err(|e| StartFailure {
-            why: format!("cannot open {}: {e}", self.run.prompt().display()),
-            class: "crash",
-        })?;
-        let mut command = Command::new(program());
-        command
-            .arg("_shim")
-            .arg("--")
-            .args(&self.launch.argv)
-            .envs(&self.launch.env)
-            .current_dir(&self.launch.cwd);
-        command.stdin(Stdio::from(prompt)).stdout(file(self.run.stdout())?).stderr(file(self.run.stderr())?);
-        let child = os::spawn(command, &[(socket.as_fd(), shim::SOCKET_FD)], Detach::Group).map_err(|e| {
-            StartFailure {
-                why: format!("cannot start in {}: {e}", self.launch.cwd.display()),
+        let input = match self.stdin.take() {
+            Some(given) => given,
+            None => File::open(self.run.prompt()).map_err(|e| StartFailure {
+                why: format!("cannot open {}: {e}", self.run.prompt().display()),
                 class: "crash",
-            }
-        })?;
-        ProcessId::now(child.id())
-            .ok_or_else(|| StartFailure { why: "the new process vanished".to_owned(), class: "crash" })
+            })?,
+        };
+        command.stdin(Stdio::from(input)).stdout(file(self.run.stdout())?).stderr(file(self.run.stderr())?);
+        Ok(Detach::Group)
     }
 
     /// Step 8. A refusal means that a stop came first.
     fn post_start(&mut self, agent: ProcessId) -> Result<Option<Refusal>, ViewError> {
         let here = Machine::here();
         let path = |path: std::path::PathBuf| path.display().to_string();
+        let (ownership, pgid) = match self.launch.streams {
+            Streams::Prompt | Streams::CallerInput => ("managed", agent.pid),
+            Streams::Terminal => {
+                (close::EXTERNAL, u32::try_from(nix::unistd::getpgrp().as_raw()).unwrap_or(0))
+            }
+        };
         let start = RunStart {
             agent: self.launch.agent.clone(),
             agent_version: None,
             attempt: self.launch.attempt,
             parent_run_id: self.launch.parent.clone(),
             previous_run_id: self.launch.previous.clone(),
-            process_ownership: "managed".to_owned(),
+            process_ownership: ownership.to_owned(),
             pid: agent.pid,
-            pgid: agent.pid,
+            pgid,
             pid_start_ticks: agent.start_ticks,
             supervisor_pid: std::process::id(),
             supervisor_start_ticks: ProcessId::own().start_ticks,

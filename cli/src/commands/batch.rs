@@ -1,0 +1,359 @@
+//! `job batch`: many runs of one task, from a file that says what depends on what. Nothing of it is remembered but in
+//! the stream: each item has a key made of its id and what it is to do, so that the same call made again joins what
+//! runs, leaves out what is done, and runs again what failed.
+
+mod locate;
+mod raw;
+mod report;
+mod spec;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use run_agent_core::decide::Refusal;
+use run_agent_core::id::SLUG_MAX;
+use run_agent_core::world::{Run, RunStatus, Task};
+use run_agent_core::{Cause, RunId, text};
+use run_agent_runner::TaskView;
+use run_agent_runner::agent::Backend;
+use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
+use run_agent_runner::supervise::{Streams, close};
+use run_agent_runner::wake::Wake;
+
+use self::report::Report;
+use self::spec::{Item, Spec};
+use super::target::{self, Target};
+use crate::args::{Global, Verb};
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::find;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Many runs from a file, in order of what depends on what; resumable
+    Batch(Verb<BatchArgs>),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The file is a list of tasks, or a mapping with `tasks` and defaults for all (agent, cwd, timeout). A task \
+        has an id (or name), a prompt or a prompt_file and, where they are needed, agent, cwd, timeout and depends_on. \
+        Paths are meant from the file's folder. All are runs of one task: the one that --task names, the caller's, else \
+        one that is named after the file.\n\n\
+        Call it again to go on: what is done is left out, what runs is joined, what failed is run again. An item whose \
+        prompt, agent or folder has changed is another one. --task with a new name runs everything afresh.\n\n\
+        Exit codes: 0 all completed, 1 some failed or were not started, 2 wrong file, 130 interrupted (what runs goes on).\n\nExample:\n  run-agent job batch --spec work.yaml --max-parallel 8"
+)]
+pub(crate) struct BatchArgs {
+    /// The file: YAML, or JSON when it ends in .json
+    #[arg(long, value_name = "FILE")]
+    spec: PathBuf,
+    /// How many run at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    max_parallel: u16,
+    /// When one fails, go on with what does not depend on it
+    #[arg(long)]
+    continue_on_fail: bool,
+    /// Only print the order and what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// One item on its way.
+#[derive(Debug)]
+struct Work {
+    item: Item,
+    agent: String,
+    cwd: PathBuf,
+    key: String,
+    state: State,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// `attempt` counts the runs that there are of it, this one included.
+    Waiting {
+        attempt: u32,
+    },
+    Running {
+        run: RunId,
+        joined: bool,
+    },
+    /// `before`: an earlier call did it.
+    Completed {
+        run: RunId,
+        before: bool,
+    },
+    Failed {
+        run: Option<RunId>,
+        why: String,
+    },
+    NotStarted {
+        why: String,
+    },
+}
+
+/// `timeout` is the limit of one run where the file says none.
+pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) -> Outcome {
+    let spec = Spec::read(&args.spec).map_err(Failure::usage)?;
+    let context = Context::open_configured(global)?;
+    let (parent, depth) = super::job::parent_and_depth(&context)?;
+    let target = place(&context, &args.spec)?;
+    let project = match &target {
+        Target::Existing(name) => &name.project,
+        Target::New { project, .. } => project,
+    };
+    let (mut work, backends) = prepare(&context, project, spec)?;
+    if args.dry_run {
+        if let Target::Existing(name) = &target {
+            settle(&mut work, TaskView::open(&context.tree, name)?.task());
+        }
+        return report::dry_run(&context, &target, &work);
+    }
+    let name = match target {
+        Target::Existing(name) => name,
+        Target::New { project, home, id, slug } => {
+            let text = task_text(&args.spec, &work);
+            target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
+        }
+    };
+    let mut view = TaskView::open(&context.tree, &name)?;
+    close::close_dead(&context.tree, &mut view)?;
+    settle(&mut work, view.task());
+    let report = Report::new(&context, &name, &args.spec);
+    let cause = context.cause();
+    let mut batch =
+        Batch { context: &context, backends, parent, depth, timeout, cause: &cause, work, view, report };
+    batch.run(usize::from(args.max_parallel), args.continue_on_fail)
+}
+
+/// The task of a batch: the one that is named, the caller's, else one with the file's name, so that the same call finds
+/// it again.
+fn place(context: &Context, file: &Path) -> Result<Target, Failure> {
+    match target::target(context, false)? {
+        Target::New { project, home, id: None, slug: None } => {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            let slug = text::slug(&format!("batch {stem}"), SLUG_MAX);
+            match find::task(&context.tree, Some(&project), &slug) {
+                Ok(name) if name.task.slug() == slug => Ok(Target::Existing(name)),
+                Err(failure) if failure.exit() == Exit::Usage => Err(failure),
+                Ok(_) | Err(_) => Ok(Target::New { project, home, id: None, slug: Some(slug) }),
+            }
+        }
+        other => Ok(other),
+    }
+}
+
+fn task_text(file: &Path, work: &[Work]) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let mut out = format!("Batch {name}: {} run(s)\n\n", work.len());
+    for work in work {
+        let line = work.item.prompt.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        out.push_str(&format!("- {}: {}\n", work.item.id, text::head(line.trim(), 120)));
+    }
+    out
+}
+
+type Backends = BTreeMap<String, Box<dyn Backend>>;
+
+/// Everything that can be known to be wrong is, before anything is made.
+fn prepare(
+    context: &Context,
+    project: &run_agent_core::ProjectId,
+    spec: Spec,
+) -> Result<(Vec<Work>, Backends), Failure> {
+    let config = context.config()?;
+    let mut backends = Backends::new();
+    let mut places = Vec::new();
+    for item in &spec.items {
+        let agent = match &item.agent {
+            Some(name) => name.clone(),
+            None => config.default_agent()?,
+        };
+        if !backends.contains_key(&agent) {
+            let backend = config
+                .agent(&agent)
+                .map_err(|failure| Failure::usage(spec.wrong(item, &["agent"], failure.text())))?;
+            backends.insert(agent.clone(), backend);
+        }
+        let cwd = context
+            .working_folder(project, item.cwd.as_deref())
+            .map_err(|failure| Failure::usage(spec.wrong(item, &["cwd"], failure.text())))?;
+        places.push((agent, cwd));
+    }
+    let work = spec.items.into_iter().zip(places).map(|(item, (agent, cwd))| {
+        let key = key(&item, &agent);
+        Work { item, agent, cwd, key, state: State::Waiting { attempt: 1 } }
+    });
+    Ok((work.collect(), backends))
+}
+
+/// An item is its id and what it is to do: a batch whose prompt was changed does the changed item, not the old one.
+fn key(item: &Item, agent: &str) -> String {
+    let cwd = item.cwd.as_ref().map(|cwd| cwd.display().to_string()).unwrap_or_default();
+    let what = crc32fast::hash(format!("{agent}\0{cwd}\0{}", item.prompt).as_bytes());
+    format!("{}@{what:08x}", item.id)
+}
+
+/// The key of an attempt: the first has the plain one.
+fn key_of_attempt(key: &str, attempt: u32) -> String {
+    if attempt == 1 { key.to_owned() } else { format!("{key}#{attempt}") }
+}
+
+/// The newest attempt at an item that the stream knows.
+fn newest<'a>(task: &'a Task, key: &str) -> Option<(u32, &'a RunId, &'a Run)> {
+    let attempt = |run: &Run| match run.key.as_deref()?.strip_prefix(key)? {
+        "" => Some(1),
+        rest => rest.strip_prefix('#')?.parse().ok(),
+    };
+    task.runs.iter().filter_map(|(id, run)| Some((attempt(run)?, id, run))).max_by_key(|(n, ..)| *n)
+}
+
+/// Takes over what earlier calls did, and what other ones are doing.
+fn settle(work: &mut [Work], task: &Task) {
+    for work in work {
+        if let Some((attempt, id, run)) = newest(task, &work.key) {
+            work.state = match run.status() {
+                RunStatus::Completed => State::Completed { run: id.clone(), before: true },
+                RunStatus::Queued | RunStatus::Running => State::Running { run: id.clone(), joined: true },
+                RunStatus::Failed | RunStatus::Stopped => State::Waiting { attempt: attempt + 1 },
+            };
+        }
+    }
+}
+
+struct Batch<'a> {
+    context: &'a Context,
+    backends: Backends,
+    parent: Option<RunId>,
+    depth: u32,
+    timeout: Option<Duration>,
+    cause: &'a Cause,
+    work: Vec<Work>,
+    view: TaskView,
+    report: Report<'a>,
+}
+
+impl Batch<'_> {
+    fn run(&mut self, max_parallel: usize, continue_on_fail: bool) -> Outcome {
+        let wake = Wake::new();
+        wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+        wake.watch_stream(&self.context.tree, &self.view.name);
+        for work in &self.work {
+            self.report.found(work);
+        }
+        loop {
+            self.view.refresh()?;
+            close::close_dead(&self.context.tree, &mut self.view)?;
+            self.take_ends();
+            self.drop_hopeless(continue_on_fail);
+            self.start_ready(max_parallel)?;
+            self.report.live(&self.work);
+            let running = self.work.iter().any(|work| matches!(work.state, State::Running { .. }));
+            let waiting = self.work.iter().any(|work| matches!(work.state, State::Waiting { .. }));
+            if !running && !waiting {
+                return self.report.end(&self.work, self.view.task(), false);
+            }
+            if wake.interrupted() {
+                return self.report.end(&self.work, self.view.task(), true);
+            }
+            wake.sleep(Duration::from_secs(1));
+        }
+    }
+
+    fn take_ends(&mut self) {
+        for work in &mut self.work {
+            let State::Running { run: id, .. } = &work.state else { continue };
+            let Some(run) = self.view.run(id) else {
+                work.state = State::Failed { run: None, why: format!("run {id} was deleted") };
+                self.report.changed(work, None);
+                continue;
+            };
+            if run.is_active() {
+                continue;
+            }
+            let why = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
+            work.state = match run.status() {
+                RunStatus::Completed => State::Completed { run: id.clone(), before: false },
+                RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Stopped => {
+                    State::Failed { run: Some(id.clone()), why }
+                }
+            };
+            self.report.changed(work, Some(run));
+        }
+    }
+
+    /// What cannot be started any more: its dependency failed, or anything did and nobody asked to go on.
+    fn drop_hopeless(&mut self, continue_on_fail: bool) {
+        let lost = |state: &State| matches!(state, State::Failed { .. } | State::NotStarted { .. });
+        let failed = self.work.iter().find(|work| matches!(work.state, State::Failed { .. }));
+        let failed = failed.map(|work| work.item.id.clone());
+        // What an item depends on stands before it: one pass is enough.
+        for n in 0..self.work.len() {
+            if !matches!(self.work[n].state, State::Waiting { .. }) {
+                continue;
+            }
+            let on = self.work[n].item.depends_on.iter().find(|on| lost(&self.work[**on].state));
+            let why = match (on, &failed) {
+                (Some(on), _) => format!("it depends on {}", self.work[*on].item.id),
+                (None, Some(failed)) if !continue_on_fail => format!("{failed} failed"),
+                (None, _) => continue,
+            };
+            self.work[n].state = State::NotStarted { why };
+            self.report.changed(&self.work[n], None);
+        }
+    }
+
+    fn start_ready(&mut self, max_parallel: usize) -> Result<(), Failure> {
+        for n in 0..self.work.len() {
+            let running = self.work.iter().filter(|w| matches!(w.state, State::Running { .. })).count();
+            if running >= max_parallel {
+                return Ok(());
+            }
+            let State::Waiting { attempt } = self.work[n].state else { continue };
+            let done = |on: &usize| matches!(self.work[*on].state, State::Completed { .. });
+            if !self.work[n].item.depends_on.iter().all(done) {
+                continue;
+            }
+            self.work[n].state = self.start(n, attempt)?;
+            self.report.changed(&self.work[n], None);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, n: usize, attempt: u32) -> Result<State, Failure> {
+        let work = &self.work[n];
+        let config = self.context.config()?;
+        let Some(backend) = self.backends.get(&work.agent) else {
+            return Err(Failure::new(Exit::NotFound, format!("no agent `{}`", work.agent)));
+        };
+        let key = key_of_attempt(&work.key, attempt);
+        let request = Request {
+            backend: backend.as_ref(),
+            prompt: &work.item.prompt,
+            streams: Streams::Prompt,
+            cwd: &work.cwd,
+            parent: self.parent.clone(),
+            root: None,
+            key: Some(&key),
+            depth: self.depth,
+            max_depth: config.max_depth(),
+            grace: config.grace(),
+            timeout: work.item.timeout.or(self.timeout).or_else(|| config.timeout_of(&work.agent)),
+            cause: self.cause,
+        };
+        Ok(match start(&self.context.tree, &mut self.view, request) {
+            Ok(Started { run, outcome: StartOutcome::Running { .. } }) => {
+                State::Running { run, joined: false }
+            }
+            Ok(Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } }) => {
+                State::Failed { run: Some(run), why }
+            }
+            // Another batch from the same file was first.
+            Err(StartError::Refused(Refusal::KeyTaken(run))) => State::Running { run, joined: true },
+            Err(error) => State::Failed { run: None, why: crate::error::chain(&error) },
+        })
+    }
+}
