@@ -13,6 +13,7 @@
 //! | when is what synced, and what if that fails? | `sync` |
 //! | how is read forward, from the end, by id? | `read`, `last`, `find` |
 //! | how is a waiting reader woken? | `wake` |
+//! | did a stream change since an earlier look? | `version` |
 //! | which file is this, and how long? | `os` |
 //!
 //! What is absent: readers never take the append lock to make progress, and nothing maps a file that is written to.
@@ -31,6 +32,7 @@ pub mod scan;
 mod store;
 mod sync;
 mod tail;
+mod version;
 mod wake;
 
 pub use store::{FsStore, Options};

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::store::{AppendError, Condition, OpenError, Page, ReadError, Report, Stats};
+use run_agent_core::store::{
+    AppendError, Condition, OpenError, Page, ReadError, Report, Stats, StreamVersion,
+};
 use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
 
 use crate::append::Writer;
@@ -74,6 +76,10 @@ impl Store for FsStore {
             fruitless: AtomicU64::new(0),
             counters: Counters::default(),
         }))
+    }
+
+    fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
+        crate::version::of(&self.layout, key)
     }
 }
 
