@@ -9,6 +9,7 @@
 //! | what is the agent told? | [`prompt`] |
 //! | what is started for which agent? | [`agent`] |
 //! | how does a run start, live and end? | [`supervise`] |
+//! | do DONE and the stream agree? | [`marker`] |
 //! | what does the Ralph loop do? | [`drive`] |
 //! | how is a run or a tree stopped? | [`stop`] |
 //! | who waits for what? | [`wait`], [`wake`] |
@@ -22,6 +23,7 @@ pub mod drive;
 mod failpoint;
 pub mod files;
 pub mod make;
+pub mod marker;
 pub mod output;
 pub mod prompt;
 pub mod stop;
