@@ -30,6 +30,18 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("store.yaml")
     }
 
+    /// What a task's stream came to, up to some entry (`docs/formats/checkpoint.md`). Disposable.
+    #[must_use]
+    pub fn checkpoint(&self, project: &ProjectId, task: &TaskId) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("checkpoints").join(project.as_str()).join(task.as_str())
+    }
+
+    /// What lists show of a project's tasks (`docs/formats/checkpoint.md`). Disposable.
+    #[must_use]
+    pub fn roster(&self, project: &ProjectId) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("roster").join(project.as_str())
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.hcl")

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | which root and store do we work on? | [`tree`] |
 //! | what does a task's stream say now, and may this be appended? | [`view`] |
+//! | what of it need not be read again? | `checkpoint`, `sealed` |
 //! | how do projects and tasks come to be? | [`make`] |
 //! | what is the agent told? | [`prompt`] |
 //! | what is started for which agent? | [`agent`] |
@@ -19,6 +20,7 @@
 //! run's folder. Everything that only Linux has is in `supervise/os/`, with a portable twin.
 
 pub mod agent;
+mod checkpoint;
 pub mod drive;
 mod failpoint;
 pub mod files;
@@ -26,6 +28,7 @@ pub mod make;
 pub mod marker;
 pub mod output;
 pub mod prompt;
+mod sealed;
 pub mod stop;
 pub mod supervise;
 pub mod tree;
