@@ -2,8 +2,8 @@
 //!
 //! The inode changes when the file is rotated or replaced, the size with every append, and the change time with every
 //! write: unlike the modification time nobody sets it back, so that a file edited in place to the same length is seen
-//! too. A file system's clock ticks, and two writes within one tick leave the same time: a file that changed a moment
-//! ago has no version yet.
+//! too. A file that changed a moment ago has no version yet: two writes within one tick of the file system's clock leave
+//! the same time, and a last entry by hand counts only when it has stayed as it is for a second.
 
 use std::io;
 use std::path::Path;
@@ -13,10 +13,10 @@ use run_agent_core::StreamKey;
 use run_agent_core::layout::Layout;
 use run_agent_core::store::{ReadError, StreamVersion};
 
-/// Longer than the tick of any file system that keeps parts of a second.
-const TICK: Duration = Duration::from_millis(50);
-/// Longer than the tick of one that keeps whole seconds.
-const COARSE_TICK: Duration = Duration::from_secs(2);
+/// How long an unchanged file may still come to be read otherwise, with a tick of the file system's clock.
+const SETTLED: Duration = Duration::from_millis(1_200);
+/// The same where the file system keeps whole seconds, or every other one.
+const SETTLED_COARSE: Duration = Duration::from_millis(3_200);
 
 pub(crate) fn of(layout: &Layout, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
     let bus = layout.bus_file(key);
@@ -54,13 +54,13 @@ impl Found {
     fn version(self, what: &str) -> Option<StreamVersion> {
         let Self { inode, len, changed_s, changed_ns } = self;
         let changed = UNIX_EPOCH + Duration::new(u64::try_from(changed_s).ok()?, changed_ns);
-        let tick = if changed_ns == 0 { COARSE_TICK } else { TICK };
+        let settled = if changed_ns == 0 { SETTLED_COARSE } else { SETTLED };
         // A change that lies in the future, as after the clock was set back, does not come again either.
         let apart = match SystemTime::now().duration_since(changed) {
             Ok(age) => age,
             Err(ahead) => ahead.duration(),
         };
-        (apart > tick)
+        (apart > settled)
             .then(|| StreamVersion::new(&format!("{what}.{inode}.{len}.{changed_s}.{changed_ns:09}")))
     }
 }
@@ -104,13 +104,13 @@ mod tests {
         let (changed_s, changed_ns) = now();
         let found = Found { inode: 1, len: 2, changed_s, changed_ns };
         assert_eq!(found.version("bus"), None);
-        assert!(Found { changed_s: changed_s - 1, ..found }.version("bus").is_some());
+        assert!(Found { changed_s: changed_s - 2, ..found }.version("bus").is_some());
         assert!(
             Found { changed_s: changed_s + 3600, ..found }.version("bus").is_some(),
             "the clock was set back"
         );
         assert_eq!(
-            Found { changed_s: changed_s - 1, changed_ns: 0, ..found }.version("bus"),
+            Found { changed_s: changed_s - 2, changed_ns: 0, ..found }.version("bus"),
             None,
             "whole seconds"
         );
