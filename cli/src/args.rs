@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// Post, read and follow messages
     Bus(Verb<BusArgs>),
     /// Tasks of all projects, newest activity first
-    List(Verb<ListArgs>),
+    List(Verb<crate::commands::list::ListArgs>),
     /// A task's state, tree and last messages, or one run
     Status(Verb<StatusArgs>),
     /// A run's answer, stdout, stderr or prompt
@@ -309,14 +309,6 @@ pub(crate) struct ReadArgs {
 pub(crate) struct FollowArgs {
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent list --active")]
-pub(crate) struct ListArgs {
-    /// Only tasks with an active run or loop
-    #[arg(long)]
-    pub(crate) active: bool,
 }
 
 #[derive(Debug, Args)]

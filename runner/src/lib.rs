@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | which root and store do we work on? | [`tree`] |
 //! | what does a task's stream say now, and may this be appended? | [`view`] |
-//! | what of it need not be read again? | `checkpoint`, `sealed` |
+//! | what of it need not be read again? | `checkpoint`, [`roster`], `sealed` |
 //! | how do projects and tasks come to be? | [`make`] |
 //! | what is the agent told? | [`prompt`] |
 //! | what is started for which agent? | [`agent`] |
@@ -28,6 +28,7 @@ pub mod make;
 pub mod marker;
 pub mod output;
 pub mod prompt;
+pub mod roster;
 mod sealed;
 pub mod stop;
 pub mod supervise;
