@@ -118,7 +118,7 @@ pub enum Durability {
 pub struct StreamVersion(Box<str>);
 
 impl StreamVersion {
-    /// For stores alone: what the text means is theirs.
+    /// For stores alone: what the text means is theirs. It has no blanks and no control characters.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.into())

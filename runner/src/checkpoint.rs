@@ -29,6 +29,9 @@ pub(crate) struct Checkpoint {
     pub(crate) last: Entry,
 }
 
+/// With the stream in which its last entry was checked.
+pub(crate) type Loaded = (Checkpoint, Arc<dyn Stream>);
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     kind: String,
@@ -75,7 +78,7 @@ impl Keeper {
     pub(crate) fn load<E>(
         &mut self,
         open: impl FnOnce() -> Result<Arc<dyn Stream>, E>,
-    ) -> Result<Option<(Checkpoint, Arc<dyn Stream>)>, E> {
+    ) -> Result<Option<Loaded>, E> {
         let Ok(bytes) = std::fs::read(&self.path) else { return Ok(None) };
         let Some((header, content)) = sealed::unseal::<Header>(&bytes) else { return Ok(None) };
         let stream = open()?;

@@ -2,8 +2,11 @@
 //! (`docs/formats/checkpoint.md`). Never the truth: a row holds while the stream's version and the DONE marker say so.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
+use run_agent_core::layout::DONE;
 use run_agent_core::store::StreamVersion;
 use run_agent_core::world::{Marker, Run, RunStatus, Task, TaskStatus, WORLD_VERSION};
 use run_agent_core::{ProjectId, TaskId, Timestamp};
@@ -37,14 +40,15 @@ pub struct Row {
 #[derive(Debug)]
 pub struct Listed {
     pub task: TaskId,
-    pub row: Result<Row, ViewError>,
+    pub row: Result<Box<Row>, ViewError>,
 }
 
-/// A row of the file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Kept {
-    version: StreamVersion,
-    row: Row,
+/// A line of the file. The row is read only where the version holds, and by whichever thread looks at the task.
+#[derive(Debug, Clone, Copy)]
+struct Kept<'a> {
+    id: &'a str,
+    version: &'a str,
+    row: &'a str,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,64 +73,62 @@ const STREAMS_PER_THREAD: usize = 64;
 /// When the project's folder cannot be read.
 pub fn list(tree: &Tree, project: &ProjectId) -> std::io::Result<Vec<Listed>> {
     let tasks = tree.tasks(project)?;
+    let folder = File::open(tree.layout.project(project))?;
     let path = tree.layout.roster(project);
-    let mut kept = load(&path).unwrap_or_default().into_iter().peekable();
+    let file = std::fs::read(&path).unwrap_or_default();
+    let mut kept = lines(&file).unwrap_or_default().into_iter().peekable();
     let mut looks = Vec::with_capacity(tasks.len());
     let mut vanished = 0;
     for task in tasks {
-        while let Some(gone) = kept.next_if(|kept| kept.row.id < task) {
+        while let Some(gone) = kept.next_if(|kept| kept.id < task.as_str()) {
             vanished += 1;
-            let _ = std::fs::remove_file(tree.layout.checkpoint(project, &gone.row.id));
+            if let Ok(gone) = TaskId::parse(gone.id) {
+                let _ = std::fs::remove_file(tree.layout.checkpoint(project, &gone));
+            }
         }
-        let kept = kept.next_if(|kept| kept.row.id == task);
+        let kept = kept.next_if(|kept| kept.id == task.as_str());
         looks.push(Look { name: TaskName { project: project.clone(), task }, kept });
     }
-    let found = look_at_all(tree, looks);
-    let new = found.iter().filter(|found| matches!(found, Found::Read { keep: Some(_), .. })).count();
-    if (new + vanished + kept.count()) * ROWS_PER_STREAM > found.len() {
+    vanished += kept.count();
+    let found = look_at_all(tree, &folder, looks);
+    let new = found.iter().filter(|found| found.is_new).count();
+    if (new + vanished) * ROWS_PER_STREAM > found.len() {
         // A root that cannot be written is listed all the same.
         let _ = save(&path, &found);
     }
-    Ok(found.into_iter().map(Found::into_listed).collect())
+    Ok(found.into_iter().map(|found| Listed { task: found.task, row: found.row }).collect())
 }
 
 /// One task that is to be looked at.
-struct Look {
+struct Look<'a> {
     name: TaskName,
-    kept: Option<Kept>,
+    kept: Option<Kept<'a>>,
 }
 
 /// What became of it.
-enum Found {
-    /// The row that was kept holds.
-    Held(Kept),
-    /// The stream was read. `keep` is the version with which the row holds until something changes.
-    Read { task: TaskId, row: Result<Row, ViewError>, keep: Option<StreamVersion> },
+struct Found {
+    task: TaskId,
+    row: Result<Box<Row>, ViewError>,
+    /// With this version the row holds until something changes; `None` where it must be looked at each time.
+    keep: Option<StreamVersion>,
+    /// Not in the file yet.
+    is_new: bool,
 }
 
-impl Found {
-    fn into_listed(self) -> Listed {
-        match self {
-            Self::Held(Kept { row, .. }) => Listed { task: row.id.clone(), row: Ok(row) },
-            Self::Read { task, row, .. } => Listed { task, row },
-        }
-    }
-}
-
-fn look_at_all(tree: &Tree, looks: Vec<Look>) -> Vec<Found> {
+fn look_at_all(tree: &Tree, folder: &File, looks: Vec<Look<'_>>) -> Vec<Found> {
     let threads =
         std::thread::available_parallelism().map_or(1, usize::from).min(looks.len() / STREAMS_PER_THREAD);
     if threads < 2 {
-        return looks.into_iter().map(|look| look_at(tree, look)).collect();
+        return looks.into_iter().map(|look| look_at(tree, folder, look)).collect();
     }
     let share = looks.len().div_ceil(threads);
     let mut rest = looks.into_iter();
-    let shares: Vec<Vec<Look>> = (0..threads).map(|_| rest.by_ref().take(share).collect()).collect();
+    let shares: Vec<Vec<Look<'_>>> = (0..threads).map(|_| rest.by_ref().take(share).collect()).collect();
     std::thread::scope(|scope| {
         let at_work: Vec<_> = shares
             .into_iter()
             .map(|share| {
-                scope.spawn(|| share.into_iter().map(|look| look_at(tree, look)).collect::<Vec<_>>())
+                scope.spawn(|| share.into_iter().map(|look| look_at(tree, folder, look)).collect::<Vec<_>>())
             })
             .collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<Found>>| match thread.join() {
@@ -137,30 +139,30 @@ fn look_at_all(tree: &Tree, looks: Vec<Look>) -> Vec<Found> {
     })
 }
 
-fn look_at(tree: &Tree, Look { name, kept }: Look) -> Found {
+fn look_at(tree: &Tree, folder: &File, Look { name, kept }: Look<'_>) -> Found {
     // Before the stream is read: what comes in between makes the row doubtful, not wrong.
     let version = tree.store.version(&name.key()).ok().flatten();
-    let marker = files::marker(&tree.task(&name).done());
+    let marker = files::marker_below(folder, &Path::new(name.task.as_str()).join(DONE));
     let agrees = |row: &Row| match &marker {
         Ok(Marker::Present { .. }) => row.done,
         Ok(Marker::Absent) => !row.done,
         Ok(Marker::NotAFile) | Err(_) => false,
     };
-    match kept {
-        Some(kept) if version.as_ref() == Some(&kept.version) && agrees(&kept.row) => Found::Held(kept),
-        Some(_) | None => {
-            let read = read(tree, &name, marker.as_ref().ok().copied());
-            let keep = match &read {
-                Ok((row, true)) if agrees(row) => version,
-                Ok(_) | Err(_) => None,
-            };
-            Found::Read { task: name.task, row: read.map(|(row, _)| row), keep }
-        }
+    let held = kept.filter(|kept| version.as_ref().is_some_and(|version| version.as_str() == kept.version));
+    let held = held.and_then(|kept| serde_json::from_str::<Box<Row>>(kept.row).ok());
+    if let Some(row) = held.filter(|row| agrees(row) && row.id == name.task) {
+        return Found { task: name.task, row: Ok(row), keep: version, is_new: false };
     }
+    let read = read(tree, &name, marker.as_ref().ok().copied());
+    let keep = match &read {
+        Ok((row, true)) if agrees(row) => version,
+        Ok(_) | Err(_) => None,
+    };
+    Found { task: name.task, row: read.map(|(row, _)| row), is_new: keep.is_some(), keep }
 }
 
 /// The task's row, and whether the stream alone tells it: where a run is active, or a stop on its way, processes do too.
-fn read(tree: &Tree, name: &TaskName, marker: Option<Marker>) -> Result<(Row, bool), ViewError> {
+fn read(tree: &Tree, name: &TaskName, marker: Option<Marker>) -> Result<(Box<Row>, bool), ViewError> {
     let mut view = TaskView::open(tree, name)?;
     // A stream that can be read but not written is listed as it is.
     let mut settled = close::close_dead(tree, &mut view).is_ok();
@@ -169,7 +171,7 @@ fn read(tree: &Tree, name: &TaskName, marker: Option<Marker>) -> Result<(Row, bo
     }
     let task = view.task();
     settled &= task.active().next().is_none() && task.ralph.stopping.is_none();
-    let mut row = Row::of(&name.task, task);
+    let mut row = Box::new(Row::of(&name.task, task));
     match marker {
         Some(Marker::Present { .. }) => row.done = true,
         Some(Marker::Absent) => row.done = false,
@@ -198,37 +200,28 @@ impl Row {
     }
 }
 
-/// The rows in order of their ids; `None` where the file is absent or doubtful.
-fn load(path: &Path) -> Option<Vec<Kept>> {
-    let bytes = std::fs::read(path).ok()?;
-    let (header, content) = sealed::unseal::<Header>(&bytes)?;
+/// The lines in order of their tasks' ids; `None` where the file is absent or doubtful.
+fn lines(file: &[u8]) -> Option<Vec<Kept<'_>>> {
+    let (header, content) = sealed::unseal::<Header>(file)?;
     if (header.kind.as_str(), header.format, header.world) != (KIND, FORMAT, WORLD_VERSION) {
         return None;
     }
-    let rows: Vec<Kept> = content
-        .split(|b| *b == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).ok())
-        .collect::<Option<_>>()?;
-    rows.is_sorted_by(|a, b| a.row.id < b.row.id).then_some(rows)
+    let line = |line| {
+        let mut parts = str::splitn(line, 3, ' ');
+        Some(Kept { id: parts.next()?, version: parts.next()?, row: parts.next()? })
+    };
+    let lines: Vec<Kept<'_>> = std::str::from_utf8(content).ok()?.lines().map(line).collect::<Option<_>>()?;
+    lines.is_sorted_by(|a, b| a.id < b.id).then_some(lines)
 }
 
 fn save(path: &Path, found: &[Found]) -> std::io::Result<()> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        version: &'a StreamVersion,
-        row: &'a Row,
-    }
     let mut content = Vec::with_capacity(found.len() * 400);
     for found in found {
-        let line = match found {
-            Found::Held(Kept { version, row }) | Found::Read { row: Ok(row), keep: Some(version), .. } => {
-                Line { version, row }
-            }
-            Found::Read { .. } => continue,
-        };
-        serde_json::to_writer(&mut content, &line)?;
-        content.push(b'\n');
+        if let (Ok(row), Some(version)) = (&found.row, &found.keep) {
+            write!(content, "{} {} ", found.task, version.as_str())?;
+            serde_json::to_writer(&mut content, row)?;
+            content.push(b'\n');
+        }
     }
     let header = Header { kind: KIND.to_owned(), format: FORMAT, world: WORLD_VERSION };
     sealed::write(path, &header, &content).map(drop)

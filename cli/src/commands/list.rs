@@ -52,24 +52,23 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
             Err(error) => render::say(&format!("warning: project {project} cannot be read: {error}")),
         }
     }
-    let none_at_all = found.is_empty();
-    found.retain(|item| args.wants(item));
-    found.sort_by(|a, b| b.activity().cmp(&a.activity()).then_with(|| a.name().cmp(&b.name())));
-    let total = found.len();
-    found.truncate(args.limit(context.json).unwrap_or(total));
+    let mut shown: Vec<&Item<'_>> = found.iter().filter(|item| args.wants(item)).collect();
+    shown.sort_unstable_by(|a, b| b.activity().cmp(&a.activity()).then_with(|| a.name().cmp(&b.name())));
+    let total = shown.len();
+    shown.truncate(args.limit(context.json).unwrap_or(total));
     if context.json {
-        render::json(&Items { items: &found, total })?;
+        render::json(&Items { items: &shown, total })?;
         return Ok(Exit::Done);
     }
-    if none_at_all {
+    if found.is_empty() {
         render::say("no tasks yet; start one with `run-agent task --prompt …`, or see `run-agent demo`");
         return Ok(Exit::Done);
     }
     let now = Timestamp::now();
-    let rows: Vec<Vec<String>> = found.iter().map(|item| item.cells(now)).collect();
+    let rows: Vec<Vec<String>> = shown.iter().map(|item| item.cells(now)).collect();
     render::out(&render::table(&rows))?;
-    if total > found.len() {
-        render::say(&format!("… and {} more; see them with --limit 0", total - found.len()));
+    if total > shown.len() {
+        render::say(&format!("… and {} more; see them with --limit 0", total - shown.len()));
     }
     Ok(Exit::Done)
 }
@@ -97,7 +96,7 @@ impl ListArgs {
 
 #[derive(Serialize)]
 struct Items<'a> {
-    items: &'a [Item<'a>],
+    items: &'a [&'a Item<'a>],
     total: usize,
 }
 
@@ -111,7 +110,7 @@ struct Item<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum What {
-    Row(Row),
+    Row(Box<Row>),
     Unreadable { id: TaskId, error: String },
 }
 
@@ -126,7 +125,8 @@ impl<'a> Item<'a> {
 
     fn name(&self) -> (&ProjectId, &TaskId) {
         match &self.what {
-            What::Row(Row { id, .. }) | What::Unreadable { id, .. } => (self.project_id, id),
+            What::Row(row) => (self.project_id, &row.id),
+            What::Unreadable { id, .. } => (self.project_id, id),
         }
     }
 

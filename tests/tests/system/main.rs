@@ -7,6 +7,7 @@ mod conduct;
 mod found;
 mod incumbent;
 mod kills;
+mod list;
 mod prompt;
 mod ralph;
 mod shells;
