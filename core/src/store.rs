@@ -211,6 +211,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`ReadError::Gone`] when the project or task is not there; otherwise when the system fails.
     fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError>;
+
+    /// [`Store::version`] of many tasks of one project, for whoever looks at all of them; `None` also where one cannot
+    /// be looked at.
+    fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
+        let version = |task: &&TaskId| {
+            let key = StreamKey::task(project.clone(), (*task).clone());
+            self.version(&key).ok().flatten()
+        };
+        tasks.iter().map(version).collect()
+    }
 }
 
 /// One incarnation of one stream. All methods may be called from several threads at once.

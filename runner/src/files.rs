@@ -76,7 +76,7 @@ pub fn marker(done: &Path) -> io::Result<Marker> {
 ///
 /// # Errors
 /// As [`marker`].
-pub fn marker_below(folder: impl AsFd, done: &Path) -> io::Result<Marker> {
+pub fn marker_below(folder: impl AsFd, done: &str) -> io::Result<Marker> {
     let found = rustix::fs::statat(folder, done, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).map(|stat| {
         let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
         let nanos = i32::try_from(stat.st_mtime_nsec).unwrap_or_default();

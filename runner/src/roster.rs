@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use run_agent_core::layout::DONE;
+use run_agent_core::layout::TaskPaths;
 use run_agent_core::store::StreamVersion;
 use run_agent_core::world::{Marker, Run, RunStatus, Task, TaskStatus, WORLD_VERSION};
 use run_agent_core::{ProjectId, TaskId, Timestamp};
@@ -73,7 +73,6 @@ const STREAMS_PER_THREAD: usize = 64;
 /// When the project's folder cannot be read.
 pub fn list(tree: &Tree, project: &ProjectId) -> std::io::Result<Vec<Listed>> {
     let tasks = tree.tasks(project)?;
-    let folder = File::open(tree.layout.project(project))?;
     let path = tree.layout.roster(project);
     let file = std::fs::read(&path).unwrap_or_default();
     let mut kept = lines(&file).unwrap_or_default().into_iter().peekable();
@@ -87,10 +86,10 @@ pub fn list(tree: &Tree, project: &ProjectId) -> std::io::Result<Vec<Listed>> {
             }
         }
         let kept = kept.next_if(|kept| kept.id == task.as_str());
-        looks.push(Look { name: TaskName { project: project.clone(), task }, kept });
+        looks.push(Look { task, kept });
     }
     vanished += kept.count();
-    let found = look_at_all(tree, &folder, looks);
+    let found = look_at_all(tree, project, looks)?;
     let new = found.iter().filter(|found| found.is_new).count();
     if (new + vanished) * ROWS_PER_STREAM > found.len() {
         // A root that cannot be written is listed all the same.
@@ -101,7 +100,7 @@ pub fn list(tree: &Tree, project: &ProjectId) -> std::io::Result<Vec<Listed>> {
 
 /// One task that is to be looked at.
 struct Look<'a> {
-    name: TaskName,
+    task: TaskId,
     kept: Option<Kept<'a>>,
 }
 
@@ -115,34 +114,45 @@ struct Found {
     is_new: bool,
 }
 
-fn look_at_all(tree: &Tree, folder: &File, looks: Vec<Look<'_>>) -> Vec<Found> {
-    let threads =
-        std::thread::available_parallelism().map_or(1, usize::from).min(looks.len() / STREAMS_PER_THREAD);
+fn look_at_all(tree: &Tree, project: &ProjectId, looks: Vec<Look<'_>>) -> std::io::Result<Vec<Found>> {
+    let folder = File::open(tree.layout.project(project))?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(looks.len() / STREAMS_PER_THREAD);
     if threads < 2 {
-        return looks.into_iter().map(|look| look_at(tree, folder, look)).collect();
+        return Ok(look_at_some(tree, project, &folder, looks));
     }
     let share = looks.len().div_ceil(threads);
     let mut rest = looks.into_iter();
     let shares: Vec<Vec<Look<'_>>> = (0..threads).map(|_| rest.by_ref().take(share).collect()).collect();
+    let (folder, mut found) = (&folder, Vec::with_capacity(share * threads));
     std::thread::scope(|scope| {
-        let at_work: Vec<_> = shares
-            .into_iter()
-            .map(|share| {
-                scope.spawn(|| share.into_iter().map(|look| look_at(tree, folder, look)).collect::<Vec<_>>())
-            })
-            .collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<Found>>| match thread.join() {
-            Ok(found) => found,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        at_work.into_iter().flat_map(join).collect()
-    })
+        let start = |share| scope.spawn(move || look_at_some(tree, project, folder, share));
+        let at_work: Vec<_> = shares.into_iter().map(start).collect();
+        for thread in at_work {
+            match thread.join() {
+                Ok(some) => found.extend(some),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    Ok(found)
 }
 
-fn look_at(tree: &Tree, folder: &File, Look { name, kept }: Look<'_>) -> Found {
-    // Before the stream is read: what comes in between makes the row doubtful, not wrong.
-    let version = tree.store.version(&name.key()).ok().flatten();
-    let marker = files::marker_below(folder, &Path::new(name.task.as_str()).join(DONE));
+fn look_at_some(tree: &Tree, project: &ProjectId, folder: &File, looks: Vec<Look<'_>>) -> Vec<Found> {
+    // Before the streams are read: what comes in between makes a row doubtful, not wrong.
+    let versions = tree.store.versions(project, &looks.iter().map(|look| &look.task).collect::<Vec<_>>());
+    let look_at = |(look, version)| look_at(tree, project, folder, look, version);
+    looks.into_iter().zip(versions).map(look_at).collect()
+}
+
+fn look_at(
+    tree: &Tree,
+    project: &ProjectId,
+    folder: &File,
+    Look { task, kept }: Look<'_>,
+    version: Option<StreamVersion>,
+) -> Found {
+    let marker = files::marker_below(folder, &TaskPaths::done_below_project(&task));
     let agrees = |row: &Row| match &marker {
         Ok(Marker::Present { .. }) => row.done,
         Ok(Marker::Absent) => !row.done,
@@ -150,9 +160,10 @@ fn look_at(tree: &Tree, folder: &File, Look { name, kept }: Look<'_>) -> Found {
     };
     let held = kept.filter(|kept| version.as_ref().is_some_and(|version| version.as_str() == kept.version));
     let held = held.and_then(|kept| serde_json::from_str::<Box<Row>>(kept.row).ok());
-    if let Some(row) = held.filter(|row| agrees(row) && row.id == name.task) {
-        return Found { task: name.task, row: Ok(row), keep: version, is_new: false };
+    if let Some(row) = held.filter(|row| agrees(row) && row.id == task) {
+        return Found { task, row: Ok(row), keep: version, is_new: false };
     }
+    let name = TaskName { project: project.clone(), task };
     let read = read(tree, &name, marker.as_ref().ok().copied());
     let keep = match &read {
         Ok((row, true)) if agrees(row) => version,

@@ -10,11 +10,12 @@ use run_agent_core::layout::Layout;
 use run_agent_core::store::{
     AppendError, Condition, OpenError, Page, ReadError, Report, Stats, StreamVersion,
 };
-use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
+use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, ProjectId, Store, Stream, StreamKey, TaskId};
 
 use crate::append::Writer;
 use crate::files::Archive;
 use crate::os;
+use crate::version;
 use crate::wake::Wake;
 
 /// What the operator may set (`storage` in the configuration).
@@ -79,7 +80,11 @@ impl Store for FsStore {
     }
 
     fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
-        crate::version::of(&self.layout, key)
+        version::of(&self.layout, key)
+    }
+
+    fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
+        version::of_many(&self.layout, project, tasks)
     }
 }
 

@@ -3,15 +3,17 @@
 //! The inode changes when the file is rotated or replaced, the size with every append, and the change time with every
 //! write: unlike the modification time nobody sets it back, so that a file edited in place to the same length is seen
 //! too. A file that changed a moment ago has no version yet: two writes within one tick of the file system's clock leave
-//! the same time, and a last entry by hand counts only when it has stayed as it is for a second.
+//! the same time, and a last entry by hand counts only when it has stayed as it is for a second. Archives are not looked
+//! at: the store never writes them again, and an edit of one by hand shows with the next append.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use run_agent_core::StreamKey;
 use run_agent_core::layout::Layout;
 use run_agent_core::store::{ReadError, StreamVersion};
+use run_agent_core::{ProjectId, StreamKey, TaskId};
 
 /// How long an unchanged file may still come to be read otherwise, with a tick of the file system's clock.
 const SETTLED: Duration = Duration::from_millis(1_200);
@@ -40,6 +42,19 @@ pub(crate) fn of(layout: &Layout, key: &StreamKey) -> Result<Option<StreamVersio
     }
 }
 
+/// One open folder for all, so that each look walks two names and not the whole path.
+pub(crate) fn of_many(layout: &Layout, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
+    let folder = File::open(layout.project(project)).ok();
+    let version = |task: &&TaskId| {
+        let near = folder.as_ref().and_then(|f| look_below(f, &Layout::bus_file_below_project(task)).ok());
+        match near {
+            Some(found) => found.version("bus"),
+            None => of(layout, &StreamKey::task(project.clone(), (*task).clone())).ok().flatten(),
+        }
+    };
+    tasks.iter().map(version).collect()
+}
+
 /// What one look tells.
 #[derive(Debug, Clone, Copy)]
 struct Found {
@@ -66,29 +81,59 @@ impl Found {
 }
 
 #[cfg(target_os = "linux")]
-fn look(path: &Path) -> io::Result<Found> {
+mod system {
+    use std::os::fd::{AsFd, BorrowedFd};
+
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    let wanted = StatxFlags::INO | StatxFlags::SIZE | StatxFlags::CTIME;
-    let stat = statx(CWD, path, AtFlags::empty(), wanted)?;
-    Ok(Found {
-        inode: stat.stx_ino,
-        len: stat.stx_size,
-        changed_s: stat.stx_ctime.tv_sec,
-        changed_ns: stat.stx_ctime.tv_nsec,
-    })
+
+    use super::{File, Found, Path, io};
+
+    fn found(folder: BorrowedFd<'_>, path: &Path) -> io::Result<Found> {
+        let wanted = StatxFlags::INO | StatxFlags::SIZE | StatxFlags::CTIME;
+        let stat = statx(folder, path, AtFlags::empty(), wanted)?;
+        Ok(Found {
+            inode: stat.stx_ino,
+            len: stat.stx_size,
+            changed_s: stat.stx_ctime.tv_sec,
+            changed_ns: stat.stx_ctime.tv_nsec,
+        })
+    }
+
+    pub(super) fn look(path: &Path) -> io::Result<Found> {
+        found(CWD, path)
+    }
+
+    pub(super) fn look_below(folder: &File, path: &str) -> io::Result<Found> {
+        found(folder.as_fd(), Path::new(path))
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn look(path: &Path) -> io::Result<Found> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::metadata(path)?;
-    Ok(Found {
-        inode: meta.ino(),
-        len: meta.len(),
-        changed_s: meta.ctime(),
-        changed_ns: u32::try_from(meta.ctime_nsec()).unwrap_or_default(),
-    })
+mod system {
+    use rustix::fs::{AtFlags, CWD, Stat, statat};
+
+    use super::{File, Found, Path, io};
+
+    #[allow(clippy::unnecessary_cast, reason = "the fields differ in size from system to system")]
+    fn found(stat: &Stat) -> Found {
+        Found {
+            inode: stat.st_ino as u64,
+            len: stat.st_size as u64,
+            changed_s: stat.st_ctime as i64,
+            changed_ns: stat.st_ctime_nsec as u32,
+        }
+    }
+
+    pub(super) fn look(path: &Path) -> io::Result<Found> {
+        Ok(found(&statat(CWD, path, AtFlags::empty())?))
+    }
+
+    pub(super) fn look_below(folder: &File, path: &str) -> io::Result<Found> {
+        Ok(found(&statat(folder, path, AtFlags::empty())?))
+    }
 }
+
+use system::{look, look_below};
 
 #[cfg(test)]
 mod tests {

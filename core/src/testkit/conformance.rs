@@ -445,7 +445,12 @@ pub fn a_version_stays_until_something_is_appended(backend: &dyn Backend) {
     assert_eq!(settled(&*store), before, "looking changes nothing");
     append(&*stream, "two");
     assert_ne!(store.version(&key()).expect("version"), Some(before.clone()), "an append is seen at once");
-    assert_ne!(settled(&*store), before, "and later");
+    let after = settled(&*store);
+    assert_ne!(after, before, "and later");
+    let (project, task) = (key().project, key().task.expect("a task's stream"));
+    let absent = TaskId::parse("task-20261121-093000-absent").expect("a valid id");
+    let many = store.versions(&project, &[&task, &absent, &task]);
+    assert_eq!((many.len(), &many[0], &many[2]), (3, &Some(after.clone()), &Some(after)), "many at once");
 }
 
 pub fn an_equal_version_says_that_nothing_was_appended(backend: &dyn Backend) {
