@@ -220,6 +220,7 @@ fn damage_is_kept_with_the_world() {
         next: Cursor::new(9),
         place: "a file at byte 1".to_owned(),
         what: "no entry".to_owned(),
+        shown: None,
     };
     view.damage.push(damage.clone());
     view.write_checkpoint();
