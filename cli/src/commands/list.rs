@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::render;
+use crate::render::{self, Cell, Column, Hue};
 
 /// So many tasks are shown on a terminal where nothing is said.
 const ON_A_TERMINAL: usize = 50;
@@ -64,14 +64,27 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
         render::say("no tasks yet; start one with `run-agent task --prompt …`, or see `run-agent demo`");
         return Ok(Exit::Done);
     }
+    if shown.is_empty() {
+        render::say("no task is like that");
+        return Ok(Exit::Done);
+    }
     let now = Timestamp::now();
-    let rows: Vec<Vec<String>> = shown.iter().map(|item| item.cells(now)).collect();
-    render::out(&render::table(&rows))?;
+    let rows: Vec<Vec<Cell>> = shown.iter().map(|item| item.cells(now)).collect();
+    render::out(&render::columns(&COLUMNS, &rows))?;
     if total > shown.len() {
         render::say(&format!("… and {} more; see them with --limit 0", total - shown.len()));
     }
     Ok(Exit::Done)
 }
+
+/// The columns, with what a narrow terminal does without first: the title, then how many runs, then when.
+const COLUMNS: [Column; 5] = [
+    Column::new("STATUS", 9).min(12).kept(),
+    Column::new("TASK", 10).min(16).kept().ends(),
+    Column::new("RUNS", 2).right().min(4),
+    Column::new("ACTIVE", 3),
+    Column::new("TITLE", 1).min(10),
+];
 
 impl ListArgs {
     fn limit(&self, json: bool) -> Option<usize> {
@@ -137,18 +150,24 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn cells(&self, now: Timestamp) -> Vec<String> {
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
         let (project, id) = self.name();
-        let name = format!("{project}/{id}");
+        let name = Cell::new(format!("{project}/{id}"));
         match &self.what {
             What::Row(row) => vec![
-                row.status.to_string(),
+                Cell::new(row.status.to_string()).hue(Hue::of_task(row.status)),
                 name,
-                format!("{} run(s)", row.run_count),
-                row.last_activity.map(|at| render::ago(at, now)).unwrap_or_default(),
-                render::safe_line(&row.title),
+                Cell::new(row.run_count.to_string()),
+                Cell::new(row.last_activity.map(|at| render::when(at, now)).unwrap_or_default()),
+                Cell::new(render::safe_line(&row.title)),
             ],
-            What::Unreadable { error, .. } => vec!["unreadable".to_owned(), name, error.clone()],
+            What::Unreadable { error, .. } => vec![
+                Cell::new("unreadable").hue(Hue::Bad),
+                name,
+                Cell::default(),
+                Cell::default(),
+                Cell::new(render::safe_line(error)),
+            ],
         }
     }
 }

@@ -188,7 +188,7 @@ fn tasks_are_chosen_by_status_activity_and_number() {
     assert_eq!(ids(&["--limit", "0"]).0.len(), 9);
     assert_eq!(ids(&["--active"]), (Vec::new(), 0.into()));
     let shown = root.run(&["list", "--limit", "4"]);
-    assert_eq!(shown.stdout.lines().count(), 4);
+    assert_eq!(shown.stdout.lines().count(), 1 + 4, "a title and four rows: {shown:?}");
     assert_eq!(shown.stderr, "… and 5 more; see them with --limit 0\n");
     let wrong = root.run(&["list", "--status", "faild"]);
     assert!(wrong.code == 2 && wrong.stderr.contains("failed"), "{wrong:?}");
