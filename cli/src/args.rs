@@ -83,7 +83,7 @@ pub(crate) enum Command {
     /// Check the streams of this root, or say how large they are
     Store(Verb<commands::store::StoreArgs>),
     /// Tasks of all projects, newest activity first
-    List(Verb<ListArgs>),
+    List(Verb<commands::list::ListArgs>),
     /// A task's state, tree and last messages, or one run
     Status(Verb<StatusArgs>),
     /// A run's answer, stdout, stderr or prompt
@@ -242,14 +242,6 @@ pub(crate) struct AskArgs {
     /// Wait on for the answer to a question that was asked before
     #[arg(long, value_name = "ID")]
     pub(crate) resume: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent list --active")]
-pub(crate) struct ListArgs {
-    /// Only tasks with an active run or loop
-    #[arg(long)]
-    pub(crate) active: bool,
 }
 
 #[derive(Debug, Args)]

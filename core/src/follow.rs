@@ -60,6 +60,12 @@ impl Follow {
         Ok(Self { store, stream, cursor, last })
     }
 
+    /// Goes on where an earlier reader stood: at `cursor` of the incarnation that `stream` reads, behind the entry `last`.
+    #[must_use]
+    pub fn resume(store: Arc<dyn Store>, stream: Arc<dyn Stream>, cursor: Cursor, last: MsgId) -> Self {
+        Self { store, stream, cursor, last: Some(last) }
+    }
+
     /// Which incarnation of the stream it reads. A change says that the stream was replaced from outside: what was
     /// handed out stays what it was, but what stands before may have changed.
     #[must_use]

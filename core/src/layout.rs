@@ -30,6 +30,18 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("store.yaml")
     }
 
+    /// What a task's stream came to, up to some entry (`docs/formats/checkpoint.md`). Disposable.
+    #[must_use]
+    pub fn checkpoint(&self, project: &ProjectId, task: &TaskId) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("checkpoints").join(project.as_str()).join(task.as_str())
+    }
+
+    /// What lists show of a project's tasks (`docs/formats/checkpoint.md`). Disposable.
+    #[must_use]
+    pub fn roster(&self, project: &ProjectId) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("roster").join(project.as_str())
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.hcl")
@@ -54,7 +66,7 @@ impl Layout {
     #[must_use]
     pub fn stream(&self, key: &StreamKey) -> (PathBuf, &'static str) {
         match &key.task {
-            Some(task) => (self.task(&key.project, task).folder, "TASK-MESSAGE-BUS"),
+            Some(task) => (self.task(&key.project, task).folder, TASK_BUS),
             None => (self.project(&key.project), "PROJECT-MESSAGE-BUS"),
         }
     }
@@ -65,7 +77,15 @@ impl Layout {
         let (folder, stem) = self.stream(key);
         folder.join(format!("{stem}.md"))
     }
+
+    /// A task's markdown bus file, as seen from its project's folder.
+    #[must_use]
+    pub fn bus_file_below_project(task: &TaskId) -> String {
+        format!("{task}/{TASK_BUS}.md")
+    }
 }
+
+const TASK_BUS: &str = "TASK-MESSAGE-BUS";
 
 /// Paths of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +112,12 @@ impl TaskPaths {
     #[must_use]
     pub fn done(&self) -> PathBuf {
         self.folder.join(DONE)
+    }
+
+    /// The marker, as seen from the project's folder.
+    #[must_use]
+    pub fn done_below_project(task: &TaskId) -> String {
+        format!("{task}/{DONE}")
     }
 
     /// Held by the loop's driver for as long as it lives.

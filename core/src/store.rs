@@ -31,6 +31,11 @@
 //! append lock*, and appends only if it then agrees. Nothing can come between the last entry that the condition saw
 //! and the batch. A busy stream cannot starve the caller, since there is no retry.
 //!
+//! **Versions.** [`Store::version`] tells from outside, without opening a stream or reading an entry, whether anything
+//! changed since an earlier look: whoever takes a version, then reads, and later gets an equal version, would read the
+//! same again. The other way round nothing is promised: a version may differ although no entry does. Where a store
+//! cannot tell, as a moment after a change that a clock's tick may hide, there is no version.
+//!
 //! **Damage is a value.** A reader reports what it cannot read with its place, and goes on behind it.
 //!
 //! **Edge values.** An empty batch appends nothing and acknowledges nothing. `read` with limit 0 returns no entry and
@@ -107,6 +112,24 @@ pub enum Durability {
     Always,
 }
 
+/// What a stream looks like from outside. Opaque: it is compared with another one of the same stream, and kept as text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StreamVersion(Box<str>);
+
+impl StreamVersion {
+    /// For stores alone: what the text means is theirs. It has no blanks and no control characters.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A message with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -118,7 +141,7 @@ pub struct Entry {
 }
 
 /// A stretch of a stream that cannot be read. What stands before and after it can.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
     pub at: Cursor,
     pub next: Cursor,
@@ -181,6 +204,23 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`OpenError::NotFound`] when the project or task is not there.
     fn open(&self, key: &StreamKey) -> Result<Arc<dyn Stream>, OpenError>;
+
+    /// What the stream looks like now, at the cost of a look at its outside. Equal to an earlier one only if nothing
+    /// was appended, changed or replaced since that one was taken. `None`: this cannot be told now.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when the project or task is not there; otherwise when the system fails.
+    fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError>;
+
+    /// [`Store::version`] of many tasks of one project, for whoever looks at all of them; `None` also where one cannot
+    /// be looked at.
+    fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
+        let version = |task: &&TaskId| {
+            let key = StreamKey::task(project.clone(), (*task).clone());
+            self.version(&key).ok().flatten()
+        };
+        tasks.iter().map(version).collect()
+    }
 }
 
 /// One incarnation of one stream. All methods may be called from several threads at once.

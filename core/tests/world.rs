@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{
     Done, DoneCleared, Event, LoopBackoff, LoopEnd, LoopOutcome, LoopRestart, LoopStart, LoopWaiting, RunEnd,
-    RunIntent, RunOutcome, RunStart, Scope, Stopping, Usage, Usd,
+    RunIntent, RunOutcome, RunStart, Scope, Stopping, TaskText, Usage, Usd,
 };
-use run_agent_core::world::{Change, Mirror};
+use run_agent_core::world::{Change, Mirror, WORLD_VERSION};
 use run_agent_core::{
     Cursor, Draft, Kind, Message, MsgId, Parent, ProjectId, RunId, StreamKey, TaskId, Timestamp, World,
 };
@@ -283,5 +283,82 @@ fn the_fold_follows_a_run_from_intent_to_end() {
             ("completed", "completed", false),
             ("completed", "completed", true)
         ]
+    );
+}
+
+/// A story in which every state machine moves, always the same.
+fn fixed_story() -> Vec<Item> {
+    let name = stream(1).task.unwrap();
+    let (first, child) = (Some(run(1)), Some(run(2)));
+    let text = TaskText { title: "t".into(), source: "cli".into(), depends_on: vec![], thread_parent: None };
+    let intent = |attempt, parent| RunIntent {
+        attempt,
+        parent_run_id: parent,
+        agent: "a".into(),
+        ..RunIntent::default()
+    };
+    let start =
+        || Event::RunStart(Box::new(RunStart { pid: 7, commandline: "c".into(), ..RunStart::default() }));
+    let events = [
+        (None, Event::TaskCreated(text)),
+        (None, Event::LoopStart(LoopStart { driver_pid: 1, active_ms: 5, ..LoopStart::default() })),
+        (first.clone(), Event::RunIntent(intent(Some(1), None))),
+        (first.clone(), start()),
+        (child.clone(), Event::RunIntent(intent(None, first.clone()))),
+        (child.clone(), start()),
+        (
+            first.clone(),
+            Event::RunUsage(Usage { input_tokens: 3, cost_usd: Some(Usd { micros: 5 }), ..Usage::default() }),
+        ),
+        (
+            first.clone(),
+            Event::RunEnd(RunEnd { status: RunOutcome::Failed, exit_code: Some(1), ..RunEnd::default() }),
+        ),
+        (
+            None,
+            Event::LoopBackoff(LoopBackoff {
+                attempt: 2,
+                delay_ms: 9,
+                failures: 1,
+                reason: "x".into(),
+                active_ms: 6,
+            }),
+        ),
+        (child.clone(), Event::RunStopping(Stopping::default())),
+        (None, Event::Done(Done { by: "file".into(), written: None })),
+        (child, Event::RunEnd(RunEnd { status: RunOutcome::Stopped, ..RunEnd::default() })),
+        (
+            None,
+            Event::LoopEnd(LoopEnd {
+                outcome: LoopOutcome::Completed,
+                reason: "done".into(),
+                ..LoopEnd::default()
+            }),
+        ),
+    ];
+    let scope = |run| Scope { project: project(), task: Some(name.clone()), run };
+    let mut drafts: Vec<Draft> = events
+        .into_iter()
+        .map(|(run, event)| event.draft(&scope(run), &Cause::Timer("t".into()), "line"))
+        .collect();
+    drafts.push(Draft::new(Kind::QUESTION, project(), Some(name.clone()), "which?"));
+    let item = |(n, content): (usize, Draft)| {
+        let ts = Timestamp::from_second(1000 + i64::try_from(n).unwrap()).unwrap();
+        (stream(1), Cursor::new(n as u64 * 3), Message { id: message_id(1, n), ts, content })
+    };
+    drafts.into_iter().enumerate().map(item).collect()
+}
+
+#[test]
+fn a_fold_that_changed_its_meaning_has_another_version() {
+    let json = serde_json::to_string(&fold(&fixed_story())).unwrap();
+    // FNV-1a: a sum that no dependency changes.
+    let sum = json
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    assert_eq!(
+        (WORLD_VERSION, format!("{sum:016x}")),
+        (1, "4ed34cea2295c9e6".to_owned()),
+        "the fold says something else of the same story, and checkpoints of the old one would be believed: raise WORLD_VERSION, and write the new sum here\n{json}"
     );
 }

@@ -21,7 +21,7 @@ use crate::supervise::{Streams, close, os::Machine, ring};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
-use crate::{failpoint, files};
+use crate::{failpoint, files, marker};
 
 /// What a loop is driven with.
 #[derive(Debug)]
@@ -235,16 +235,7 @@ impl<'a> Driver<'a> {
         let path = self.tree.task(&self.view.name).done();
         let marker = files::marker(&path)
             .map_err(|source| DriveError::Marker { path: path.display().to_string(), source })?;
-        if let Some(event) = decide::marker_event(self.view.task(), marker, "file") {
-            let line = if marker == Marker::Absent { "DONE is gone" } else { "DONE was found" };
-            let draft = event.draft(&self.scope(), &Cause::File(DONE.to_owned()), line);
-            let still = |task: &run_agent_core::world::Task| match decide::marker_event(task, marker, "file")
-            {
-                Some(_) => Ok(()),
-                None => Err(Refusal::Moot),
-            };
-            self.view.propose(vec![draft], still)?;
-        }
+        marker::reconcile(self.view, marker)?;
         Ok(marker)
     }
 

@@ -5,10 +5,12 @@
 //! | --- | --- |
 //! | which root and store do we work on? | [`tree`] |
 //! | what does a task's stream say now, and may this be appended? | [`view`] |
+//! | what of it need not be read again? | `checkpoint`, [`roster`], `sealed` |
 //! | how do projects and tasks come to be? | [`make`] |
 //! | what is the agent told? | [`prompt`] |
 //! | what is started for which agent? | [`agent`] |
 //! | how does a run start, live and end? | [`supervise`] |
+//! | do DONE and the stream agree? | [`marker`] |
 //! | what does the Ralph loop do? | [`drive`] |
 //! | how is a run or a tree stopped? | [`stop`] |
 //! | who waits for what? | [`wait`], [`wake`] |
@@ -21,13 +23,17 @@
 
 pub mod agent;
 pub mod attach;
+mod checkpoint;
 pub mod drive;
 mod failpoint;
 pub mod files;
 pub mod make;
+pub mod marker;
 pub mod new_file;
 pub mod output;
 pub mod prompt;
+pub mod roster;
+mod sealed;
 pub mod stop;
 pub mod supervise;
 pub mod sync_clock;

@@ -9,6 +9,7 @@ use run_agent_core::store::{AppendError, Condition, Damage, Page, ReadError};
 use run_agent_core::world::Task;
 use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, World};
 
+use crate::checkpoint::{Checkpoint, Keeper};
 use crate::tree::{TaskName, Tree};
 
 /// A task, folded up to where this process has read.
@@ -19,6 +20,11 @@ pub struct TaskView {
     durability: Durability,
     follow: Follow,
     world: World,
+    /// The last entry that was folded in.
+    last: Option<Entry>,
+    keeper: Keeper,
+    /// Something was passed over under the append lock that may be damage: this fold is not for others.
+    incomplete: bool,
     /// Folded in, but not handed out to whoever follows the story through this view.
     unread: Vec<Entry>,
     /// What could not be read so far.
@@ -41,21 +47,44 @@ pub enum Proposed {
 }
 
 impl TaskView {
+    /// Folds what is there, or what came since the last checkpoint. That is history: [`TaskView::refresh`] tells only
+    /// what comes after it.
+    ///
     /// # Errors
     /// When the task is not there or cannot be read.
     pub fn open(tree: &Tree, name: &TaskName) -> Result<Self, ViewError> {
-        let follow = Follow::open(tree.store.clone(), &name.key(), From::Start)?;
-        let mut view = Self {
+        let mut keeper = Keeper::new(&tree.layout, name);
+        let key = name.key();
+        let kept = keeper.load(|| tree.store.open(&key)).map_err(FollowError::from)?;
+        let mut view = match kept {
+            Some((checkpoint, stream)) => {
+                let Checkpoint { world, damage, cursor, last } = checkpoint;
+                let id = last.message.id.clone();
+                let follow = Follow::resume(tree.store.clone(), stream, cursor, id);
+                Self { world, damage, last: Some(last), ..Self::begin(tree, name, keeper, follow) }
+            }
+            None => {
+                let follow = Follow::open(tree.store.clone(), &key, From::Start)?;
+                Self::begin(tree, name, keeper, follow)
+            }
+        };
+        view.fold_in(false)?;
+        Ok(view)
+    }
+
+    fn begin(tree: &Tree, name: &TaskName, keeper: Keeper, follow: Follow) -> Self {
+        Self {
             name: name.clone(),
             store: tree.store.clone(),
             durability: tree.durability,
             follow,
             world: World::new(),
+            last: None,
+            keeper,
+            incomplete: false,
             unread: Vec::new(),
             damage: Vec::new(),
-        };
-        view.fold()?;
-        Ok(view)
+        }
     }
 
     /// Reads what is new. Returns what was not returned before, what this view appended included.
@@ -72,6 +101,10 @@ impl TaskView {
     /// # Errors
     /// When the stream cannot be read.
     pub fn fold(&mut self) -> Result<(), ViewError> {
+        self.fold_in(true)
+    }
+
+    fn fold_in(&mut self, tell: bool) -> Result<(), ViewError> {
         loop {
             let before = self.follow.incarnation();
             let page = match self.follow.ready() {
@@ -79,7 +112,7 @@ impl TaskView {
                 // Replaced by one that does not hold what was read: what it holds now is what counts.
                 Err(FollowError::Read(ReadError::UnknownId { .. })) => {
                     self.follow = Follow::open(self.store.clone(), &self.name.key(), From::Start)?;
-                    self.world = World::new();
+                    self.forget();
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -88,36 +121,74 @@ impl TaskView {
                 self.fold_again(&page)?;
             }
             if page.is_empty() {
+                self.keep();
                 return Ok(());
             }
-            self.take_in(page);
+            self.take_in(&page);
+            if tell {
+                self.unread.extend(page.entries);
+            }
         }
     }
 
     /// The stream was replaced from outside: cursors mean other places, and what stands before may have changed. The
     /// world is folded anew up to where the page begins.
     fn fold_again(&mut self, page: &Page) -> Result<(), ViewError> {
-        self.world = World::new();
+        self.forget();
         let mut at = Cursor::START;
         let until = page.entries.first().map_or(page.next, |entry| entry.at);
         loop {
-            let history = self.follow.stream().read(at, 4096).map_err(FollowError::from)?;
-            for entry in history.entries.iter().take_while(|entry| entry.at < until) {
-                apply(&mut self.world, &self.name, entry);
-            }
-            if history.next == at || history.next >= until {
+            let mut history = self.follow.stream().read(at, 4096).map_err(FollowError::from)?;
+            let (begins, next) = (at, history.next);
+            history.entries.retain(|entry| entry.at < until);
+            // What the page tells itself is not told twice.
+            history.damage.retain(|damage| damage.at < until && !page.damage.contains(damage));
+            self.take_in(&history);
+            if next == begins || next >= until {
                 return Ok(());
             }
-            at = history.next;
+            at = next;
         }
     }
 
-    fn take_in(&mut self, page: Page) {
+    fn take_in(&mut self, page: &Page) {
         for entry in &page.entries {
             apply(&mut self.world, &self.name, entry);
         }
-        self.damage.extend(page.damage);
-        self.unread.extend(page.entries);
+        self.damage.extend(page.damage.iter().cloned());
+        if let Some(last) = page.entries.last() {
+            self.last = Some(last.clone());
+        }
+    }
+
+    /// Everything that was folded in is of a stream that is no more.
+    fn forget(&mut self) {
+        self.world = World::new();
+        self.damage.clear();
+        self.last = None;
+        self.incomplete = false;
+        self.keeper.forget();
+    }
+
+    /// At the end of the stream: a checkpoint, if it pays.
+    fn keep(&mut self) {
+        if !self.incomplete && self.keeper.is_due(self.task().thread.messages()) {
+            self.write_checkpoint();
+        }
+    }
+
+    pub(crate) fn write_checkpoint(&mut self) {
+        let Some(last) = self.last.take() else { return };
+        let messages = self.task().thread.messages();
+        // Moved there and back, since a world may be large.
+        let checkpoint = Checkpoint {
+            world: std::mem::take(&mut self.world),
+            damage: std::mem::take(&mut self.damage),
+            cursor: self.follow.cursor(),
+            last,
+        };
+        self.keeper.save(self.follow.incarnation(), messages, &checkpoint);
+        (self.world, self.damage, self.last) = (checkpoint.world, checkpoint.damage, Some(checkpoint.last));
     }
 
     #[must_use]
@@ -166,16 +237,20 @@ impl TaskView {
         };
         let Gate { refusal, seen, .. } = gate;
         for entry in seen {
+            self.incomplete |= entry.at != self.follow.cursor();
             self.follow.note(&entry);
+            self.last = Some(entry.clone());
             self.unread.push(entry);
         }
         let Some(entries) = appended else {
             return Ok(Proposed::Refused(refusal.unwrap_or(Refusal::Moot)));
         };
         for entry in &entries {
+            self.incomplete |= entry.at != self.follow.cursor();
             self.follow.note(entry);
             apply(&mut self.world, &self.name, entry);
         }
+        self.last = entries.last().cloned().or(self.last.take());
         self.unread.extend(entries.iter().cloned());
         Ok(Proposed::Appended(entries))
     }

@@ -14,6 +14,7 @@
 //! | how is read forward, from the end, by id? | `read`, `last`, `find` |
 //! | how is a waiting reader woken? | `wake` |
 //! | how is a bus edited by hand while others append? | [`edit`] |
+//! | did a stream change since an earlier look? | `version` |
 //! | which file is this, and how long? | `os` |
 //!
 //! What is absent: readers never take the append lock to make progress, and nothing maps a file that is written to.
@@ -33,6 +34,7 @@ pub mod scan;
 mod store;
 mod sync;
 mod tail;
+mod version;
 mod wake;
 
 pub use store::{FsStore, Options};

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::store::{AppendError, Condition, OpenError, Page, ReadError, Report, Stats};
-use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
+use run_agent_core::store::{
+    AppendError, Condition, OpenError, Page, ReadError, Report, Stats, StreamVersion,
+};
+use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, ProjectId, Store, Stream, StreamKey, TaskId};
 
 use crate::append::Writer;
 use crate::files::Archive;
 use crate::os;
+use crate::version;
 use crate::wake::Wake;
 
 /// What the operator may set (`storage` in the configuration).
@@ -74,6 +77,14 @@ impl Store for FsStore {
             fruitless: AtomicU64::new(0),
             counters: Counters::default(),
         }))
+    }
+
+    fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
+        version::of(&self.layout, key)
+    }
+
+    fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
+        version::of_many(&self.layout, project, tasks)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Tests never sleep to wait: they wait for a condition with a deadline and print the state when it passes.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
+pub mod many;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;

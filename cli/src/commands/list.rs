@@ -1,15 +1,39 @@
 //! `list`: tasks of all projects, newest activity first.
 
-use run_agent_core::world::Task;
-use run_agent_core::{ProjectId, Timestamp};
-use run_agent_runner::TaskView;
-use run_agent_runner::supervise::close;
-use run_agent_runner::tree::TaskName;
+use std::io::IsTerminal;
 
-use crate::args::{Global, ListArgs};
+use run_agent_core::world::TaskStatus;
+use run_agent_core::{ProjectId, TaskId, Timestamp};
+use run_agent_runner::roster::{self, Row};
+use serde::Serialize;
+
+use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Cell, Column, Hue};
+
+/// So many tasks are shown on a terminal where nothing is said.
+const ON_A_TERMINAL: usize = 50;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  run-agent list --status running,waiting --limit 20")]
+pub(crate) struct ListArgs {
+    /// Only tasks with an active run or loop
+    #[arg(long)]
+    active: bool,
+    /// Only tasks of this status; several with commas
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status_parser())]
+    status: Vec<TaskStatus>,
+    /// The newest N tasks; 0 for all [default: 50 on a terminal, else all]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+fn status_parser() -> impl clap::builder::TypedValueParser<Value = TaskStatus> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(TaskStatus::ALL.map(TaskStatus::as_str))
+        .try_map(|name| TaskStatus::ALL.into_iter().find(|s| s.as_str() == name).ok_or("no status"))
+}
 
 pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     let context = Context::open(global)?;
@@ -21,22 +45,35 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
         }
     };
     let mut found = Vec::new();
-    for project in projects {
-        collect(&context, &project, args, &mut found)?;
+    for project in &projects {
+        match roster::list(&context.tree, project) {
+            Ok(tasks) => found.extend(tasks.into_iter().map(|listed| Item::new(project, listed))),
+            // One folder that cannot be read does not hide the others.
+            Err(error) => render::say(&format!("warning: project {project} cannot be read: {error}")),
+        }
     }
-    found.sort_by(|a, b| b.activity().cmp(&a.activity()).then_with(|| a.name.cmp(&b.name)));
+    let mut shown: Vec<&Item<'_>> = found.iter().filter(|item| args.wants(item)).collect();
+    shown.sort_unstable_by(|a, b| b.activity().cmp(&a.activity()).then_with(|| a.name().cmp(&b.name())));
+    let total = shown.len();
+    shown.truncate(args.limit(context.json).unwrap_or(total));
     if context.json {
-        let items: Vec<serde_json::Value> = found.iter().map(Listed::json).collect();
-        render::json(&serde_json::json!({ "items": items, "total": items.len() }))?;
+        render::json(&Items { items: &shown, total })?;
         return Ok(Exit::Done);
     }
     if found.is_empty() {
         render::say("no tasks yet; start one with `run-agent task --prompt …`, or see `run-agent demo`");
         return Ok(Exit::Done);
     }
+    if shown.is_empty() {
+        render::say("no task is like that");
+        return Ok(Exit::Done);
+    }
     let now = Timestamp::now();
-    let rows: Vec<Vec<Cell>> = found.iter().map(|listed| listed.cells(now)).collect();
+    let rows: Vec<Vec<Cell>> = shown.iter().map(|item| item.cells(now)).collect();
     render::out(&render::columns(&COLUMNS, &rows))?;
+    if total > shown.len() {
+        render::say(&format!("… and {} more; see them with --limit 0", total - shown.len()));
+    }
     Ok(Exit::Done)
 }
 
@@ -49,81 +86,88 @@ const COLUMNS: [Column; 5] = [
     Column::new("TITLE", 1).min(10),
 ];
 
-struct Listed {
-    name: TaskName,
-    /// What could not be read is listed too, with the reason.
-    task: Result<Task, String>,
-}
-
-fn collect(
-    context: &Context,
-    project: &ProjectId,
-    args: &ListArgs,
-    found: &mut Vec<Listed>,
-) -> Result<(), Failure> {
-    let tasks = match context.tree.tasks(project) {
-        Ok(tasks) => tasks,
-        Err(error) => {
-            // One folder that cannot be read does not hide the others.
-            render::say(&format!("warning: project {project} cannot be read: {error}"));
-            return Ok(());
-        }
-    };
-    for task in tasks {
-        let name = TaskName { project: project.clone(), task };
-        let view = TaskView::open(&context.tree, &name).and_then(|mut view| {
-            close::close_dead(&context.tree, &mut view)?;
-            Ok(view)
-        });
-        let task = view.map(|view| view.task().clone()).map_err(|e| crate::error::chain(&e));
-        let active = task.as_ref().is_ok_and(|task| task.ralph.is_open() || task.active().next().is_some());
-        if active || !args.active {
-            found.push(Listed { name, task });
+impl ListArgs {
+    fn limit(&self, json: bool) -> Option<usize> {
+        match self.limit {
+            Some(0) => None,
+            Some(limit) => Some(limit),
+            None if json || !std::io::stdout().is_terminal() => None,
+            None => Some(ON_A_TERMINAL),
         }
     }
-    Ok(())
+
+    /// A task that cannot be read is of no status, and is shown where none is asked for.
+    fn wants(&self, item: &Item<'_>) -> bool {
+        match &item.what {
+            What::Row(row) => {
+                (!self.active || row.active) && (self.status.is_empty() || self.status.contains(&row.status))
+            }
+            What::Unreadable { .. } => !self.active && self.status.is_empty(),
+        }
+    }
 }
 
-impl Listed {
+#[derive(Serialize)]
+struct Items<'a> {
+    items: &'a [&'a Item<'a>],
+    total: usize,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    project_id: &'a ProjectId,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum What {
+    Row(Box<Row>),
+    Unreadable { id: TaskId, error: String },
+}
+
+impl<'a> Item<'a> {
+    fn new(project_id: &'a ProjectId, listed: roster::Listed) -> Self {
+        let what = match listed.row {
+            Ok(row) => What::Row(row),
+            Err(error) => What::Unreadable { id: listed.task, error: crate::error::chain(&error) },
+        };
+        Self { project_id, what }
+    }
+
+    fn name(&self) -> (&ProjectId, &TaskId) {
+        match &self.what {
+            What::Row(row) => (self.project_id, &row.id),
+            What::Unreadable { id, .. } => (self.project_id, id),
+        }
+    }
+
     fn activity(&self) -> Option<Timestamp> {
-        self.task.as_ref().ok().and_then(|task| task.thread.last_activity)
+        match &self.what {
+            What::Row(row) => row.last_activity,
+            What::Unreadable { .. } => None,
+        }
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
-        let name = Cell::new(self.name.to_string());
-        match &self.task {
-            Ok(task) => vec![
-                Cell::new(task.status().to_string()).hue(Hue::of_task(task.status())),
+        let (project, id) = self.name();
+        let name = Cell::new(format!("{project}/{id}"));
+        match &self.what {
+            What::Row(row) => vec![
+                Cell::new(row.status.to_string()).hue(Hue::of_task(row.status)),
                 name,
-                Cell::new(task.runs.len().to_string()),
-                Cell::new(task.thread.last_activity.map(|at| render::when(at, now)).unwrap_or_default()),
-                Cell::new(render::safe_line(task.title())),
+                Cell::new(row.run_count.to_string()),
+                Cell::new(row.last_activity.map(|at| render::when(at, now)).unwrap_or_default()),
+                Cell::new(render::safe_line(&row.title)),
             ],
-            Err(error) => vec![
+            What::Unreadable { error, .. } => vec![
                 Cell::new("unreadable").hue(Hue::Bad),
                 name,
                 Cell::default(),
                 Cell::default(),
                 Cell::new(render::safe_line(error)),
             ],
-        }
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let TaskName { project, task: id } = &self.name;
-        match &self.task {
-            Ok(task) => {
-                let last = task.runs.values().next_back();
-                serde_json::json!({
-                    "id": id, "project_id": project, "status": task.status(), "reason": task.reason(),
-                    "title": task.title(), "last_activity": task.thread.last_activity,
-                    "run_count": task.runs.len(), "run_counts": task.run_counts(), "done": task.done.is_some(),
-                    "last_run_status": last.map(run_agent_core::world::Run::status),
-                    "last_run_exit_code": last.and_then(|run| run.end()).and_then(|(end, _)| end.exit_code),
-                    "open_questions": task.thread.open_questions.len(),
-                })
-            }
-            Err(error) => serde_json::json!({ "id": id, "project_id": project, "error": error }),
         }
     }
 }

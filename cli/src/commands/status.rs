@@ -6,7 +6,7 @@ use run_agent_core::world::{Run, Task};
 use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, files};
+use run_agent_runner::{TaskView, files, marker};
 
 use crate::args::{Global, StatusArgs};
 use crate::context::Context;
@@ -29,6 +29,10 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
     };
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
+    if let Ok(found) = files::marker(&context.tree.task(&name).done()) {
+        // A stream that can be read but not written is shown as it is.
+        let _ = marker::reconcile(&mut view, found);
+    }
     let notes = notes(&context, &name, view.task());
     match run {
         Some(id) => one_run(&context, &name, &view, &id, &notes),

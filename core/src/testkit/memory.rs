@@ -11,7 +11,7 @@ use crate::id::MsgId;
 use crate::message::{BODY_MAX, Draft, FIELDS_MAX, Kind, Message};
 use crate::store::{
     AppendError, Condition, Cursor, Durability, Entry, OpenError, Page, ReadError, Report, Stats, Store,
-    Stream, StreamKey,
+    Stream, StreamKey, StreamVersion,
 };
 
 #[derive(Debug, Clone, Default)]
@@ -52,6 +52,12 @@ impl Store for MemoryStore {
             Arc::new(MemoryStream { key: key.clone(), entries: Mutex::default(), grown: Condvar::new() })
         });
         Ok(stream.clone())
+    }
+
+    fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = streams.get(key).map_or(0, |stream| stream.lock().len());
+        Ok(Some(StreamVersion::new(&format!("1.{entries}"))))
     }
 }
 

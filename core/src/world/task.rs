@@ -61,6 +61,18 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
+    pub const ALL: [Self; 9] = [
+        Self::Created,
+        Self::Blocked,
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::BackingOff,
+        Self::Completed,
+        Self::Failed,
+        Self::Stopped,
+    ];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

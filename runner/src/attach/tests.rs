@@ -18,6 +18,7 @@ fn scene() -> Scene {
         layout: Layout::new(folder.path().to_owned()),
         store: Arc::new(MemoryStore::new()),
         durability: Durability::None,
+        sync_every: std::time::Duration::ZERO,
     };
     std::fs::create_dir(folder.path().join("p")).unwrap();
     Scene { folder, tree, key: StreamKey::project(ProjectId::parse("p").unwrap()) }

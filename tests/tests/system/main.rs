@@ -15,6 +15,7 @@ mod durability;
 mod found;
 mod incumbent;
 mod kills;
+mod list;
 mod prompt;
 mod ralph;
 mod replay;
