@@ -64,6 +64,9 @@ impl FsStream {
                 && memory != Memory::NEW;
             let base = if as_remembered {
                 memory.base
+            } else if memory == Memory::NEW && seen.is_some() {
+                // Without a line nobody rotates: what was found once stays so until there is one.
+                self.known_archives()?.last().map_or(0, Archive::end)
             } else {
                 let archives = self.look_for_archives()?;
                 let end = archives.last().map_or(0, Archive::end);
@@ -72,7 +75,7 @@ impl FsStream {
                     archives.last().is_some_and(|a| a.base == memory.base && a.inode == memory.inode);
                 // What the line tells of another file is told anew by whoever writes next. Where nobody does, this
                 // reader does, if the lock is free; where it is not, its holder is about to.
-                let settled = rotated || memory == Memory::NEW || seen.is_none();
+                let settled = rotated || seen.is_none();
                 let moving = before.replace(memory.clone()) != Some(memory.clone());
                 if look < LOOKS && (moving || (!settled && self.settle())) {
                     continue;
@@ -131,8 +134,13 @@ impl FsStream {
         let found =
             files::archives(&self.bus).map_err(|e| self.read_error("has a folder that cannot be read", e))?;
         let found: Arc<[Archive]> = found.into();
-        *self.archives.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        *self.archives.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
         Ok(found)
+    }
+
+    fn known_archives(&self) -> Result<Arc<[Archive]>, ReadError> {
+        let known = self.archives.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.map_or_else(|| self.look_for_archives(), Ok)
     }
 
     /// The archives before `base`, where the active file begins. They never change, so what was found once is kept.
@@ -140,7 +148,7 @@ impl FsStream {
         if base == 0 {
             return Ok(Arc::default());
         }
-        let known = self.archives.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.known_archives()?;
         if known.last().is_some_and(|last| last.end() == base) { Ok(known) } else { self.look_for_archives() }
     }
 

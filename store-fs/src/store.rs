@@ -110,7 +110,7 @@ pub(crate) struct FsStream {
     pub(crate) incarnation: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
     /// The archives as they were last seen.
-    pub(crate) archives: Mutex<Arc<[Archive]>>,
+    pub(crate) archives: Mutex<Option<Arc<[Archive]>>>,
     pub(crate) wake: Mutex<Option<Wake>>,
     /// The file's length when a waiter last found nothing whole behind its cursor.
     pub(crate) fruitless: AtomicU64,
