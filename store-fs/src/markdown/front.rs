@@ -100,6 +100,7 @@ impl Into {
     fn kind(&mut self, written: Option<String>) {
         let Some(text) = written else { return };
         match Kind::parse(&text.trim().to_ascii_uppercase().replace(['-', ' '], "_")) {
+            Ok(kind) if kind.as_str() == "WARN" => self.content.kind = Kind::WARNING,
             Ok(kind) => self.content.kind = kind,
             Err(_) => self.keep("type", text),
         }
@@ -270,7 +271,7 @@ mod tests {
         let message = given("type: warn\n");
         assert_eq!(message.id, by_place());
         assert_eq!(message.ts, Timestamp::UNIX_EPOCH);
-        assert_eq!((message.content.kind.as_str(), &message.content.project), ("WARN", &key().project));
+        assert_eq!((message.content.kind, &message.content.project), (Kind::WARNING, &key().project));
     }
 
     #[test]
