@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
+use run_agent_store_fs::Options;
+
 use crate::scratch::Bench;
 use crate::worker::{self, Kind, Load, Order, PROJECT, Posts};
 
@@ -24,7 +26,7 @@ pub(crate) struct Fleet {
 
 /// Lets as many processes as the load says post into a new stream or floor.
 pub(crate) fn run(bench: &Bench, kind: Kind, load: Load) -> Result<Fleet> {
-    bench.stream(PROJECT, 0)?;
+    bench.stream(PROJECT, 0, Options::default())?;
     let mut workers = (0..load.writers)
         .map(|index| start(bench, &Order { root: bench.root(), kind, index, load }))
         .collect::<Result<Vec<_>>>()?;

@@ -3,15 +3,18 @@
 //! | question | file |
 //! | --- | --- |
 //! | which rows are there? | `rows`, `rows/<what is measured>` |
-//! | what is a row's figure and verdict, and how is it shown? | `row`, `report` |
+//! | what is a row's figure and verdict, and how is it shown? | `row`, `report`, `machine` |
 //! | where do the streams and processes of a measurement live? | `scratch` |
 //! | how are two things measured side by side? | `side_by_side` |
 //! | how do many writers post at once? | `fleet`, which starts the driver itself as a `worker` |
+//! | how much memory does a command take? | `peak`, which starts the driver itself as its parent |
 //!
 //! Every figure compares with a floor of the same run, taken in turns with it. No number here is a test: a row that
 //! is missed changes no exit code.
 
 mod fleet;
+mod machine;
+mod peak;
 mod report;
 mod row;
 mod rows;
@@ -21,17 +24,17 @@ mod worker;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::report::Report;
-use crate::rows::{GROUPS, Group};
+use crate::rows::{GROUPS, Group, world};
 use crate::scratch::Bench;
 
-const USAGE: &str = "run-agent-bench [--quick] [--write-docs] [GROUP…]
+const USAGE: &str = "run-agent-bench [--quick] [--write] [--only GROUP]…
 
-  --quick        fewer and shorter rounds
-  --write-docs   put the tables into docs/performance.md
-  GROUP          only the groups whose name contains one of these words";
+  --quick        fewer and shorter rounds, smaller streams
+  --only GROUP   only the groups whose name contains this word; repeatable
+  --write        put the tables of the measured groups into docs/performance.md";
 
 fn main() -> ExitCode {
     match run() {
@@ -45,35 +48,36 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [worker::VERB, order] = args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        return worker::run(order);
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [worker::VERB, order] => return worker::run(order),
+        [peak::VERB, command @ ..] => return peak::run(command),
+        [world::VERB, tasks] => return world::hold(tasks),
+        _ => {}
     }
-    let (mut quick, mut write_docs, mut words) = (false, false, Vec::new());
-    for arg in &args {
-        match arg.as_str() {
+    let (mut quick, mut write, mut only) = (false, false, Vec::new());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        match word {
             "--help" => {
                 println!("{USAGE}");
                 return Ok(());
             }
             "--quick" => quick = true,
-            "--write-docs" => write_docs = true,
-            flag if flag.starts_with('-') => bail!("unknown flag {flag}\n\n{USAGE}"),
-            word => words.push(word),
+            "--write" => write = true,
+            "--only" => only.push(words.next().context("--only needs the name of a group")?),
+            other => bail!("{other} is not known\n\n{USAGE}"),
         }
     }
-    ensure!(
-        !write_docs || (!quick && words.is_empty()),
-        "--write-docs keeps a whole run: leave out --quick and the groups"
-    );
-    let is_wanted = |group: &&Group| words.is_empty() || words.iter().any(|word| group.name.contains(word));
+    ensure!(!(write && quick), "--write keeps what a full run measures: leave out --quick");
+    let is_wanted = |group: &&Group| only.is_empty() || only.iter().any(|word| group.name.contains(word));
     let groups: Vec<&Group> = GROUPS.iter().filter(is_wanted).collect();
     ensure!(!groups.is_empty(), "there are only the groups {}", GROUPS.map(|group| group.name).join(", "));
 
     let bench = Bench::new(quick)?;
-    let mut report = Report::new(bench.rounds());
+    let mut report = Report::new(&bench);
     for group in groups {
-        report.add(group, (group.run)(&bench)?);
+        report.add(group, &(group.run)(&bench)?)?;
     }
-    report.write_json()?;
-    if write_docs { report.write_docs() } else { Ok(()) }
+    if write { report.write_docs() } else { Ok(()) }
 }

@@ -10,10 +10,14 @@ pub(crate) type Round = (f64, f64);
 pub(crate) enum Reach {
     RatioAtMost(f64),
     RatioAtLeast(f64),
+    /// Asked of a later version: shown, and claimed by nobody.
+    RatioAtLeastLater(f64),
     /// The ratio is for information.
     Ratio,
     /// What the product takes beyond the floor.
     ExtraAtMost(f64),
+    /// The product's own number; the floor is for information.
+    AtMost(f64),
 }
 
 #[derive(Debug, Serialize)]
@@ -30,15 +34,23 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn new(what: impl Into<String>, unit: &'static str, reach: Reach, rounds: Vec<Round>) -> Self {
         let spread = spread(rounds.iter().map(|(ours, floor)| match reach {
-            Reach::RatioAtMost(_) | Reach::RatioAtLeast(_) | Reach::Ratio => ours / floor,
+            Reach::RatioAtMost(_) | Reach::RatioAtLeast(_) | Reach::RatioAtLeastLater(_) | Reach::Ratio => {
+                ours / floor
+            }
             Reach::ExtraAtMost(_) => ours - floor,
+            Reach::AtMost(_) => *ours,
         }));
-        let met = match reach {
-            Reach::RatioAtMost(limit) | Reach::ExtraAtMost(limit) => Some(spread[1] <= limit),
-            Reach::RatioAtLeast(limit) => Some(spread[1] >= limit),
-            Reach::Ratio => None,
+        let said = |met| if met { "MET" } else { "MISSED" };
+        let verdict = match reach {
+            Reach::RatioAtMost(limit) | Reach::ExtraAtMost(limit) | Reach::AtMost(limit) => {
+                said(spread[1] <= limit)
+            }
+            Reach::RatioAtLeast(limit) => said(spread[1] >= limit),
+            Reach::RatioAtLeastLater(limit) if spread[1] >= limit => "MET",
+            Reach::RatioAtLeastLater(_) => "not claimed yet",
+            Reach::Ratio => "-",
         };
-        let verdict = met.map_or("-", |met| if met { "MET" } else { "MISSED" }).to_owned();
+        let verdict = verdict.to_owned();
         Self { what: what.into(), unit, reach, rounds, spread, verdict }
     }
 
@@ -52,9 +64,14 @@ impl Row {
         let extra = |figure: f64| format!("{figure:+.0} {}", self.unit);
         let (figures, reach) = match self.reach {
             Reach::RatioAtMost(limit) => (self.spread.map(ratio), format!("<= {}", ratio(limit))),
-            Reach::RatioAtLeast(limit) => (self.spread.map(ratio), format!(">= {}", ratio(limit))),
+            Reach::RatioAtLeast(limit) | Reach::RatioAtLeastLater(limit) => {
+                (self.spread.map(ratio), format!(">= {}", ratio(limit)))
+            }
             Reach::Ratio => (self.spread.map(ratio), "-".to_owned()),
             Reach::ExtraAtMost(limit) => (self.spread.map(extra), format!("<= {}", extra(limit))),
+            Reach::AtMost(limit) => {
+                (self.spread.map(|own| self.show(own)), format!("<= {}", self.show(limit)))
+            }
         };
         let [low, middle, high] = figures;
         let ours = self.show(median(self.rounds.iter().map(|round| round.0)));

@@ -1,8 +1,12 @@
 //! The groups of rows, in the order in which they are printed.
 
 mod appends;
+mod finds;
+mod fleets;
+mod lists;
 mod processes;
 mod reads;
+pub(crate) mod world;
 
 use anyhow::Result;
 
@@ -17,12 +21,30 @@ pub(crate) struct Group {
     pub(crate) run: fn(&Bench) -> Result<Vec<Row>>,
 }
 
-pub(crate) const GROUPS: [Group; 7] = [
+pub(crate) const GROUPS: [Group; 13] = [
     Group { name: "post", floor: "an empty Rust program", run: processes::post },
     Group { name: "append", floor: "lock, write as many bytes, unlock; one process", run: appends::append },
-    Group { name: "writers", floor: "lock, write, unlock by as many processes", run: appends::writers },
-    Group { name: "rate", floor: "the wanted rate; for p99 the bare writers at it", run: appends::rate },
-    Group { name: "read", floor: "crc32fast over the same bytes", run: reads::sequential },
-    Group { name: "last", floor: "an empty Rust program", run: processes::last },
+    Group { name: "batch", floor: "single appends of the store", run: appends::batch },
+    Group { name: "writers", floor: "lock, write, unlock by as many processes", run: fleets::writers },
+    Group { name: "interval", floor: "lock, write, unlock by as many processes", run: fleets::interval },
+    Group {
+        name: "always",
+        floor: "lock, write, fdatasync, unlock by as many processes",
+        run: fleets::always,
+    },
+    Group { name: "rate", floor: "the wanted rate; for p99 the bare writers at it", run: fleets::rate },
+    Group {
+        name: "read",
+        floor: "a YAML crate on the same entries; crc32fast over the same bytes",
+        run: reads::sequential,
+    },
+    Group { name: "tail", floor: "an empty Rust program; for memory the smallest stream", run: finds::last },
+    Group {
+        name: "since",
+        floor: "an empty Rust program; for memory the smallest stream",
+        run: finds::since,
+    },
+    Group { name: "world", floor: "what the row says", run: world::world },
+    Group { name: "list", floor: "a bare program that reads every bus file once", run: lists::list },
     Group { name: "job", floor: "a bare program: a folder, five files, sh", run: processes::job },
 ];

@@ -1,5 +1,7 @@
 //! What every measurement gets: a root of its own below the system's temporary folder, and the programs to measure.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -7,15 +9,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use run_agent_core::layout::Layout;
-use run_agent_core::{Draft, Durability, Kind, ProjectId, Store, Stream, StreamKey, TaskId};
-use run_agent_store_fs::{FsStore, Options};
+use run_agent_core::{
+    Draft, Durability, Kind, Message, MsgId, ProjectId, Store, Stream, StreamKey, TaskId, Timestamp,
+};
+use run_agent_store_fs::{FsStore, Options, markdown};
 use tempfile::TempDir;
 
 /// The only task of each project: a command that looks its task up must not find the tasks of other measurements.
 pub(crate) const TASK: &str = "task-20260101-000000-bench";
 const BODY_BYTES: usize = 256;
-/// Messages in one call while a stream is filled: a bound on memory.
-const FILL_BATCH: usize = 1000;
+/// Messages in one call while a stream is filled: a bound on memory, and on the size of an archive.
+const FILL_BATCH: usize = 100;
+/// When the first message of a stream that is filled was posted: 2026-01-01.
+const FIRST_MS: i64 = 1_767_225_600_000;
 
 #[derive(Debug)]
 pub(crate) struct Bench {
@@ -69,22 +75,51 @@ impl Bench {
         command
     }
 
+    /// `run-agent` on another root.
+    pub(crate) fn run_agent_in(&self, root: &Path, args: &[&str]) -> Command {
+        let mut command = self.program("run-agent");
+        command.args(args).env("JRUN_ROOT", root);
+        command
+    }
+
     /// A new stream that holds so many messages. It takes the place of the project's last one, so that a run holds
     /// little on the disk.
-    pub(crate) fn stream(&self, project: &str, messages: usize) -> Result<Arc<dyn Stream>> {
+    pub(crate) fn stream(&self, project: &str, messages: usize, options: Options) -> Result<Arc<dyn Stream>> {
         let folder = self.root().join(project);
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(folder.join(TASK))?;
-        let stream = open(&self.root(), project)?;
+        let rotates = options.rotate_bytes < Options::default().rotate_bytes;
+        let stream = open(&self.root(), project, options)?;
         let draft = draft(stream.key());
-        for from in (0..messages).step_by(FILL_BATCH) {
+        // The codec alone fills faster than the store; archives only the store makes. Its last append leaves the lock
+        // file that every used stream has.
+        let written = if rotates { 0 } else { messages.saturating_sub(FILL_BATCH) };
+        write(&Layout::new(self.root()).bus_file(stream.key()), &draft, written)?;
+        for from in (written..messages).step_by(FILL_BATCH) {
             let batch = vec![draft.clone(); FILL_BATCH.min(messages - from)];
             stream.append(batch, Durability::None)?;
         }
         Ok(stream)
     }
+}
+
+/// Writes a bus file of so many messages, a millisecond after each other.
+pub(crate) fn write(bus: &Path, draft: &Draft, messages: usize) -> Result<()> {
+    if messages == 0 {
+        return Ok(());
+    }
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(bus)?);
+    let mut entry = Vec::new();
+    for n in 1..=u32::try_from(messages)? {
+        let ts = Timestamp::from_millisecond(FIRST_MS + i64::from(n))?;
+        let message = Message { id: MsgId::new(ts, 1, n), ts, content: draft.clone() };
+        entry.clear();
+        markdown::encode(&mut entry, &message);
+        file.write_all(&entry)?;
+    }
+    Ok(file.flush()?)
 }
 
 impl Drop for Bench {
@@ -100,9 +135,9 @@ impl Drop for Bench {
     }
 }
 
-pub(crate) fn open(root: &Path, project: &str) -> Result<Arc<dyn Stream>> {
+pub(crate) fn open(root: &Path, project: &str, options: Options) -> Result<Arc<dyn Stream>> {
     let key = StreamKey::task(ProjectId::parse(project)?, TaskId::parse(TASK)?);
-    Ok(FsStore::new(Layout::new(root.to_owned()), Options::default()).open(&key)?)
+    Ok(FsStore::new(Layout::new(root.to_owned()), options).open(&key)?)
 }
 
 pub(crate) fn draft(key: &StreamKey) -> Draft {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use run_agent_core::{Draft, Durability, Stream};
+use run_agent_store_fs::Options;
 use serde::{Deserialize, Serialize};
 
 use crate::scratch::{TASK, draft, open};
@@ -23,10 +24,13 @@ const POSTS_MAX: u32 = 1_000_000;
 /// What is written to.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Kind {
-    Store,
-    /// Lock, write and unlock as many bytes as the store's entry has.
+    Store {
+        durability: Durability,
+    },
+    /// Lock, write as many bytes as the store's entry has, sync where that is asked for, unlock.
     Floor {
         entry_bytes: usize,
+        sync: bool,
     },
 }
 
@@ -58,34 +62,37 @@ pub(crate) struct Posts {
 /// Somewhere to append to.
 #[derive(Debug)]
 pub(crate) enum Target {
-    Store { stream: Arc<dyn Stream>, draft: Draft },
-    Floor { file: File, bytes: Vec<u8> },
+    Store { stream: Arc<dyn Stream>, draft: Draft, durability: Durability },
+    Floor { file: File, bytes: Vec<u8>, sync: bool },
 }
 
 impl Target {
     pub(crate) fn open(kind: Kind, root: &Path, project: &str) -> Result<Self> {
         match kind {
-            Kind::Store => {
-                let stream = open(root, project)?;
+            Kind::Store { durability } => {
+                let stream = open(root, project, Options::default())?;
                 let draft = draft(stream.key());
-                Ok(Self::Store { stream, draft })
+                Ok(Self::Store { stream, draft, durability })
             }
-            Kind::Floor { entry_bytes } => {
+            Kind::Floor { entry_bytes, sync } => {
                 let path = root.join(project).join(TASK).join("floor");
                 let file = OpenOptions::new().append(true).create(true).open(path)?;
-                Ok(Self::Floor { file, bytes: vec![b'x'; entry_bytes] })
+                Ok(Self::Floor { file, bytes: vec![b'x'; entry_bytes], sync })
             }
         }
     }
 
     pub(crate) fn post(&mut self) -> Result<()> {
         match self {
-            Self::Store { stream, draft } => {
-                stream.append(vec![draft.clone()], Durability::None)?;
+            Self::Store { stream, draft, durability } => {
+                stream.append(vec![draft.clone()], *durability)?;
             }
-            Self::Floor { file, bytes } => {
+            Self::Floor { file, bytes, sync } => {
                 file.lock()?;
                 file.write_all(bytes)?;
+                if *sync {
+                    file.sync_data()?;
+                }
                 file.unlock()?;
             }
         }

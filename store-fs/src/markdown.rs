@@ -16,6 +16,9 @@ pub(crate) use hand::{ByHand, by_hand, edges, is_edge, legacy_line, opens};
 /// A header above this is damage: a YAML parser must not see it.
 pub const HEADER_MAX: usize = 64 * 1024;
 
+/// The longest quoted key that stands on the line of its value, in bytes.
+const KEY_MAX: usize = 1000;
+
 /// An edge: the line that opens an entry and closes its header.
 pub const EDGE: &[u8] = b"---\n";
 
@@ -122,11 +125,21 @@ fn map(out: &mut String, indent: &str, name: &str, map: &BTreeMap<String, String
         if is_plain_key(key) {
             out.push_str(key);
         } else {
-            push_quoted(out, key);
+            push_key(out, indent, key);
         }
         out.push_str(": ");
         push_quoted(out, value);
         out.push('\n');
+    }
+}
+
+/// YAML ends a key on the line of its value after 1,024 characters; a longer one gets a line of its own.
+fn push_key(out: &mut String, indent: &str, key: &str) {
+    let at = out.len();
+    push_quoted(out, key);
+    if out.len() - at > KEY_MAX {
+        out.insert_str(at, "? ");
+        let _ = write!(out, "\n{indent}  ");
     }
 }
 

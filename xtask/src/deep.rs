@@ -1,15 +1,20 @@
-//! What takes too long for every commit: the full counts of the crash and load tests, and the advisory database.
+//! What takes too long for every commit: the full counts of the crash and load tests, the fuzz targets, and the
+//! advisory database.
+
+use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::{step::Step, test, tool};
+use crate::{fuzz, step::Step, test, tool};
 
-pub(crate) fn run() -> Result<()> {
+/// The arguments are those of `fuzz`.
+pub(crate) fn run(args: &[OsString]) -> Result<()> {
     tool::need("nextest")?;
     tool::need("deny")?;
 
     test::build_binary()?;
     test::nextest().args(&["--profile", "deep"]).env("RUN_AGENT_DEEP", "1").run()?;
+    fuzz::run(args)?;
     advisories()
 }
 

@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod deep;
 mod demo;
+mod fuzz;
 mod metadata;
 mod step;
 mod test;
@@ -51,14 +52,20 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "deep",
-        args: "",
-        about: "the tests with their full counts, then the advisory database",
-        run: Run::Plain(deep::run),
+        args: "[--minutes N]",
+        about: "the tests with their full counts, each fuzz target for N minutes (10), the advisory database",
+        run: Run::Passing(deep::run),
+    },
+    Verb {
+        name: "fuzz",
+        args: "[--minutes N] [target…]",
+        about: "the fuzz targets alone (a part of deep)",
+        run: Run::Passing(fuzz::run),
     },
     Verb {
         name: "bench",
-        args: "[args…]",
-        about: "the tables of the load driver, in release mode; arguments go to it",
+        args: "[--quick] [--only GROUP] [--write]",
+        about: "the tables of the load driver, in release mode; --write puts them into docs/performance.md",
         run: Run::Passing(bench::run),
     },
     Verb { name: "demo", args: "", about: "show the product at work", run: Run::Plain(demo::run) },
@@ -102,6 +109,6 @@ fn dispatch(args: &[OsString]) -> Result<()> {
 fn list() {
     println!("cargo xtask <command>\n");
     for Verb { name, args, about, .. } in VERBS {
-        println!("  {:<16}{about}", format!("{name} {args}"));
+        println!("  {:<42}{about}", format!("{name} {args}"));
     }
 }

@@ -1,42 +1,36 @@
-//! Whole commands, from start to end of their process: `bus post`, `bus read --tail`, `job`.
+//! Whole commands, from start to end of their process: `bus post`, `job`.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use run_agent_store_fs::Options;
 
 use crate::row::{Reach, Round, Row};
 use crate::scratch::{Bench, body};
 use crate::side_by_side::{medians, pairs, wall};
 
-const EMPTY: &str = "run-agent-bench-empty";
+pub(crate) const EMPTY: &str = "run-agent-bench-empty";
 
 pub(crate) fn post(bench: &Bench) -> Result<Vec<Row>> {
-    bench.stream("post", 1)?;
+    bench.stream("post", 1, Options::default())?;
     let mut ours = bench.run_agent("post", &["bus", "post", "--type", "FACT", "--body", &body()]);
     let mut floor = bench.program(EMPTY);
     let walls = walls(bench, bench.pick(300, 100), &mut ours, &mut floor)?;
     let wall = Row::new("wall time of start and wait", "us", Reach::RatioAtMost(1.5), walls);
-    let what = "system calls";
-    let calls = if Command::new("strace").arg("--version").output().is_ok() {
-        let calls = pairs(bench.rounds(), || system_calls(bench, &ours), || system_calls(bench, &floor))?;
-        Row::new(what, "calls", Reach::ExtraAtMost(25.0), calls)
-    } else {
-        Row::skipped(what, "strace is not installed")
+    let (calls, extras) = ("system calls", "threads started, configurations opened");
+    if Command::new("strace").arg("--version").output().is_err() {
+        let why = "strace is not installed";
+        return Ok(vec![wall, Row::skipped(calls, why), Row::skipped(extras, why)]);
+    }
+    let traces = pairs(bench.rounds(), || trace(bench, &ours), || trace(bench, &floor))?;
+    let count = |of: fn(&str) -> usize| {
+        traces.iter().map(|(ours, floor)| (of(ours) as f64, of(floor) as f64)).collect()
     };
-    Ok(vec![wall, calls])
-}
-
-pub(crate) fn last(bench: &Bench) -> Result<Vec<Row>> {
-    let row = |messages| {
-        let project = format!("last-{messages}");
-        bench.stream(&project, messages)?;
-        let mut ours = bench.run_agent(&project, &["bus", "read", "--tail", "20"]);
-        let walls = walls(bench, bench.pick(100, 40), &mut ours, &mut bench.program(EMPTY))?;
-        let what = format!("bus read --tail 20, of {messages} messages");
-        Ok(Row::new(what, "us", Reach::ExtraAtMost(1000.0), walls))
-    };
-    [1000, 100_000].into_iter().map(row).collect()
+    let calls = Row::new(calls, "calls", Reach::ExtraAtMost(25.0), count(system_calls));
+    // A runtime would start threads; a parsed configuration would have been opened.
+    let extras = Row::new(extras, "", Reach::ExtraAtMost(0.0), count(threads_and_configurations));
+    Ok(vec![wall, calls, extras])
 }
 
 pub(crate) fn job(bench: &Bench) -> Result<Vec<Row>> {
@@ -52,11 +46,17 @@ pub(crate) fn job(bench: &Bench) -> Result<Vec<Row>> {
     Ok(vec![Row::new("job --agent shell --prompt true", "us", Reach::RatioAtMost(4.0), rounds)])
 }
 
-fn walls(bench: &Bench, spawns: usize, ours: &mut Command, floor: &mut Command) -> Result<Vec<Round>> {
+pub(crate) fn walls(
+    bench: &Bench,
+    spawns: usize,
+    ours: &mut Command,
+    floor: &mut Command,
+) -> Result<Vec<Round>> {
     (0..bench.rounds()).map(|_| medians(spawns, || wall(ours), || wall(floor))).collect()
 }
 
-fn system_calls(bench: &Bench, command: &Command) -> Result<f64> {
+/// What the command asks of the system, a line a call.
+fn trace(bench: &Bench, command: &Command) -> Result<String> {
     let trace = bench.beside().join("strace.txt");
     let output = Command::new("strace")
         .args([Path::new("-f"), Path::new("-o"), &trace, Path::new(command.get_program())])
@@ -67,8 +67,19 @@ fn system_calls(bench: &Bench, command: &Command) -> Result<f64> {
         .output()
         .context("cannot start strace")?;
     ensure!(output.status.success(), "strace: {}", String::from_utf8_lossy(&output.stderr));
-    // A line is `<pid> <call>(…`; signals, exits and the second halves of calls begin with a sign.
-    let text = std::fs::read_to_string(&trace)?;
-    let calls = text.lines().filter_map(|line| line.split_whitespace().nth(1));
-    Ok(calls.filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic())).count() as f64)
+    Ok(std::fs::read_to_string(&trace)?)
+}
+
+/// A line is `<pid> <call>(…`; signals, exits and the second halves of calls begin with a sign.
+fn system_calls(trace: &str) -> usize {
+    let calls = trace.lines().filter_map(|line| line.split_whitespace().nth(1));
+    calls.filter(|word| word.starts_with(|first: char| first.is_ascii_alphabetic())).count()
+}
+
+fn threads_and_configurations(trace: &str) -> usize {
+    let is_one = |line: &&str| {
+        let call = line.split_whitespace().nth(1).unwrap_or_default();
+        call.starts_with("clone") || (call.starts_with("open") && line.contains("config."))
+    };
+    trace.lines().filter(is_one).count()
 }

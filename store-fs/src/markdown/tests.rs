@@ -86,6 +86,23 @@ proptest! {
 }
 
 #[test]
+fn a_key_longer_than_yaml_takes_on_one_line_is_still_yaml() {
+    for len in [KEY_MAX - 2, KEY_MAX - 1, 2000] {
+        let mut content = Draft::new(Kind::FACT, key().project, None, "");
+        let meta = BTreeMap::from([("K".repeat(len), "v".to_owned()), ("z".to_owned(), "w".to_owned())]);
+        content.parents =
+            vec![Parent { msg_id: MsgId::parse("MSG-1").unwrap(), kind: None, meta: meta.clone() }];
+        content.meta = meta;
+        let message = Message { id: MsgId::parse("MSG-2").unwrap(), ts: Timestamp::UNIX_EPOCH, content };
+        let mut entry = Vec::new();
+        let header_len = encode(&mut entry, &message);
+        let header = std::str::from_utf8(&entry[EDGE.len()..EDGE.len() + header_len]).unwrap();
+        assert_eq!(front::by_yaml_alone(header, &key()), Ok(message.clone()), "{len} characters");
+        assert_eq!(decode(&entry, &key()), Ok((message, entry.len())));
+    }
+}
+
+#[test]
 fn the_golden_file_is_read_and_written_byte_for_byte() {
     let golden = include_bytes!("../../../docs/formats/bus-file.golden.md");
     let key = StreamKey::project(ProjectId::parse("swarm").unwrap());

@@ -1,0 +1,4 @@
+//! What the load driver and the criterion benches share.
+
+pub mod story;
+pub mod yaml;
