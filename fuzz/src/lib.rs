@@ -135,5 +135,10 @@ pub fn draft(u: &mut Unstructured<'_>, key: &StreamKey) -> Result<Draft> {
 }
 
 pub fn message(u: &mut Unstructured<'_>, key: &StreamKey) -> Result<Message> {
-    Ok(Message { id: msg_id(u)?, ts: moment(u)?, content: draft(u, key)? })
+    let (id, ts, mut content) = (msg_id(u)?, moment(u)?, draft(u, key)?);
+    // As the store does before it writes.
+    if content.kind == Kind::ISSUE && content.issue.is_none() {
+        content.issue = Some(id.clone());
+    }
+    Ok(Message { id, ts, content })
 }
