@@ -1,6 +1,8 @@
 //! Small pure functions over text that several formats share: stamps, and the one way in which this project writes a
 //! YAML string.
 
+use std::borrow::Cow;
+
 use jiff::{Timestamp, tz::TimeZone};
 
 /// Appends `value` as a YAML double-quoted scalar on one line. Every string the tool writes is quoted this way, so
@@ -43,9 +45,15 @@ fn must_be_escaped(c: char) -> bool {
 /// anything else, which sends the caller to a full YAML parser.
 #[must_use]
 pub fn unquote(quoted: &str) -> Option<String> {
+    unquoted(quoted).map(Cow::into_owned)
+}
+
+/// As [`unquote`], without a copy where there is nothing to take off.
+#[must_use]
+pub fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
     let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
-    if !inner.contains(['\\', '"']) {
-        return Some(inner.to_owned());
+    if !inner.bytes().any(|b| b == b'\\' || b == b'"') {
+        return Some(Cow::Borrowed(inner));
     }
     let mut out = String::with_capacity(inner.len());
     let mut chars = inner.chars();
@@ -66,7 +74,7 @@ pub fn unquote(quoted: &str) -> Option<String> {
             c => out.push(c),
         }
     }
-    Some(out)
+    Some(Cow::Owned(out))
 }
 
 fn hex_char(chars: &mut std::str::Chars<'_>, digits: usize) -> Option<char> {

@@ -10,8 +10,12 @@ use crate::files::{Archive, Bus};
 use crate::read::WINDOW;
 use crate::store::FsStream;
 
-/// Entries that are read at once: a bound on memory.
+/// Entries that are read at once where a whole file is: a bound on memory.
 const PAGE_ENTRIES: usize = 1024;
+/// The same where only a few are looked at.
+const FEW_ENTRIES: usize = 16;
+/// A stretch that is read rather than halved.
+const NEAR: u64 = 16 * 1024;
 
 /// The files of a stream, opened one at a time.
 struct Files {
@@ -78,7 +82,7 @@ impl FsStream {
 
     fn search_in(&self, bus: &Bus, id: &MsgId) -> Result<Option<Cursor>, ReadError> {
         let (mut low, mut high) = (0, bus.len);
-        while high - low > WINDOW as u64 {
+        while high - low > NEAR {
             let middle = low + (high - low) / 2;
             let Some(at) = self.trusted_from(bus, middle, high)? else {
                 high = middle;
@@ -93,15 +97,22 @@ impl FsStream {
                 None => return Ok(None),
             }
         }
-        self.read_for(bus, low, high.saturating_add(WINDOW as u64), id)
+        self.read_for(bus, low, high, id, FEW_ENTRIES)
     }
 
     /// Reads the entries that begin in a stretch of a file.
-    fn read_for(&self, bus: &Bus, from: u64, until: u64, id: &MsgId) -> Result<Option<Cursor>, ReadError> {
+    fn read_for(
+        &self,
+        bus: &Bus,
+        from: u64,
+        until: u64,
+        id: &MsgId,
+        at_once: usize,
+    ) -> Result<Option<Cursor>, ReadError> {
         let mut next = Cursor::new(bus.base + from);
         loop {
             let mut page = Page { next, ..Page::default() };
-            self.read_bus(bus, &mut page, PAGE_ENTRIES)?;
+            self.read_bus(bus, &mut page, at_once)?;
             if let Some(entry) = page.entries.iter().find(|entry| entry.message.id == *id) {
                 return Ok(Some(entry.next));
             }
@@ -118,7 +129,7 @@ impl FsStream {
         for index in 0..files.len() {
             let Some(bus) = self.open_file(files, index)? else { break };
             if by_place || self.holds(&bus, id.as_str().as_bytes())? {
-                let found = self.read_for(&bus, 0, u64::MAX, id)?;
+                let found = self.read_for(&bus, 0, u64::MAX, id, PAGE_ENTRIES)?;
                 if found.is_some() {
                     return Ok(found);
                 }

@@ -197,6 +197,10 @@ pub(crate) enum LockError {
     Io(io::Error),
 }
 
+/// An append holds the lock for some microseconds, less than falling asleep and being woken costs: so long a waiter only
+/// lets others run. Then it sleeps in the system's queue, so that nobody starves.
+const TRIES: u32 = 4;
+
 impl From<io::Error> for LockError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -242,6 +246,12 @@ impl LockFile {
             Ok(()) => return Ok(false),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        for _ in 0..TRIES {
+            std::thread::yield_now();
+            if self.try_lock()? {
+                return Ok(true);
+            }
         }
         let alarm = Alarm::set(timeout)?;
         loop {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use run_agent_core::text::{push_quoted, push_time};
-use run_agent_core::{Draft, Message, MsgId, RunId, StreamKey, TaskId, Timestamp};
+use run_agent_core::{Draft, Kind, Message, MsgId, RunId, StreamKey, TaskId, Timestamp};
 
 pub(crate) use hand::{ByHand, by_hand, edges, is_edge, legacy_line, opens};
 
@@ -237,10 +237,13 @@ pub fn decode(bytes: &[u8], key: &StreamKey) -> Result<(Message, usize), DecodeE
         std::str::from_utf8(&header[..seal.covered]).map_err(|e| DecodeError::Header(e.to_string()))?;
     let body =
         std::str::from_utf8(body).map_err(|e| DecodeError::Header(format!("the body is not UTF-8: {e}")))?;
-    let mut message = match lines::parse(header) {
+    let mut message = match lines::parse(header, key) {
         Some(message) => message,
         None => front::read(header, key, None).map_err(DecodeError::Header)?,
     };
+    if message.content.kind == Kind::ISSUE && message.content.issue.is_none() {
+        message.content.issue = Some(message.id.clone());
+    }
     message.content.body = unescape(body);
     Ok((message, EDGE.len() + body_end + 1))
 }
@@ -274,20 +277,14 @@ pub(crate) fn as_it_stands(bytes: &[u8], key: &StreamKey, id: &MsgId) -> Option<
 
 /// The length of the header's lines, up to the closing edge.
 fn header_len(rest: &[u8]) -> Result<usize, DecodeError> {
-    let mut at = 0;
-    loop {
-        let line = &rest[at..];
-        if line.starts_with(EDGE) {
-            return Ok(at);
-        }
-        if at > HEADER_MAX {
-            return Err(DecodeError::HeaderTooLarge);
-        }
-        match line.iter().position(|b| *b == b'\n') {
-            Some(end) => at += end + 1,
-            None if line.len() > HEADER_MAX => return Err(DecodeError::HeaderTooLarge),
-            None => return Err(DecodeError::Incomplete),
-        }
+    if rest.starts_with(EDGE) {
+        return Ok(0);
+    }
+    let head = &rest[..rest.len().min(HEADER_MAX + EDGE.len() + 1)];
+    match memchr::memmem::find(head, b"\n---\n") {
+        Some(at) => Ok(at + 1),
+        None if rest.len() > HEADER_MAX => Err(DecodeError::HeaderTooLarge),
+        None => Err(DecodeError::Incomplete),
     }
 }
 
@@ -300,14 +297,13 @@ struct Seal {
 }
 
 fn seal(header: &[u8]) -> Result<Seal, DecodeError> {
-    let text = |part: &[u8]| std::str::from_utf8(part).ok().map(str::to_owned);
     let read = || -> Option<Seal> {
         let without_end = header.strip_suffix(b"\n")?;
         let crc_at = without_end.iter().rposition(|b| *b == b'\n')? + 1;
-        let crc_line = text(&without_end[crc_at..])?;
+        let crc_line = std::str::from_utf8(&without_end[crc_at..]).ok()?;
         let hex = crc_line.strip_prefix("crc32: \"")?.strip_suffix('"')?;
         let bytes_at = without_end[..crc_at - 1].iter().rposition(|b| *b == b'\n')? + 1;
-        let bytes_line = text(&without_end[bytes_at..crc_at - 1])?;
+        let bytes_line = std::str::from_utf8(&without_end[bytes_at..crc_at - 1]).ok()?;
         let bytes = bytes_line.strip_prefix("bytes: ")?.parse().ok()?;
         let exact = hex.len() == 8 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let crc = exact.then(|| u32::from_str_radix(hex, 16).ok())??;

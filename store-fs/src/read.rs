@@ -22,6 +22,8 @@ use crate::wake::Wake;
 /// What one look at the file reads; any whole entry of ours fits into it.
 pub(crate) const WINDOW: usize = 256 * 1024;
 const _: () = assert!(WINDOW > 2 * BODY_MAX);
+/// The first look for an entry that stands anywhere: most are small.
+const FIRST_WINDOW: usize = 4 * 1024;
 /// What one look reads at the most, and so the greatest entry of another writer.
 const WIDE_WINDOW: usize = 4 * WINDOW;
 /// Beyond this an entry of ours that does not end is not waited for: header and body at their largest, every line escaped.
@@ -273,7 +275,9 @@ impl FsStream {
 
     /// Reads on in one file, from `page.next`.
     pub(crate) fn read_bus(&self, bus: &Bus, page: &mut Page, limit: usize) -> Result<(), ReadError> {
-        let mut width = WINDOW;
+        // Whoever wants few entries reads little; what does not fit is read again, wider.
+        let usual = limit.saturating_mul(2048).clamp(2 * FIRST_WINDOW, WINDOW);
+        let mut width = usual;
         while page.entries.len() < limit && page.next.get() < bus.end() {
             let at = page.next.get().saturating_sub(bus.base);
             let bytes = self.window(bus, at, width)?;
@@ -296,9 +300,9 @@ impl FsStream {
             }
             if scan.rest > 0 {
                 Self::collect(page, scan, bus, at);
-                width = WINDOW;
+                width = usual;
             } else if !to_the_end && width < WIDE_WINDOW {
-                width = WIDE_WINDOW;
+                width = if width < WINDOW { WINDOW } else { WIDE_WINDOW };
             } else if to_the_end && bytes.len() < ENTRY_MAX {
                 // A writer is at work, or died here.
                 break;
@@ -350,16 +354,21 @@ impl FsStream {
     /// The first entry at or behind byte `from` that verifies and that begins before `until`.
     pub(crate) fn trusted_from(&self, bus: &Bus, from: u64, until: u64) -> Result<Option<u64>, ReadError> {
         let mut at = from;
+        let mut width = FIRST_WINDOW;
         while at < until.min(bus.len) {
-            let bytes = self.window(bus, at, WINDOW)?;
+            let bytes = self.window(bus, at, width)?;
             // Only a line's beginning counts as an edge; the window's own may stand in the middle of one.
             let lines_at = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |n| n + 1);
             if let Some(found) = scan::first_trusted(&bytes[lines_at..], &self.key) {
                 let found = at + (lines_at + found) as u64;
                 return Ok((found < until).then_some(found));
             }
-            // Windows overlap by an entry, so that none is cut by every one of them.
-            at += (WINDOW - ENTRY_MAX) as u64;
+            if width < WINDOW && at + (width as u64) < bus.len {
+                width *= 4;
+            } else {
+                // Windows overlap by an entry, so that none is cut by every one of them.
+                at += (WINDOW - ENTRY_MAX) as u64;
+            }
         }
         Ok(None)
     }

@@ -1,26 +1,36 @@
 //! The line parser for the header that this tool writes. Any other form is `front`'s.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use run_agent_core::text::unquote;
-use run_agent_core::{Draft, Kind, Link, Message, MsgId, Parent, ProjectId, RunId, TaskId, Timestamp};
+use run_agent_core::text::{unquote, unquoted};
+use run_agent_core::{
+    Draft, Kind, Link, Message, MsgId, Parent, ProjectId, RunId, StreamKey, TaskId, Timestamp,
+};
 
 use super::is_plain_key;
 
-/// Reads the form that [`header`] writes, and nothing else: `None` sends the caller to the reader of any front matter.
-pub(super) fn parse(header: &str) -> Option<Message> {
+/// Reads the form that this tool writes, and nothing else: `None` sends the caller to the reader of any front matter.
+/// Most entries of a stream name its own project and task, which are not checked and kept once more.
+pub(super) fn parse(header: &str, key: &StreamKey) -> Option<Message> {
     let mut lines = header.lines().peekable();
-    let mut take = |key: &str| -> Option<String> {
-        let value = lines.peek()?.strip_prefix(key)?.strip_prefix(": ")?;
-        let value = unquote(value)?;
+    let mut take = |name: &str| -> Option<Cow<'_, str>> {
+        let value = unquoted(lines.peek()?.strip_prefix(name)?.strip_prefix(": ")?)?;
         lines.next();
         Some(value)
     };
     let id = MsgId::parse(&take("msg_id")?).ok()?;
     let ts: Timestamp = take("ts")?.parse().ok()?;
     let kind = Kind::parse(&take("type")?).ok()?;
-    let project = ProjectId::parse(&take("project_id")?).ok()?;
-    let task = take("task_id").map(|t| TaskId::parse(&t)).transpose().ok()?;
+    let project = match take("project_id")? {
+        project if project == key.project.as_str() => key.project.clone(),
+        project => ProjectId::parse(&project).ok()?,
+    };
+    let task = match (take("task_id"), &key.task) {
+        (None, _) => None,
+        (Some(task), Some(own)) if task == own.as_str() => Some(own.clone()),
+        (Some(task), _) => Some(TaskId::parse(&task).ok()?),
+    };
     let mut content = Draft::new(kind, project, task, "");
     content.run = take("run_id").map(|r| RunId::parse(&r)).transpose().ok()?;
     content.issue = take("issue_id").map(|i| MsgId::parse(&i)).transpose().ok()?;

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use run_agent_core::{Kind, Link, Parent, ProjectId};
+use run_agent_core::{Link, Parent, ProjectId};
 
 fn key() -> StreamKey {
     StreamKey::project(ProjectId::parse("p").unwrap())
@@ -66,7 +66,7 @@ proptest! {
         let mut entry = Vec::new();
         let len = encode(&mut entry, &message);
         let header = std::str::from_utf8(&entry[EDGE.len()..EDGE.len() + len]).unwrap();
-        let by_lines = lines::parse(header);
+        let by_lines = lines::parse(header, &key());
         prop_assert!(by_lines.is_some(), "the line parser does not know its own form:\n{}", header);
         prop_assert_eq!(by_lines, Some(front::by_yaml_alone(header, &key()).unwrap()));
     }
