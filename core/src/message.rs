@@ -149,7 +149,12 @@ impl Kind {
             && bytes.len() <= KIND_MAX
             && bytes.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
         if ok {
-            Ok(Self(std::borrow::Cow::Owned(value.to_owned())))
+            // Almost every message has one of these, and a stream has many messages.
+            let known = Self::COMMON.iter().chain(&crate::event::TOOL_KINDS).find(|known| **known == value);
+            Ok(Self(match known {
+                Some(known) => std::borrow::Cow::Borrowed(known),
+                None => std::borrow::Cow::Owned(value.to_owned()),
+            }))
         } else {
             Err(KindError(crate::text::head(value, 80).to_owned()))
         }

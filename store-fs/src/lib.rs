@@ -11,6 +11,7 @@
 //! | is the end of the file what it was, and what if not? | `tail` |
 //! | how does a new file begin? | `rotate` |
 //! | when is what synced, and what if that fails? | `sync` |
+//! | where do the bytes of one look lie? | `window` |
 //! | how is read forward, from the end, by id? | `read`, `last`, `find` |
 //! | how is a waiting reader woken? | `wake` |
 //! | how is a bus edited by hand while others append? | [`edit`] |
@@ -36,5 +37,6 @@ mod sync;
 mod tail;
 mod version;
 mod wake;
+mod window;
 
 pub use store::{FsStore, Options};

@@ -7,6 +7,9 @@ mod lines;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use run_agent_core::text::{push_quoted, push_time};
 use run_agent_core::{Draft, Kind, Message, MsgId, RunId, StreamKey, TaskId, Timestamp};
@@ -281,7 +284,8 @@ fn header_len(rest: &[u8]) -> Result<usize, DecodeError> {
         return Ok(0);
     }
     let head = &rest[..rest.len().min(HEADER_MAX + EDGE.len() + 1)];
-    match memchr::memmem::find(head, b"\n---\n") {
+    static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n---\n"));
+    match CLOSING.find(head) {
         Some(at) => Ok(at + 1),
         None if rest.len() > HEADER_MAX => Err(DecodeError::HeaderTooLarge),
         None => Err(DecodeError::Incomplete),

@@ -18,6 +18,7 @@ use crate::os;
 use crate::scan::{self, Ends, Found, Scan, Source, Tail};
 use crate::store::FsStream;
 use crate::wake::Wake;
+use crate::window::Window;
 
 /// What one look at the file reads; any whole entry of ours fits into it.
 pub(crate) const WINDOW: usize = 256 * 1024;
@@ -178,12 +179,12 @@ impl FsStream {
         }
     }
 
-    pub(crate) fn window(&self, bus: &Bus, at: u64, len: usize) -> Result<Vec<u8>, ReadError> {
+    pub(crate) fn window(&self, bus: &Bus, at: u64, len: usize) -> Result<Window, ReadError> {
         let len = usize::try_from(bus.len.saturating_sub(at)).unwrap_or(usize::MAX).min(len);
-        let mut bytes = vec![0; len];
+        let mut bytes = Window::new(len);
         let mut have = 0;
         while have < len {
-            match bus.file.read_at(&mut bytes[have..], at + have as u64) {
+            match bus.file.read_at(&mut bytes.room()[have..], at + have as u64) {
                 Ok(0) => break,
                 Ok(n) => have += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -173,7 +173,7 @@ impl FsStream {
             if more.is_empty() {
                 break;
             }
-            bytes.extend(more);
+            bytes.extend_from_slice(&more);
         }
         let source = Source { key: &self.key, origin: bus.base + at, ends: Ends::Sealed, legacy: None };
         let scan = scan::forward(&bytes, source, usize::MAX);
