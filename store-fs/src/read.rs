@@ -204,7 +204,7 @@ impl FsStream {
         for found in scan.found {
             match found {
                 Found::Entry { at, next, message } => {
-                    page.entries.push(Entry { at: cursor(at), next: cursor(next), message: *message });
+                    page.entries.push(Entry { at: cursor(at), next: cursor(next), message });
                 }
                 Found::Damage { at: from, next, what, shown } => page.damage.push(Damage {
                     at: cursor(from),

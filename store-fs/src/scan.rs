@@ -38,11 +38,13 @@ impl<'a> Source<'a> {
 
 /// One thing found in the bytes. Offsets count from their beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
+// Nearly all are entries: a box for each costs a tenth of reading it.
+#[allow(clippy::large_enum_variant)]
 pub enum Found {
     Entry {
         at: usize,
         next: usize,
-        message: Box<Message>,
+        message: Message,
     },
     /// What stands here can never become an entry; `next` is where reading goes on.
     Damage {
@@ -77,8 +79,9 @@ pub struct Scan {
 }
 
 /// What begins at one place.
+#[allow(clippy::large_enum_variant)]
 enum Piece {
-    Entry(Box<Message>, usize),
+    Entry(Message, usize),
     /// Nothing but empty lines.
     Blank(usize),
     Damage {
@@ -131,7 +134,7 @@ fn piece(bytes: &[u8], source: Source<'_>) -> Piece {
         };
     }
     match markdown::decode(bytes, source.key) {
-        Ok((message, len)) => Piece::Entry(Box::new(message), len),
+        Ok((message, len)) => Piece::Entry(message, len),
         Err(DecodeError::NotOurs | DecodeError::NoEdge) => foreign(bytes, source),
         Err(DecodeError::Incomplete) => incomplete(bytes, source),
         Err(what @ DecodeError::HeaderTooLarge) => damage(bytes, source, what, edge_of_ours(bytes, source)),
@@ -150,7 +153,7 @@ fn foreign(bytes: &[u8], source: Source<'_>) -> Piece {
             let what = DecodeError::Header("its `bytes` and `crc32` lines were changed".to_owned());
             Piece::Damage { len, what, shown: Some(message) }
         }
-        ByHand::Entry { message, len } => Piece::Entry(message, len),
+        ByHand::Entry { message, len } => Piece::Entry(*message, len),
         ByHand::Unclosed { next } => Piece::Damage { len: next, what: DecodeError::Unclosed, shown: None },
         ByHand::Unreadable { what, next } => {
             Piece::Damage { len: next, what: DecodeError::Header(what), shown: None }
@@ -265,7 +268,7 @@ fn before_the_first_edge(bytes: &[u8], source: Source<'_>, number: u64) -> Piece
         }
         if let Some(message) = markdown::legacy_line(line, number, source.key) {
             if at == 0 {
-                return Piece::Entry(Box::new(message), end);
+                return Piece::Entry(message, end);
             }
             break;
         }
