@@ -14,7 +14,7 @@ use memchr::memmem::Finder;
 use run_agent_core::text::{push_quoted, push_time};
 use run_agent_core::{Draft, Kind, Message, MsgId, RunId, StreamKey, TaskId, Timestamp};
 
-pub(crate) use hand::{ByHand, by_hand, edges, is_edge, legacy_line, opens};
+pub(crate) use hand::{ByHand, Next, by_hand, edges, is_edge, legacy_line, next_entry};
 
 /// A header above this is damage: a YAML parser must not see it.
 pub const HEADER_MAX: usize = 64 * 1024;

@@ -3,7 +3,9 @@
 
 use run_agent_core::{Message, MsgId, StreamKey};
 
-use crate::markdown::{self, ByHand, DecodeError, EDGE, HEADER_MAX, by_hand, edges, is_edge, opens};
+use crate::markdown::{
+    self, ByHand, DecodeError, EDGE, HEADER_MAX, Next, by_hand, edges, is_edge, next_entry,
+};
 
 /// What may follow the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub struct Scan {
     /// Where the bytes stop being decided.
     pub rest: usize,
     pub tail: Tail,
+    /// The number of the line at `rest`, while lines of the oldest form may stand there.
+    pub legacy: Option<u64>,
 }
 
 /// What begins at one place.
@@ -96,12 +100,11 @@ enum Piece {
 /// is left for a later look.
 #[must_use]
 pub fn forward(bytes: &[u8], source: Source<'_>, limit: usize) -> Scan {
-    let mut scan = Scan::default();
-    let mut legacy = source.legacy;
+    let mut scan = Scan { legacy: source.legacy, ..Scan::default() };
     let mut entries = 0;
     while scan.rest < bytes.len() && entries < limit {
         let at = scan.rest;
-        let here = Source { origin: source.origin + at as u64, legacy, ..source };
+        let here = Source { origin: source.origin + at as u64, legacy: scan.legacy, ..source };
         match piece(&bytes[at..], here) {
             Piece::Entry(message, len) => {
                 entries += 1;
@@ -118,9 +121,9 @@ pub fn forward(bytes: &[u8], source: Source<'_>, limit: usize) -> Scan {
                 break;
             }
         }
-        legacy = legacy.and_then(|line| {
+        scan.legacy = scan.legacy.and_then(|line| {
             let passed = &bytes[at..scan.rest];
-            (!is_edge(passed)).then(|| line + passed.iter().filter(|b| **b == b'\n').count() as u64)
+            (!is_edge(passed)).then(|| line + memchr::memchr_iter(b'\n', passed).count() as u64)
         });
     }
     scan
@@ -145,10 +148,8 @@ fn piece(bytes: &[u8], source: Source<'_>) -> Piece {
 /// An entry without a seal, or one whose seal was damaged.
 fn foreign(bytes: &[u8], source: Source<'_>) -> Piece {
     let at_end = source.ends != Ends::Open;
-    let id = MsgId::parse(&format!("HAND-{:020}", source.origin));
-    let Ok(id) = id else { return Piece::Undecided(Tail::Stray) };
     let whole = |bytes: &[u8]| is_trusted(bytes, source.key);
-    match by_hand(bytes, source.key, &id, at_end, whole) {
+    match by_hand(bytes, source.key, source.origin, at_end, whole) {
         ByHand::Entry { message, len } if markdown::has_seal_lines(bytes) => {
             let what = DecodeError::Header("its `bytes` and `crc32` lines were changed".to_owned());
             Piece::Damage { len, what, shown: Some(message) }
@@ -172,14 +173,18 @@ fn foreign(bytes: &[u8], source: Source<'_>) -> Piece {
 
 /// The beginning of an entry of ours. What another entry follows was torn, and will never be complete.
 fn incomplete(bytes: &[u8], source: Source<'_>) -> Piece {
-    let next = edges(bytes, EDGE.len()).find(|edge| {
-        let rest = &bytes[*edge..];
-        is_trusted(rest, source.key) || opens(rest, true)
-    });
-    match next {
-        Some(next) => damage(bytes, source, DecodeError::Torn, Some(next)),
-        None if source.ends == Ends::Sealed => damage(bytes, source, DecodeError::Torn, None),
-        None => Piece::Undecided(Tail::Torn),
+    // A header that is closed with the line end of another system is nobody's but a person's.
+    let closing = edges(bytes, EDGE.len()).next();
+    if closing.is_some_and(|closing| !bytes[closing..].starts_with(EDGE)) {
+        return foreign(bytes, source);
+    }
+    // What is there of the next entry says nothing as long as this one may still become whole.
+    match next_entry(bytes, EDGE.len(), true, |bytes| is_trusted(bytes, source.key)) {
+        Next::At(next) => damage(bytes, source, DecodeError::Torn, Next::At(next)),
+        Next::Nowhere | Next::Undecided if source.ends == Ends::Sealed => {
+            damage(bytes, source, DecodeError::Torn, Next::Nowhere)
+        }
+        Next::Nowhere | Next::Undecided => Piece::Undecided(Tail::Torn),
     }
 }
 
@@ -188,32 +193,32 @@ fn changed(bytes: &[u8], source: Source<'_>, what: DecodeError) -> Piece {
     // The edge that closes its header may be the one that opens the next entry, where the rest was torn off.
     let closing = edges(bytes, EDGE.len()).next();
     let next = match closing {
-        Some(closing) if is_trusted(&bytes[closing..], source.key) => Some(closing),
-        Some(closing) => edges(bytes, closing + EDGE.len()).find(|edge| {
-            let rest = &bytes[*edge..];
-            is_trusted(rest, source.key) || opens(rest, source.ends != Ends::Open)
-        }),
-        None => None,
+        Some(closing) if is_trusted(&bytes[closing..], source.key) => Next::At(closing),
+        Some(closing) => next_of(bytes, closing + EDGE.len(), source),
+        None => Next::Nowhere,
     };
-    let whole_at_end = next.is_none() && markdown::extent(bytes) == Some(bytes.len());
-    let next = if whole_at_end { Some(bytes.len()) } else { next };
+    let whole_at_end = !matches!(next, Next::At(_)) && markdown::extent(bytes) == Some(bytes.len());
+    let next = if whole_at_end { Next::At(bytes.len()) } else { next };
     let id = MsgId::parse(&format!("HAND-{:020}", source.origin)).ok();
-    let piece = damage(bytes, source, what, next);
-    match piece {
+    match damage(bytes, source, what, next) {
         Piece::Damage { len, what, .. } => {
             let shown = id.and_then(|id| markdown::as_it_stands(&bytes[..len], source.key, &id));
             Piece::Damage { len, what, shown: shown.map(Box::new) }
         }
-        other => other,
+        undecided => undecided,
     }
 }
 
+fn next_of(bytes: &[u8], from: usize, source: Source<'_>) -> Next {
+    next_entry(bytes, from, source.ends != Ends::Open, |bytes| is_trusted(bytes, source.key))
+}
+
 /// Damage up to `next`, or to the end where nothing more can come.
-fn damage(bytes: &[u8], source: Source<'_>, what: DecodeError, next: Option<usize>) -> Piece {
+fn damage(bytes: &[u8], source: Source<'_>, what: DecodeError, next: Next) -> Piece {
     match next {
-        Some(next) => Piece::Damage { len: next, what, shown: None },
-        None if source.ends == Ends::Open => Piece::Undecided(Tail::Stray),
-        None => Piece::Damage { len: bytes.len(), what, shown: None },
+        Next::At(len) => Piece::Damage { len, what, shown: None },
+        Next::Nowhere | Next::Undecided if source.ends == Ends::Open => Piece::Undecided(Tail::Stray),
+        Next::Nowhere | Next::Undecided => Piece::Damage { len: bytes.len(), what, shown: None },
     }
 }
 
@@ -227,19 +232,12 @@ fn stray(bytes: &[u8], source: Source<'_>) -> Piece {
     if EDGE.starts_with(bytes) || bytes == b"---\r" {
         return match source.ends {
             Ends::Open | Ends::Settled => Piece::Undecided(Tail::Torn),
-            Ends::Sealed => damage(bytes, source, DecodeError::NoEdge, None),
+            Ends::Sealed => damage(bytes, source, DecodeError::NoEdge, Next::Nowhere),
         };
     }
     // A header whose opening edge is damaged: its closing edge must not be taken for an opening one, since what stands
     // behind that is a body, and a body may hold anything.
-    let next = if looks_like_ours(bytes) {
-        edge_of_ours(bytes, source)
-    } else {
-        edges(bytes, 1).find(|edge| {
-            let rest = &bytes[*edge..];
-            is_trusted(rest, source.key) || opens(rest, source.ends != Ends::Open)
-        })
-    };
+    let next = if looks_like_ours(bytes) { edge_of_ours(bytes, source) } else { next_of(bytes, 1, source) };
     damage(bytes, source, DecodeError::NoEdge, next)
 }
 
@@ -251,12 +249,17 @@ fn looks_like_ours(bytes: &[u8]) -> bool {
     head.split(|b| *b == b'\n').any(|line| names.iter().any(|name| line.starts_with(name)))
 }
 
-fn edge_of_ours(bytes: &[u8], source: Source<'_>) -> Option<usize> {
-    edges(bytes, 1).find(|edge| is_trusted(&bytes[*edge..], source.key))
+fn edge_of_ours(bytes: &[u8], source: Source<'_>) -> Next {
+    let found = edges(bytes, 1).find(|edge| is_trusted(&bytes[*edge..], source.key));
+    found.map_or(Next::Nowhere, Next::At)
 }
 
 /// Lines of the oldest form, each an entry.
 fn before_the_first_edge(bytes: &[u8], source: Source<'_>, number: u64) -> Piece {
+    // The mark that some editors put in front of a text.
+    if source.origin == 0 && bytes.starts_with(b"\xef\xbb\xbf") {
+        return Piece::Blank(3);
+    }
     let mut at = 0;
     while at < bytes.len() && !is_edge(&bytes[at..]) {
         let end = bytes[at..].iter().position(|b| *b == b'\n').map(|n| at + n + 1);

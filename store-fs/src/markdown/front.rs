@@ -210,7 +210,65 @@ fn plain_lines(header: &str) -> Option<Fields> {
     (!fields.is_empty()).then_some(Fields(fields))
 }
 
+/// Deeper than any header; the YAML crate needs time and stack that grow with it.
+const DEPTH_MAX: usize = 32;
+
+/// Refuses what makes a small text large or slow: aliases, which repeat, and nesting.
+fn check_harmless(header: &str) -> Result<(), String> {
+    let mut depth = 0usize;
+    // The last character that is no blank, and whether nothing but blanks stood before it on its line.
+    let (mut before, mut first) = ('\n', true);
+    let mut chars = header.chars();
+    while let Some(c) = chars.next() {
+        let opens_a_node = match before {
+            '\n' | ':' | '[' | '{' | '?' => true,
+            '-' => first,
+            ',' => depth > 0,
+            // A quote within single quotes is written twice.
+            '\'' => c == '\'',
+            _ => false,
+        };
+        match c {
+            // What is quoted says nothing, up to the quote that ends it.
+            '"' if opens_a_node => {
+                while let Some(inside) = chars.next() {
+                    match inside {
+                        '"' => break,
+                        '\\' => {
+                            chars.next();
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            '\'' if opens_a_node => {
+                chars.find(|inside| *inside == '\'');
+            }
+            '&' | '*' if opens_a_node => return Err("anchors and aliases are not read".to_owned()),
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return Err(format!("it is nested more than {DEPTH_MAX} levels deep"));
+        }
+        if c == '\n' {
+            (before, first) = (c, true);
+        } else if !c.is_whitespace() {
+            first = before == '\n' || (before == '-' && first);
+            before = c;
+        }
+    }
+    // Levels of a block need a blank each.
+    let deepest = header.lines().map(|line| line.len() - line.trim_start_matches([' ', '-']).len()).max();
+    if deepest.is_some_and(|deepest| deepest > 8 * DEPTH_MAX) {
+        return Err(format!("it is nested more than {DEPTH_MAX} levels deep"));
+    }
+    Ok(())
+}
+
 fn by_yaml(header: &str) -> Result<Fields, String> {
+    check_harmless(header)?;
     let value: Value = serde_yaml::from_str(header).map_err(|e| e.to_string())?;
     let Value::Mapping(map) = value else { return Err("it is no list of `name: value`".to_owned()) };
     Ok(Fields(map.into_iter().map(|(name, value)| (text_of(&name), value)).collect()))
@@ -284,6 +342,19 @@ mod tests {
         assert_eq!((meta("mood"), meta("n"), meta("list")), (Some("good"), Some("7"), Some("- a\n- b")));
         assert_eq!(message.content.parents.len(), 2);
         assert_eq!(message.content.parents[1].kind.as_deref(), Some("answers"));
+    }
+
+    #[test]
+    fn what_grows_when_it_is_read_is_refused_at_once() {
+        let bomb = format!("x: &a [{}]\ny: [{}]\n", "z, ".repeat(15_000), "*a, ".repeat(10_000));
+        for header in
+            [&bomb, &format!("x: {}\n", "[".repeat(60_000)), &format!("x:\n  {}1\n", "- ".repeat(20_000))]
+        {
+            assert!(read(header, &key(), Some(&by_place())).is_err());
+        }
+        for harmless in ["note: this is *bold* & more, *truly*\n", "list:\n  - a - *b*\n", "x: [a, b]\n"] {
+            assert!(read(harmless, &key(), Some(&by_place())).is_ok(), "{harmless}");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use run_agent_core::{Draft, Kind, Message, MsgId, StreamKey};
 
 use super::{HEADER_MAX, front};
 
-/// Names with which a header begins. A line `---` followed by anything else is a line of text, as people draw them.
-const FIRST_NAMES: [&[u8]; 15] = [
+/// One of these is in every header. A line `---` in front of lines without any of them is a line of text, as people
+/// draw them.
+const KNOWN_NAMES: [&[u8]; 14] = [
     b"msg_id",
-    b"id",
     b"ts",
     b"timestamp",
     b"time",
@@ -46,36 +46,83 @@ pub(crate) enum ByHand {
     },
 }
 
+/// Does a header begin at an edge?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opens {
+    Yes,
+    No,
+    /// The bytes end before it is closed.
+    Undecided,
+}
+
+/// Where the next entry begins, as far as the bytes tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    At(usize),
+    Nowhere,
+    Undecided,
+}
+
+/// The first edge from `from` on where an entry begins: one that `is_whole`, or in front of a closed header.
+pub(crate) fn next_entry(bytes: &[u8], from: usize, at_end: bool, is_whole: impl Fn(&[u8]) -> bool) -> Next {
+    for edge in edges(bytes, from) {
+        let rest = &bytes[edge..];
+        if is_whole(rest) {
+            return Next::At(edge);
+        }
+        match opens(rest) {
+            Opens::Yes => return Next::At(edge),
+            Opens::Undecided if !at_end => return Next::Undecided,
+            Opens::Undecided | Opens::No => {}
+        }
+    }
+    if at_end { Next::Nowhere } else { Next::Undecided }
+}
+
 /// Reads the entry at the beginning of `bytes`, an edge. `is_whole`: true for a place where a sealed entry verifies.
-/// `at_end`: nothing follows the bytes any more. `id` is what an entry is called that names no id.
+/// `at_end`: nothing follows the bytes any more. `cursor` is where they stand: an entry that names no id is called by
+/// it, and by a checksum, so that another one that comes to stand there is not taken for it.
 pub(crate) fn by_hand(
     bytes: &[u8],
     key: &StreamKey,
-    id: &MsgId,
+    cursor: u64,
     at_end: bool,
     is_whole: impl Fn(&[u8]) -> bool,
 ) -> ByHand {
     let header_at = line_len(bytes);
     let Some(closing) = edges(bytes, header_at).next() else { return ByHand::Open { closed_header: false } };
-    if is_whole(&bytes[closing..]) || bytes[closing + line_len(&bytes[closing..])..].starts_with(b"msg_id: ")
-    {
+    if is_whole(&bytes[closing..]) || is_header_of_a_tool(&bytes[closing..]) {
         return ByHand::Unclosed { next: closing };
     }
     let body_at = closing + line_len(&bytes[closing..]);
-    let next = edges(bytes, body_at).find(|edge| opens(&bytes[*edge..], at_end) || is_whole(&bytes[*edge..]));
-    let end = match next {
-        Some(end) => end,
-        None if at_end => bytes.len(),
-        None => return ByHand::Open { closed_header: true },
+    let end = match next_entry(bytes, body_at, at_end, is_whole) {
+        Next::At(end) => end,
+        Next::Nowhere => bytes.len(),
+        Next::Undecided => return ByHand::Open { closed_header: true },
     };
+    if closing - header_at > HEADER_MAX {
+        return ByHand::Unreadable { what: format!("it is larger than {HEADER_MAX} bytes"), next: end };
+    }
+    let body = body(&bytes[body_at..end]);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes[header_at..closing]);
+    crc.update(body);
+    let id = MsgId::parse(&format!("HAND-{cursor:020}-{:08x}", crc.finalize())).ok();
     let header = String::from_utf8_lossy(&bytes[header_at..closing]).replace("\r\n", "\n");
-    match front::read(&header, key, Some(id)) {
+    match front::read(&header, key, id.as_ref()) {
         Ok(mut message) => {
-            message.content.body = String::from_utf8_lossy(body(&bytes[body_at..end])).into_owned();
+            message.content.body = String::from_utf8_lossy(body).into_owned();
             ByHand::Entry { message: Box::new(message), len: end }
         }
         Err(what) => ByHand::Unreadable { what, next: end },
     }
+}
+
+/// The first two lines behind this edge are those with which tools begin a header. A person's text hardly is like that.
+fn is_header_of_a_tool(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|b| *b == b'\n').skip(1);
+    let begins = |line: Option<&[u8]>, name: &[u8]| line.is_some_and(|line| line.starts_with(name));
+    begins(lines.next(), b"msg_id: ") && begins(lines.next(), b"ts: ")
 }
 
 /// The places of all lines `---` or `---\r` from `from` on, where a line begins.
@@ -99,36 +146,34 @@ pub(crate) fn is_edge(bytes: &[u8]) -> bool {
     bytes.starts_with(b"---\n") || bytes.starts_with(b"---\r\n")
 }
 
-/// True when the edge here is followed by something that looks like a header, up to its closing edge.
-pub(crate) fn opens(bytes: &[u8], at_end: bool) -> bool {
+/// Does a header stand behind the edge here: lines `name: value` up to a closing edge, one of the names a known one?
+fn opens(bytes: &[u8]) -> Opens {
     let header_at = line_len(bytes);
-    let mut at = header_at;
-    while at < bytes.len() && at - header_at <= HEADER_MAX {
+    let (mut at, mut known) = (header_at, false);
+    while at < bytes.len() {
         let line = &bytes[at..at + line_len(&bytes[at..])];
         if is_edge(line) {
-            return at > header_at;
+            return if known { Opens::Yes } else { Opens::No };
         }
-        let whole = line.ends_with(b"\n");
-        if at == header_at {
-            let known = |name: &&[u8]| line.strip_prefix(*name).is_some_and(|rest| rest.starts_with(b":"));
-            if !FIRST_NAMES.iter().any(known) {
-                return false;
-            }
-        } else if whole && !is_header_line(line) {
-            return false;
+        let cut = !line.ends_with(b"\n");
+        if cut {
+            break;
         }
+        if !is_header_line(line) || at - header_at > HEADER_MAX {
+            return Opens::No;
+        }
+        known |= KNOWN_NAMES
+            .iter()
+            .any(|name| line.strip_prefix(*name).is_some_and(|rest| rest.starts_with(b":")));
         at += line.len();
     }
-    // More may follow: what looks like a header so far is taken for one, so that it is not lost in a body.
-    !at_end && at > header_at && at - header_at <= HEADER_MAX
+    Opens::Undecided
 }
 
 fn is_header_line(line: &[u8]) -> bool {
     let text = line.trim_ascii_end();
-    let word = text
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'"' | b'\''))
-        .count();
+    let of_word = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'"' | b'\'');
+    let word = text.iter().take_while(of_word).count();
     text.is_empty()
         || matches!(text[0], b' ' | b'\t' | b'-' | b'#' | b']' | b'}')
         || (word > 0 && text.get(word) == Some(&b':') && text.get(word + 1).is_none_or(|b| *b == b' '))
