@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::sync::{Condvar, Mutex, Once, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
@@ -15,6 +15,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 const SIGNAL: Signal = Signal::SIGURG;
 /// A signal that came before its thread was in the call is lost: it is sent again until the alarm is taken back.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// Beyond this nobody counts.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 struct Set {
     thread: Pthread,
@@ -31,7 +34,7 @@ struct Watch {
 
 static WATCH: Mutex<Watch> = Mutex::new(Watch { set: Vec::new(), numbers: 0, looks: None });
 static NEWS: Condvar = Condvar::new();
-static START: Once = Once::new();
+static STARTED: Mutex<bool> = Mutex::new(false);
 
 /// Interrupts this thread's system calls from its time on, until it is dropped.
 pub(crate) struct Alarm {
@@ -43,11 +46,14 @@ extern "C" fn nothing(_: libc::c_int) {}
 
 impl Alarm {
     pub(crate) fn set(after: Duration) -> io::Result<Self> {
-        let mut started = Ok(());
-        START.call_once(|| started = start());
-        started?;
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*started {
+            start()?;
+            *started = true;
+        }
+        drop(started);
         SigSet::from(SIGNAL).thread_unblock()?;
-        let due = Instant::now() + after;
+        let due = Instant::now() + after.min(LONGEST);
         let mut watch = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
         watch.numbers += 1;
         let number = watch.numbers;

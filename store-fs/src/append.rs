@@ -5,7 +5,7 @@ use std::io::{self, Seek, Write};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError};
 
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use run_agent_core::message::{BODY_MAX, FIELDS_MAX};
 use run_agent_core::store::{AppendError, Condition, ReadError};
 use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, Timestamp};
@@ -53,10 +53,9 @@ impl FsStream {
         let batch: Vec<Ready> = batch.into_iter().map(Ready::new).collect();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.take_lock(&mut writer)?;
-        let signals = block_signals();
+        let held = Held::new(&lock);
         let result = self.append_held(&lock, &mut writer.bus, gate, batch, durability);
-        lock.unlock();
-        unblock_signals(signals);
+        drop(held);
         let result = match (result, &writer.bus) {
             (Ok(Some(Appended { entries, due: Some((before, end)) })), Some(bus)) => {
                 self.sync_appended(&lock, bus, end, &before).map(|()| Some(entries))
@@ -74,10 +73,9 @@ impl FsStream {
     ) -> Result<T, AppendError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.take_lock(&mut writer)?;
-        let signals = block_signals();
+        let held = Held::new(&lock);
         let result = act(&lock, &mut writer.bus);
-        lock.unlock();
-        unblock_signals(signals);
+        drop(held);
         writer.lock = Some(lock);
         result
     }
@@ -89,10 +87,9 @@ impl FsStream {
         act: impl FnOnce(&LockFile) -> Result<T, AppendError>,
     ) -> Result<T, AppendError> {
         self.wait_for(lock)?;
-        let signals = block_signals();
+        let held = Held::new(lock);
         let result = act(lock);
-        lock.unlock();
-        unblock_signals(signals);
+        drop(held);
         result
     }
 
@@ -232,7 +229,8 @@ impl FsStream {
             match bus.write(bytes) {
                 // An appending write leaves the file's own position behind what it wrote.
                 Ok(n) if n == bytes.len() => {
-                    return bus.stream_position().map_err(|e| self.append_error("cannot be looked at", e));
+                    // Where the system does not tell, it is where it was to be.
+                    return Ok(bus.stream_position().unwrap_or(memory.len() + n as u64));
                 }
                 Ok(n) => {
                     let what = format!("took only {n} of {} bytes (is the disk full?)", bytes.len());
@@ -311,24 +309,33 @@ pub(crate) fn nanos(at: Timestamp) -> u64 {
     u64::try_from(at.as_nanosecond()).unwrap_or_default()
 }
 
-/// While the lock is held, a signal must not end this thread between two steps.
-fn block_signals() -> Option<SigSet> {
-    let mut before = SigSet::empty();
-    let mut faults = SigSet::all();
-    for fault in [
-        nix::sys::signal::SIGSEGV,
-        nix::sys::signal::SIGBUS,
-        nix::sys::signal::SIGFPE,
-        nix::sys::signal::SIGILL,
-    ] {
-        faults.remove(fault);
-    }
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&faults), Some(&mut before)).ok().map(|()| before)
+/// A lock that is held: while it is, no signal may end this thread between two steps. It is freed at the end.
+pub(crate) struct Held<'a> {
+    lock: &'a LockFile,
+    before: Option<SigSet>,
 }
 
-fn unblock_signals(before: Option<SigSet>) {
-    if let Some(before) = before {
-        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+impl<'a> Held<'a> {
+    /// For a lock that was just taken.
+    pub(crate) fn new(lock: &'a LockFile) -> Self {
+        let mut before = SigSet::empty();
+        let mut all = SigSet::all();
+        for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL] {
+            all.remove(fault);
+        }
+        let blocked = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&all), Some(&mut before));
+        Self { lock, before: blocked.ok().map(|()| before) }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.lock.unlock();
+        if let Some(mut before) = self.before.take() {
+            // A write beyond a limit on file sizes is an error that is told; its signal would end the process in silence.
+            before.add(Signal::SIGXFSZ);
+            let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const BASE_DIGITS: usize = 20;
 pub(crate) struct Archive {
     pub(crate) base: u64,
     pub(crate) len: u64,
-    pub(crate) inode: u64,
+    pub(crate) number: u64,
     pub(crate) path: PathBuf,
 }
 
@@ -45,7 +45,7 @@ impl Bus {
     }
 
     pub(crate) fn archived(archive: &Archive) -> io::Result<Self> {
-        let file = Arc::new(File::open(&archive.path)?);
+        let file = Arc::new(os::open_to_read(&archive.path)?);
         Ok(Self {
             file,
             path: archive.path.clone(),
@@ -87,7 +87,7 @@ pub(crate) fn archives(bus: &Path) -> io::Result<Vec<Archive>> {
         let Some(base) = base else { continue };
         let path = entry.path();
         match os::look(&path) {
-            Ok(seen) => found.push(Archive { base, len: seen.len, inode: seen.inode(), path }),
+            Ok(seen) => found.push(Archive { base, len: seen.len, number: seen.number(), path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::alarm::Alarm;
 use crate::os;
 
-const LINE_LEN: usize = 512;
+const LINE_LEN: usize = 640;
 /// A lock file that somebody renames by hand is noticed after so long. Until then two writers may hold two locks; each
 /// entry is still one appending write, so nothing is lost but the order of ids.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -28,13 +28,18 @@ pub(crate) struct Memory {
     pub(crate) base: u64,
     /// The cursor behind the last whole entry.
     pub(crate) end: u64,
-    pub(crate) inode: u64,
+    /// Which file the bus file is.
+    pub(crate) file: u64,
     /// What stands before this cursor survives a power cut.
     pub(crate) synced: u64,
     /// When somebody last began to sync, in nanoseconds since 1970.
     pub(crate) sync_at: u64,
     /// Messages appended since then.
     pub(crate) behind: u64,
+    /// What the last rescue wrote again after a failed sync: from this cursor …
+    pub(crate) rescued_from: u64,
+    /// … up to this one.
+    pub(crate) rescued_to: u64,
     /// A sync failed, and so did writing again what it was for: nothing is appended until the stream was verified.
     pub(crate) refused: bool,
     pub(crate) last: Option<MsgId>,
@@ -46,10 +51,12 @@ impl Memory {
         incarnation: 0,
         base: 0,
         end: 0,
-        inode: 0,
+        file: 0,
         synced: 0,
         sync_at: 0,
         behind: 0,
+        rescued_from: 0,
+        rescued_to: 0,
         refused: false,
         last: None,
     };
@@ -67,15 +74,17 @@ impl Memory {
 
     fn to_line(&self) -> [u8; LINE_LEN] {
         let mut line = Line { bytes: [b' '; LINE_LEN], len: 0 };
-        line.push(b"run-agent-bus 2");
+        line.push(b"run-agent-bus 3");
         for (name, value) in [
             (&b" incarnation="[..], self.incarnation),
             (b" base=", self.base),
             (b" end=", self.end),
-            (b" inode=", self.inode),
+            (b" file=", self.file),
             (b" synced=", self.synced),
             (b" sync_at=", self.sync_at),
             (b" behind=", self.behind),
+            (b" rescued_from=", self.rescued_from),
+            (b" rescued_to=", self.rescued_to),
             (b" refused=", u64::from(self.refused)),
         ] {
             line.push(name);
@@ -97,17 +106,19 @@ impl Memory {
         if u32::from_str_radix(crc, 16).ok()? != crc32fast::hash(text.as_bytes()) {
             return None;
         }
-        let mut fields = text.strip_prefix("run-agent-bus 2 ")?.split(' ');
+        let mut fields = text.strip_prefix("run-agent-bus 3 ")?.split(' ');
         let mut number =
             |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok();
         let memory = Self {
             incarnation: number("incarnation")?,
             base: number("base")?,
             end: number("end")?,
-            inode: number("inode")?,
+            file: number("file")?,
             synced: number("synced")?,
             sync_at: number("sync_at")?,
             behind: number("behind")?,
+            rescued_from: number("rescued_from")?,
+            rescued_to: number("rescued_to")?,
             refused: number("refused")? != 0,
             last: None,
         };
@@ -338,10 +349,12 @@ mod tests {
                 incarnation: max,
                 base: max,
                 end: max,
-                inode: max,
+                file: max,
                 synced,
                 sync_at,
                 behind,
+                rescued_from: max,
+                rescued_to: max,
                 refused,
                 last,
             };

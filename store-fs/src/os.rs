@@ -2,8 +2,9 @@
 //! asking for the change time as well makes the kernel write a fresh one at the next write, which costs more than the
 //! write itself.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,11 +14,14 @@ pub(crate) struct Seen {
     /// Device and inode.
     pub(crate) identity: (u64, u64),
     pub(crate) len: u64,
+    /// When it was made, in nanoseconds, where the file system tells.
+    born: u64,
 }
 
 impl Seen {
-    pub(crate) fn inode(self) -> u64 {
-        self.identity.1
+    /// A number that another file does not have, also one that got the inode of a deleted one.
+    pub(crate) fn number(self) -> u64 {
+        self.identity.1.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.born
     }
 }
 
@@ -36,17 +40,21 @@ mod system {
 
     use super::{File, Path, Seen, io};
 
+    const ASKED: StatxFlags = StatxFlags::INO.union(StatxFlags::SIZE).union(StatxFlags::BTIME);
+
     fn seen(stat: &rustix::fs::Statx) -> Seen {
         let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
-        Seen { identity: (device, stat.stx_ino), len: stat.stx_size }
+        let seconds = u64::try_from(stat.stx_btime.tv_sec).unwrap_or_default();
+        let born = seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::from(stat.stx_btime.tv_nsec));
+        Seen { identity: (device, stat.stx_ino), len: stat.stx_size, born }
     }
 
     pub(crate) fn look(path: &Path) -> io::Result<Seen> {
-        Ok(seen(&statx(CWD, path, AtFlags::empty(), StatxFlags::INO | StatxFlags::SIZE)?))
+        Ok(seen(&statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, ASKED)?))
     }
 
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
-        Ok(seen(&statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::SIZE)?))
+        Ok(seen(&statx(file.as_fd(), "", AtFlags::EMPTY_PATH, ASKED)?))
     }
 
     /// True while some name is left of an open file.
@@ -72,11 +80,13 @@ mod system {
     use super::{File, Path, Seen, io};
 
     fn seen(meta: &std::fs::Metadata) -> Seen {
-        Seen { identity: (meta.dev(), meta.ino()), len: meta.len() }
+        let born = meta.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let born = born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or_default();
+        Seen { identity: (meta.dev(), meta.ino()), len: meta.len(), born }
     }
 
     pub(crate) fn look(path: &Path) -> io::Result<Seen> {
-        std::fs::metadata(path).map(|meta| seen(&meta))
+        std::fs::symlink_metadata(path).map(|meta| seen(&meta))
     }
 
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
@@ -96,9 +106,27 @@ mod system {
 
 pub(crate) use system::{is_linked, look, look_at, rename_new};
 
-/// How long ago the file was last written to; nothing where the clock does not tell.
+/// How long ago the file was last written to. A time that lies ahead, after the clock was set back, does not come again.
 pub(crate) fn age(file: &File) -> Option<Duration> {
-    file.metadata().ok()?.modified().ok()?.elapsed().ok()
+    Some(match file.metadata().ok()?.modified().ok()?.elapsed() {
+        Ok(age) => age,
+        Err(ahead) => ahead.duration(),
+    })
+}
+
+/// Opens a file of a stream. A link is not followed: it may lead out of the root.
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    let opened = options.clone().custom_flags(libc::O_NOFOLLOW).open(path);
+    opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => {
+            io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, which is not followed")
+        }
+        _ => error,
+    })
+}
+
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true))
 }
 
 /// Syncs a folder, so that names made in it survive a power cut.

@@ -1,6 +1,5 @@
 //! Reading forward without a lock: which file a cursor lies in, and what stands there.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,6 +10,7 @@ use run_agent_core::message::BODY_MAX;
 use run_agent_core::store::{Damage, Page, ReadError, Report};
 use run_agent_core::{Cursor, Entry};
 
+use crate::append::Held;
 use crate::files::{self, Archive, Bus};
 use crate::lock::{LockFile, Memory};
 use crate::markdown::{HEADER_MAX, edges, is_edge};
@@ -34,6 +34,10 @@ const _: () = assert!(ENTRY_MAX < WINDOW);
 const STILL: Duration = Duration::from_secs(1);
 /// How often a reader looks again at files that a writer is just moving.
 const LOOKS: u32 = 50;
+/// How often a folder is listed before a gap in what it holds is believed.
+const LISTINGS: u32 = 5;
+/// Stretches of damage that a handle remembers.
+const CONFIRMED_MAX: usize = 4096;
 
 /// Where a cursor lies.
 enum Place {
@@ -56,14 +60,14 @@ impl FsStream {
         let mut before = None;
         for look in 0.. {
             let memory = self.peek()?;
-            let file = match File::open(&self.bus) {
+            let file = match os::open_to_read(&self.bus) {
                 Ok(file) => Some(Arc::new(file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(self.read_error("cannot be opened", error)),
             };
             let seen = file.as_deref().map(os::look_at).transpose();
             let seen = seen.map_err(|e| self.read_error("cannot be looked at", e))?;
-            let as_remembered = seen.is_some_and(|s| s.inode() == memory.inode && s.len >= memory.len())
+            let as_remembered = seen.is_some_and(|s| s.number() == memory.file && s.len >= memory.len())
                 && memory != Memory::NEW;
             let base = if as_remembered {
                 memory.base
@@ -75,7 +79,7 @@ impl FsStream {
                 let end = archives.last().map_or(0, Archive::end);
                 // A rotation that was not written down yet, or never will be: the file goes on where its archive ends.
                 let rotated =
-                    archives.last().is_some_and(|a| a.base == memory.base && a.inode == memory.inode);
+                    archives.last().is_some_and(|a| a.base == memory.base && a.number == memory.file);
                 // What the line tells of another file is told anew by whoever writes next. Where nobody does, this
                 // reader does, if the lock is free; where it is not, its holder is about to.
                 let settled = rotated || seen.is_none();
@@ -120,8 +124,9 @@ impl FsStream {
         let Ok(lock) = LockFile::open_existing(&self.lock) else { return false };
         match lock.try_lock() {
             Ok(true) => {
+                let held = Held::new(&lock);
                 let settled = self.look_under_lock(&lock, &mut None);
-                lock.unlock();
+                drop(held);
                 settled.is_ok()
             }
             Ok(false) => {
@@ -132,10 +137,19 @@ impl FsStream {
         }
     }
 
-    /// The archives as they are now.
+    /// The archives as they are now. A listing that was made while files were renamed may lack one: one with a gap is
+    /// made again.
     pub(crate) fn look_for_archives(&self) -> Result<Arc<[Archive]>, ReadError> {
-        let found =
-            files::archives(&self.bus).map_err(|e| self.read_error("has a folder that cannot be read", e))?;
+        let mut found = Vec::new();
+        for _ in 0..LISTINGS {
+            found = files::archives(&self.bus)
+                .map_err(|e| self.read_error("has a folder that cannot be read", e))?;
+            let whole = found.first().is_none_or(|first: &Archive| first.base == 0)
+                && found.windows(2).all(|pair| pair[0].end() == pair[1].base);
+            if whole {
+                break;
+            }
+        }
         let found: Arc<[Archive]> = found.into();
         *self.archives.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
         Ok(found)
@@ -152,7 +166,13 @@ impl FsStream {
             return Ok(Arc::default());
         }
         let known = self.known_archives()?;
-        if known.last().is_some_and(|last| last.end() == base) { Ok(known) } else { self.look_for_archives() }
+        if known.last().is_some_and(|last| last.end() == base) {
+            return Ok(known);
+        }
+        // The active file may have been rotated since its base was seen: then it is among them, and is not one yet for
+        // a caller who holds it open.
+        let found = self.look_for_archives()?;
+        Ok(found.iter().filter(|archive| archive.base < base).cloned().collect())
     }
 
     pub(crate) fn open_archive(&self, archive: &Archive) -> Result<Bus, ReadError> {
@@ -220,19 +240,44 @@ impl FsStream {
 
     pub(crate) fn read_from(&self, from: Cursor, limit: usize) -> Result<Page, ReadError> {
         let page = self.read_files(from, limit)?;
-        if page.damage.is_empty() {
+        if page.damage.iter().all(|stretch| self.is_confirmed(stretch)) {
             return Ok(page);
         }
-        // An appender may have cut a torn tail off while it was read: before damage is told it is read again while
+        // An appender may have cut a torn tail off while it was read: before damage is told it is looked at again while
         // nobody writes. A writer that holds the lock for long does not hold this reader up.
-        let Ok(lock) = File::open(&self.lock) else { return Ok(page) };
+        let Ok(lock) = os::open_to_read(&self.lock) else { return Ok(page) };
         for _ in 0..20 {
             if lock.try_lock_shared().is_ok() {
+                let stands =
+                    page.damage.iter().filter(|stretch| !self.is_confirmed(stretch)).all(|stretch| {
+                        // Little is read, so that no writer waits for long.
+                        self.read_files(stretch.at, 1)
+                            .is_ok_and(|again| again.damage.first() == Some(stretch))
+                    });
+                drop(lock);
+                if stands {
+                    self.confirm(&page.damage);
+                    return Ok(page);
+                }
                 return self.read_files(from, limit);
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(page)
+    }
+
+    /// Damage that was looked at while nobody wrote stays damage.
+    fn is_confirmed(&self, stretch: &Damage) -> bool {
+        let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.contains(&(stretch.at, stretch.next))
+    }
+
+    fn confirm(&self, damage: &[Damage]) {
+        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        if confirmed.len() > CONFIRMED_MAX {
+            confirmed.clear();
+        }
+        confirmed.extend(damage.iter().map(|stretch| (stretch.at, stretch.next)));
     }
 
     fn read_files(&self, from: Cursor, limit: usize) -> Result<Page, ReadError> {
@@ -279,17 +324,17 @@ impl FsStream {
         // Whoever wants few entries reads little; what does not fit is read again, wider.
         let usual = limit.saturating_mul(2048).clamp(2 * FIRST_WINDOW, WINDOW);
         let mut width = usual;
+        let mut legacy = None;
         while page.entries.len() < limit && page.next.get() < bus.end() {
             let at = page.next.get().saturating_sub(bus.base);
             let bytes = self.window(bus, at, width)?;
             let to_the_end = at + bytes.len() as u64 >= bus.len;
             let ends = if to_the_end { bus.ends } else { Ends::Open };
-            let source = Source {
-                key: &self.key,
-                origin: bus.base + at,
-                ends,
-                legacy: self.legacy_line_number(bus, at, &bytes)?,
+            let line = match legacy {
+                Some(line) => line,
+                None => self.legacy_line_number(bus, at, &bytes)?,
             };
+            let source = Source { key: &self.key, origin: bus.base + at, ends, legacy: line };
             let mut scan = scan::forward(&bytes, source, limit - page.entries.len());
             let by_hand = matches!(scan.tail, Tail::ByHand | Tail::Stray) && to_the_end && ends == Ends::Open;
             if by_hand && scan.rest == 0 && os::age(&bus.file).is_some_and(|age| age >= STILL) {
@@ -299,7 +344,12 @@ impl FsStream {
                     limit - page.entries.len(),
                 );
             }
+            legacy = Some(scan.legacy);
             if scan.rest > 0 {
+                if let Some(line) = scan.legacy {
+                    let place = (bus.base + at + scan.rest as u64, line);
+                    *self.legacy.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+                }
                 Self::collect(page, scan, bus, at);
                 width = usual;
             } else if !to_the_end && width < WIDE_WINDOW {
@@ -319,7 +369,9 @@ impl FsStream {
         if bus.base > 0 || is_edge(bytes) {
             return Ok(None);
         }
-        let (mut line, mut from) = (1, 0);
+        // Who reads on knows it from before.
+        let known = *self.legacy.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut from, mut line) = known.filter(|(place, _)| *place <= at).unwrap_or((0, 1));
         while from < at {
             let len = usize::try_from(at - from).unwrap_or(usize::MAX).min(WINDOW);
             let before = self.window(bus, from, len)?;

@@ -38,15 +38,16 @@ impl FsStream {
         memory: Memory,
         durability: Durability,
     ) -> Result<Memory, AppendError> {
-        let synced = match (durability, open.as_ref()) {
+        let memory = match (durability, open.as_ref()) {
             (Durability::Interval | Durability::Always, Some(bus)) if memory.synced < memory.end => {
                 self.count_sync();
-                bus.file
-                    .sync_data()
-                    .map_err(|e| self.append_error("cannot be synced before it is rotated", e))?;
-                memory.end
+                match self.sync_through(&bus.file, &memory) {
+                    Ok(()) => Memory { synced: memory.end, ..memory },
+                    // What is written again begins a new file of its own.
+                    Err(error) => return self.rescue_held(lock, open, &memory, memory.synced, &error),
+                }
             }
-            (Durability::None | Durability::Interval | Durability::Always, _) => memory.synced,
+            (Durability::None | Durability::Interval | Durability::Always, _) => memory,
         };
         let archive = archive_path(&self.bus, memory.base);
         os::rename_new(&self.bus, &archive).map_err(|error| {
@@ -58,11 +59,12 @@ impl FsStream {
             self.append_error(&what, error)
         })?;
         *open = None;
-        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&self.bus);
+        let file =
+            os::open(&self.bus, OpenOptions::new().read(true).append(true).create_new(true).mode(0o600));
         let file = file.map_err(|e| self.append_error("cannot be made anew", e))?;
         let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
-        let next = Memory { base: memory.end, inode: seen.inode(), synced, ..memory };
-        *open = Some(OpenBus { file: Arc::new(file), inode: seen.inode() });
+        let next = Memory { base: memory.end, file: seen.number(), ..memory };
+        *open = Some(OpenBus { file: Arc::new(file), number: seen.number() });
         lock.remember(&next).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
         if durability != Durability::None {
             os::sync_folder(&self.folder)

@@ -1,5 +1,6 @@
 //! The store and its streams: which files belong to a stream, and what a handle holds.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -73,6 +74,8 @@ impl Store for FsStore {
             incarnation: AtomicU64::new(0),
             writer: Mutex::default(),
             archives: Mutex::default(),
+            legacy: Mutex::default(),
+            confirmed: Mutex::default(),
             wake: Mutex::default(),
             fruitless: AtomicU64::new(0),
             counters: Counters::default(),
@@ -111,6 +114,10 @@ pub(crate) struct FsStream {
     pub(crate) writer: Mutex<Writer>,
     /// The archives as they were last seen.
     pub(crate) archives: Mutex<Option<Arc<[Archive]>>>,
+    /// Where lines of the oldest form were read up to, and the number of the line there.
+    pub(crate) legacy: Mutex<Option<(u64, u64)>>,
+    /// Damage that was looked at while nobody wrote.
+    pub(crate) confirmed: Mutex<HashSet<(Cursor, Cursor)>>,
     pub(crate) wake: Mutex<Option<Wake>>,
     /// The file's length when a waiter last found nothing whole behind its cursor.
     pub(crate) fruitless: AtomicU64,

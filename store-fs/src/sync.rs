@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use run_agent_core::store::AppendError;
 use run_agent_core::{Cursor, Durability, Timestamp};
 
-use crate::append::nanos;
+use crate::append::{Held, nanos};
 use crate::files::{self, Bus, archive_path, rescue_path};
 use crate::lock::{LockFile, Memory};
 use crate::os;
@@ -49,7 +49,7 @@ impl FsStream {
         }
     }
 
-    /// Syncs what was appended up to `end`, which the bus file `bus` holds at its end.
+    /// Syncs what was appended up to `end`, which the bus file `bus` held at its end; `before` is the stream as it was.
     pub(crate) fn sync_appended(
         &self,
         lock: &LockFile,
@@ -58,22 +58,33 @@ impl FsStream {
         before: &Memory,
     ) -> Result<(), AppendError> {
         self.count_sync();
-        let synced = bus.file.sync_data().and_then(|()| {
-            // The name of a file of which nothing was synced so far may not be on disk either.
-            if before.synced > before.base { Ok(()) } else { self.sync_names() }
-        });
-        match synced {
-            Ok(()) => self.held(lock, |lock| {
-                let memory = lock.recall().ok().and_then(|(memory, _)| memory);
-                let memory = memory.filter(|m| m.incarnation == before.incarnation && m.synced < end);
-                // What stays behind costs a sync more, and nothing else.
-                if let Some(memory) = memory {
-                    let _ = lock.remember(&Memory { synced: end, ..memory });
-                }
-                Ok(())
-            }),
-            Err(error) => self.held(lock, |lock| self.rescue(lock, end, error)),
+        if let Err(error) = self.sync_through(&bus.file, before) {
+            return self.held(lock, |lock| self.rescue(lock, before, end, &error));
         }
+        // It is on disk. That others learn of it saves them work and nothing else, so nobody waits for it.
+        if lock.try_lock().is_ok_and(|free| free) {
+            let held = Held::new(lock);
+            let memory = lock.recall().ok().and_then(|(memory, _)| memory);
+            if let Some(memory) = memory.filter(|m| m.incarnation == before.incarnation && m.synced < end) {
+                let _ = lock.remember(&Memory { synced: end, ..memory });
+            }
+            drop(held);
+        }
+        Ok(())
+    }
+
+    /// Syncs everything from the synced cursor to the end of `file`, the active one.
+    pub(crate) fn sync_through(&self, file: &File, memory: &Memory) -> io::Result<()> {
+        if memory.synced < memory.base {
+            let archives = self.archives(memory.base).map_err(io::Error::other)?;
+            for archive in archives.iter().filter(|archive| archive.end() > memory.synced) {
+                self.count_sync();
+                os::open_to_read(&archive.path)?.sync_data()?;
+            }
+        }
+        file.sync_data()?;
+        // The name of a file of which nothing was synced so far may not be on disk either.
+        if memory.synced > memory.base { Ok(()) } else { self.sync_names() }
     }
 
     fn sync_names(&self) -> io::Result<()> {
@@ -89,20 +100,15 @@ impl FsStream {
         if memory.synced >= end.get() {
             return Ok(end);
         }
-        let archives = self.look_for_archives().map_err(|source| self.unreadable(source))?;
-        for archive in archives.iter().filter(|archive| archive.end() > memory.synced) {
-            self.count_sync();
-            let synced = File::open(&archive.path).and_then(|file| file.sync_data());
-            synced.map_err(|e| self.append_error("has an archive that cannot be synced", e))?;
-        }
         // Others append while this syncs: only what was there is promised.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.take_lock(&mut writer)?;
+        let held = Held::new(&lock);
         let looked = self.look_under_lock(&lock, &mut writer.bus).and_then(|memory| {
             let sync_at = nanos(Timestamp::now());
             self.written_down(&lock, Memory { sync_at, behind: 0, ..memory })
         });
-        lock.unlock();
+        drop(held);
         let memory = looked?;
         if let Some(bus) = &writer.bus {
             self.sync_appended(&lock, bus, memory.end, &memory)?;
@@ -110,22 +116,40 @@ impl FsStream {
         Ok(Cursor::new(memory.end))
     }
 
-    /// Writes everything above the synced cursor again into a new file, with the lock held. `end`: the cursor up to which
-    /// the caller's sync failed.
-    fn rescue(&self, lock: &LockFile, end: u64, error: io::Error) -> Result<(), AppendError> {
+    /// The caller's sync failed, of what stands between the synced cursor as it was `before` and `end`. Another
+    /// writer's sync says nothing about that: it may have come after the error was told. Only a rescue does.
+    fn rescue(
+        &self,
+        lock: &LockFile,
+        before: &Memory,
+        end: u64,
+        error: &io::Error,
+    ) -> Result<(), AppendError> {
         let mut open = None;
         let memory = self.look_under_lock(lock, &mut open)?;
-        if memory.synced >= end {
-            // Another writer met the same error and was quicker.
+        if memory.incarnation != before.incarnation {
+            let error = io::Error::new(error.kind(), error.to_string());
+            return Err(self.append_error("was replaced while it was synced, and that failed", error));
+        }
+        if memory.rescued_from <= before.synced && memory.rescued_to >= end {
             return Ok(());
         }
-        let rescued = match &open {
-            Some(bus) => self.write_again(lock, bus, &memory),
-            None => Ok(()),
-        };
-        rescued.map_err(|again| {
+        self.rescue_held(lock, &mut open, &memory, before.synced, error).map(drop)
+    }
+
+    /// Writes everything from `from` on again, with the lock held. If that fails too, nothing more is taken.
+    pub(crate) fn rescue_held(
+        &self,
+        lock: &LockFile,
+        open: &mut Option<OpenBus>,
+        memory: &Memory,
+        from: u64,
+        error: &io::Error,
+    ) -> Result<Memory, AppendError> {
+        self.write_again(lock, open, memory, from).map_err(|again| {
             // Nothing that is appended from here on could be promised anything.
-            let _ = lock.remember(&Memory { refused: true, ..memory });
+            let synced = memory.synced.min(from);
+            let _ = lock.remember(&Memory { refused: true, synced, ..memory.clone() });
             let what =
                 format!("cannot be synced ({error}), and what was to be synced cannot be written again");
             self.append_error(&what, again)
@@ -139,30 +163,66 @@ impl FsStream {
     pub(crate) fn take_up_again(&self) -> Result<(), AppendError> {
         self.with_lock(|lock, open| {
             let memory = self.look_under_lock(lock, open)?;
-            if let Some(bus) = open.as_ref().filter(|_| memory.refused) {
-                self.write_again(lock, bus, &Memory { refused: false, ..memory.clone() })
+            if memory.refused {
+                self.write_again(lock, open, &memory, memory.synced)
                     .map_err(|e| self.append_error("still cannot be written again after a failed sync", e))?;
-                *open = None;
             }
             Ok(())
         })
     }
 
-    /// The file is cut where the copy begins before the copy takes its place, so that at no moment two files hold the
-    /// same entries. A crash in between is finished by [`FsStream::finish_rescue`].
-    fn write_again(&self, lock: &LockFile, bus: &OpenBus, memory: &Memory) -> io::Result<()> {
-        let base = memory.synced.max(memory.base);
-        let copy = rescue_path(&self.bus, base);
-        let bytes = self.verified(&self.held_bus(bus, memory, memory.len()), base - memory.base)?;
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&copy)?;
+    /// Archives are replaced by copies of themselves. The active file is cut where its copy begins before the copy takes
+    /// its place, so that at no moment two files hold the same entries; a crash in between is finished by
+    /// [`FsStream::finish_rescue`].
+    fn write_again(
+        &self,
+        lock: &LockFile,
+        open: &mut Option<OpenBus>,
+        memory: &Memory,
+        from: u64,
+    ) -> io::Result<Memory> {
+        for archive in self.archives(memory.base).map_err(io::Error::other)?.iter() {
+            if archive.end() > from {
+                let copy = self.copy(&Bus::archived(archive)?, 0)?;
+                std::fs::rename(copy, &archive.path)?;
+            }
+        }
+        let base = from.max(memory.base);
+        if let Some(bus) = open.as_ref() {
+            self.copy(&self.held_bus(bus, memory, memory.len()), base - memory.base)?;
+            os::sync_folder(&self.folder)?;
+            bus.file.set_len(base - memory.base)?;
+            self.take_the_place(memory, base)?;
+        }
+        *open = None;
+        self.keep_open(open).map_err(io::Error::other)?;
+        let file = open.as_ref().map_or(memory.file, |bus| bus.number);
+        let (synced, sync_at) = (memory.end, nanos(Timestamp::now()));
+        let (rescued_from, rescued_to) = (from, memory.end);
+        let next = Memory {
+            base,
+            file,
+            synced,
+            sync_at,
+            behind: 0,
+            rescued_from,
+            rescued_to,
+            refused: false,
+            ..memory.clone()
+        };
+        lock.remember(&next)?;
+        Ok(next)
+    }
+
+    /// Copies a file from byte `at` on to its rescue file, which is synced. Every entry of the copy verifies.
+    fn copy(&self, bus: &Bus, at: u64) -> io::Result<std::path::PathBuf> {
+        let copy = rescue_path(&self.bus, bus.base + at);
+        let bytes = self.verified(bus, at)?;
+        let mut options = OpenOptions::new();
+        let mut file = os::open(&copy, options.write(true).create(true).truncate(true).mode(0o600))?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        os::sync_folder(&self.folder)?;
-        bus.file.set_len(base - memory.base)?;
-        self.take_the_place(memory, base)?;
-        let inode = os::look(&self.bus)?.inode();
-        let (synced, sync_at) = (memory.end, nanos(Timestamp::now()));
-        lock.remember(&Memory { base, inode, synced, sync_at, behind: 0, ..memory.clone() })
+        Ok(copy)
     }
 
     /// The bytes from `at` on, every entry of which verifies.
@@ -199,14 +259,16 @@ impl FsStream {
         let finish = || -> io::Result<bool> {
             // Cut, and not renamed yet; or renamed, and then the place is empty but for the file that was just made.
             let archived =
-                files::archives(&self.bus)?.iter().any(|a| a.base == memory.base && a.inode == memory.inode);
+                files::archives(&self.bus)?.iter().any(|a| a.base == memory.base && a.number == memory.file);
             let base = match (archived, files::archives(&self.bus)?.last()) {
                 (true, Some(archive)) if len == 0 => archive.end(),
                 (true, _) => return Ok(false),
                 (false, _) => memory.base + len,
             };
-            if os::look(&rescue_path(&self.bus, base)).is_err() {
-                return Ok(false);
+            // One that is left from another time ends elsewhere.
+            match os::look(&rescue_path(&self.bus, base)) {
+                Ok(seen) if base + seen.len == memory.end => {}
+                Ok(_) | Err(_) => return Ok(false),
             }
             if archived {
                 std::fs::rename(rescue_path(&self.bus, base), &self.bus)?;

@@ -4,13 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
+use std::time::Duration;
 
 use run_agent_core::store::{AppendError, Page, ReadError};
-use run_agent_core::{Cursor, MsgId, Timestamp};
+use run_agent_core::{Cursor, Entry, MsgId, Timestamp};
 
 use crate::files::{Archive, Bus};
 use crate::lock::{LockFile, Memory};
-use crate::markdown::EDGE;
+use crate::markdown::{self, EDGE};
 use crate::os;
 use crate::scan::Ends;
 use crate::store::FsStream;
@@ -18,11 +19,14 @@ use crate::store::FsStream;
 /// Entries that are read at once where many are passed over: a bound on memory.
 pub(crate) const FEED_ENTRIES: usize = 1024;
 
+/// How far ahead of the clock an id by hand is believed: clocks are set back by an hour now and then.
+const AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The bus file, open for appending.
 #[derive(Debug)]
 pub(crate) struct OpenBus {
     pub(crate) file: Arc<File>,
-    pub(crate) inode: u64,
+    pub(crate) number: u64,
 }
 
 impl FsStream {
@@ -38,7 +42,7 @@ impl FsStream {
         let len = self.keep_open(open)?;
         let Some(bus) = open.as_ref() else { return Ok(Memory::NEW) };
         if let Some(memory) = &remembered
-            && memory.inode == bus.inode
+            && memory.file == bus.number
             && len >= memory.len()
             // Nobody appended since this handle did: its own end is one.
             && ((own && len == memory.len()) || is_edge(&bus.file, memory, len))
@@ -67,19 +71,19 @@ impl FsStream {
     }
 
     /// Opens the file that the path names, if it is not open already. Returns its length.
-    fn keep_open(&self, open: &mut Option<OpenBus>) -> Result<u64, AppendError> {
+    pub(crate) fn keep_open(&self, open: &mut Option<OpenBus>) -> Result<u64, AppendError> {
         if let Some(bus) = open {
             match os::look(&self.bus) {
-                Ok(seen) if seen.inode() == bus.inode => return Ok(seen.len),
+                Ok(seen) if seen.number() == bus.number => return Ok(seen.len),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(self.append_error("cannot be looked at", error)),
             }
         }
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.bus);
+        let file = os::open(&self.bus, OpenOptions::new().read(true).append(true).create(true).mode(0o600));
         let file = file.map_err(|e| self.append_error("cannot be opened", e))?;
         let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
-        *open = Some(OpenBus { file: Arc::new(file), inode: seen.inode() });
+        *open = Some(OpenBus { file: Arc::new(file), number: seen.number() });
         Ok(seen.len)
     }
 
@@ -89,7 +93,7 @@ impl FsStream {
         let archives = self.look_for_archives().map_err(|source| self.unreadable(source))?;
         let end = archives.last().map_or(0, Archive::end);
         let memory = remembered.unwrap_or(Memory::NEW);
-        let rotated = archives.last().is_some_and(|a| a.base == memory.base && a.inode == memory.inode);
+        let rotated = archives.last().is_some_and(|a| a.base == memory.base && a.number == memory.file);
         let incarnation =
             if rotated { memory.incarnation } else { Memory::next_incarnation(memory.incarnation) };
         let mut last = memory.last;
@@ -97,13 +101,13 @@ impl FsStream {
             // What the line does not know of: ids go on from there.
             let page = self.open_archive(archive).and_then(|bus| self.last_of(&bus, 1));
             let page = page.map_err(|source| self.unreadable(source))?;
-            last = newest(last, &page);
+            last = self.newest(last, &page);
         }
         Ok(Memory {
             incarnation,
             base: end,
             end,
-            inode: bus.inode,
+            file: bus.number,
             synced: memory.synced.min(end),
             last,
             ..memory
@@ -119,7 +123,7 @@ impl FsStream {
             let mut page = Page { next: from, ..Page::default() };
             self.read_bus(&whole, &mut page, FEED_ENTRIES).map_err(|source| self.unreadable(source))?;
             memory.behind = memory.behind.saturating_add(page.entries.len() as u64);
-            memory.last = newest(memory.last, &page);
+            memory.last = self.newest(memory.last, &page);
             if page.next == from {
                 break;
             }
@@ -156,15 +160,28 @@ impl FsStream {
         file.set_len(at).map_err(|e| self.append_error("has a torn tail that cannot be cut off", e))
     }
 
+    /// The newest id of this tool's form. An id by hand of a time that is still to come says nothing: every later id and
+    /// time would follow it there.
+    fn newest(&self, last: Option<MsgId>, page: &Page) -> Option<MsgId> {
+        let soon = Timestamp::now() + AHEAD_MAX;
+        let counts = |entry: &&Entry| match entry.message.id.time() {
+            None => false,
+            Some(time) => time <= soon || self.is_sealed(entry),
+        };
+        let ids = page.entries.iter().filter(counts).map(|entry| &entry.message.id);
+        last.into_iter().chain(ids.max().cloned()).max()
+    }
+
+    fn is_sealed(&self, entry: &Entry) -> bool {
+        let mut bytes = Vec::new();
+        markdown::encode(&mut bytes, &entry.message);
+        // What this tool wrote is written the same way again, to the byte.
+        bytes.len() as u64 == entry.next.get() - entry.at.get()
+    }
+
     pub(crate) fn unreadable(&self, source: ReadError) -> AppendError {
         AppendError::Read { key: self.key.clone(), source }
     }
-}
-
-/// The newest id of this tool's form. Those of other writers say nothing about the order.
-fn newest(last: Option<MsgId>, page: &Page) -> Option<MsgId> {
-    let ids = page.entries.iter().map(|entry| &entry.message.id).filter(|id| id.time().is_some());
-    last.into_iter().chain(ids.max().cloned()).max()
 }
 
 /// Is the remembered end still one? The byte before it ends a line, and what follows begins an entry. A file that was
