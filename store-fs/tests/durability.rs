@@ -124,6 +124,60 @@ fn a_failed_sync_writes_again_what_it_was_for_and_goes_on() {
 }
 
 #[test]
+fn a_sync_that_fails_before_a_rotation_is_made_good_before_anything_is_acknowledged() {
+    const CHILD: &str = "RUN_AGENT_TEST_EIO_ROTATE";
+    let options = Options { rotate_bytes: 1200, ..Options::default() };
+    if let Ok(root) = std::env::var(CHILD) {
+        let stream = stream_at(&root, options);
+        println!();
+        // Unsynced, until the message that rotates.
+        for durability in [Durability::None, Durability::None, Durability::None, Durability::Always] {
+            println!("said {}", post_with(&*stream, &"x".repeat(100), durability));
+        }
+        return;
+    }
+    let bus = Bus::set(&[], options);
+    let name = "a_sync_that_fails_before_a_rotation_is_made_good_before_anything_is_acknowledged";
+    let Some(text) = under_strace(&bus, name, CHILD, &["inject=fdatasync:error=EIO:when=1"]) else { return };
+    assert_eq!(said(&text), ["true"; 4], "{text}");
+    assert_eq!(bus.bodies().len(), 4);
+    let lock = std::fs::read_to_string(bus.file.with_extension("lock")).unwrap();
+    assert!(lock.contains(" rescued_from=0 ") && !lock.contains(" rescued_to=0 "), "{lock}");
+    assert_eq!(bus.open().verify().unwrap().damage, []);
+}
+
+#[test]
+fn another_writers_sync_does_not_make_a_failed_one_good() {
+    const CHILD: &str = "RUN_AGENT_TEST_EIO_BETWEEN";
+    if let Ok(root) = std::env::var(CHILD) {
+        println!(
+            "\nsaid {}",
+            post_with(&*stream_at(&root, Options::default()), "of the child", Durability::Always)
+        );
+        return;
+    }
+    let bus = Bus::with(&["one"]);
+    let name = "another_writers_sync_does_not_make_a_failed_one_good";
+    let rule = "inject=fdatasync:error=EIO:delay_enter=700000:when=1";
+    let text = std::thread::scope(|scope| {
+        let child = scope.spawn(|| under_strace(&bus, name, CHILD, &[rule]));
+        // While the child's sync is held up, others post and sync, and say that everything is synced.
+        while !child.is_finished() && !bus.text().contains("of the child") {
+            std::thread::yield_now();
+        }
+        if bus.text().contains("of the child") {
+            assert!(post_with(&*bus.open(), "of another", Durability::Always));
+        }
+        child.join().unwrap()
+    });
+    let Some(text) = text else { return };
+    assert_eq!(said(&text), ["true"], "{text}");
+    let lock = std::fs::read_to_string(bus.file.with_extension("lock")).unwrap();
+    assert!(!lock.contains(" rescued_to=0 "), "what failed was written again: {lock}");
+    assert_eq!(bus.bodies(), ["one", "of the child", "of another"]);
+}
+
+#[test]
 fn a_sync_that_cannot_be_made_good_acknowledges_nothing_and_refuses_from_there_on() {
     const CHILD: &str = "RUN_AGENT_TEST_EIO_ALL";
     if let Ok(root) = std::env::var(CHILD) {
