@@ -39,6 +39,8 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     let name = match target::target(&context, false)? {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {
+            // A folder that is not there is found before anything is made.
+            context.working_folder(&project, args.cwd.as_deref())?;
             target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
         }
     };
