@@ -10,6 +10,7 @@ use clap::Args;
 use run_agent_core::RunId;
 use run_agent_core::event::RunStart;
 use run_agent_core::layout::RunPaths;
+use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::agent::ByHand;
@@ -32,7 +33,7 @@ const SIGTERM: i32 = nix::libc::SIGTERM;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The exit code is the command's own; 5 when there is no such program. Ctrl-C reaches the command.\n\n\
+    after_help = "The exit code is the command's own; 5 when there is no such program, 124 at the time limit. Ctrl-C reaches the command.\n\n\
         When stdout is a terminal, the command keeps it: it stays in the foreground, and what it prints is not recorded. \
         Then it survives neither its terminal being closed nor a `kill -9` of wrap itself, whose shell takes the terminal \
         back; the end of such a run is told by the next run-agent command that looks. What it leaves running is left.\n\n\
@@ -147,6 +148,10 @@ fn code(view: &TaskView, id: &RunId) -> Exit {
     let end = run.end().map(|(end, _)| end.clone()).unwrap_or_default();
     match (run.status(), end.exit_code.and_then(|code| u8::try_from(code).ok())) {
         (RunStatus::Completed, _) => Exit::Done,
+        _ if end.reason.starts_with(TIME_LIMIT) => {
+            render::say(&format!("run {id} {}: {}", run.status(), render::safe(&end.reason)));
+            Exit::TimeLimit
+        }
         (_, Some(code)) if code != 0 => Exit::Agent(code),
         _ => {
             render::say(&format!("run {id} {}: {}", run.status(), render::safe(&end.reason)));
