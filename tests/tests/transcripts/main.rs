@@ -37,8 +37,9 @@ transcripts! {
 
 /// The programs that a transcript and its agents may call. No coding agent is among them, whatever the machine has.
 const PROGRAMS: &[&str] = &[
-    "cat", "chmod", "cp", "cut", "env", "false", "grep", "head", "kill", "ls", "mkdir", "mkfifo", "mv",
-    "printf", "rm", "sed", "seq", "sh", "sleep", "sort", "tail", "tee", "timeout", "touch", "true", "wc",
+    "cat", "chmod", "cp", "cut", "env", "false", "flock", "grep", "head", "kill", "ls", "mkdir", "mkfifo",
+    "mv", "printf", "rm", "sed", "seq", "sh", "sleep", "sort", "tail", "tee", "timeout", "touch", "true",
+    "wc",
 ];
 
 /// How long one command may take; then it is ended, and the transcript shows `? -1`.
