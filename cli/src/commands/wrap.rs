@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use clap::Args;
@@ -95,8 +96,13 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         view.fold()?;
         return Ok(code(&view, &run));
     }
+    // Before the command is there, so that none that is meant for it ends wrap instead.
+    let wake = Wake::new();
+    let signals = wake.on_signals(&PASSED_ON).map_err(cannot_listen)?;
     match start(&context.tree, &mut view, request)? {
-        Started { run, outcome: StartOutcome::Running { .. } } => attend(&context, &mut view, &run),
+        Started { run, outcome: StartOutcome::Running { .. } } => {
+            attend(&context, &mut view, &run, wake, signals)
+        }
         Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } } => {
             Err(Failure::new(Exit::Failed, format!("run {run} did not start: {why}")))
         }
@@ -104,11 +110,16 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
 }
 
 /// Copies what the command prints until it has ended, and passes signals on to it.
-fn attend(context: &Context, view: &mut TaskView, run: &RunId) -> Outcome {
-    let mut wake = Wake::new();
+fn attend(
+    context: &Context,
+    view: &mut TaskView,
+    run: &RunId,
+    mut wake: Wake,
+    signals: Receiver<i32>,
+) -> Outcome {
     view.fold()?;
     let start = view.run(run).and_then(run_agent_core::world::Run::start).cloned();
-    pass_signals_on(&wake, start.clone())?;
+    pass_signals_on(signals, start.clone())?;
     let paths = context.tree.run(&view.name, run);
     wake.watch_stream(&context.tree, &view.name);
     wake.watch_files(paths.folder(), &["agent-stdout.txt", "agent-stderr.txt"]);
@@ -129,9 +140,7 @@ fn attend(context: &Context, view: &mut TaskView, run: &RunId) -> Outcome {
 }
 
 /// What a person sends goes to the command. In a thread of its own: a reader of stdout that is slow holds up no signal.
-fn pass_signals_on(wake: &Wake, start: Option<RunStart>) -> Result<(), Failure> {
-    let cannot = |e: io::Error| Failure::io("cannot listen for signals", &e);
-    let signals = wake.on_signals(&PASSED_ON).map_err(cannot)?;
+fn pass_signals_on(signals: Receiver<i32>, start: Option<RunStart>) -> Result<(), Failure> {
     let pass = move || {
         for signal in signals {
             if let Some(start) = &start {
@@ -139,7 +148,11 @@ fn pass_signals_on(wake: &Wake, start: Option<RunStart>) -> Result<(), Failure> 
             }
         }
     };
-    std::thread::Builder::new().name("pass on".to_owned()).spawn(pass).map(drop).map_err(cannot)
+    std::thread::Builder::new().name("pass on".to_owned()).spawn(pass).map(drop).map_err(cannot_listen)
+}
+
+fn cannot_listen(error: io::Error) -> Failure {
+    Failure::io("cannot listen for signals", &error)
 }
 
 /// The command's own exit code, but never success for a run that did not complete.
