@@ -117,7 +117,7 @@ impl Context {
         }
         let Some(caller) = &self.caller else {
             return Err(Failure::usage(format!(
-                "the environment says that an agent calls (JRUN_ID={}), but its ids are not valid: JRUN_PROJECT_ID={}, JRUN_TASK_ID={}",
+                "the environment says that an agent calls (JRUN_ID={}), but its ids are not valid: JRUN_PROJECT_ID={}, JRUN_TASK_ID={}; unset JRUN_ID to call as a person",
                 variable("JRUN_ID").unwrap_or_default().escape_debug(),
                 variable("JRUN_PROJECT_ID").unwrap_or_default().escape_debug(),
                 variable("JRUN_TASK_ID").unwrap_or_default().escape_debug(),
@@ -128,7 +128,7 @@ impl Context {
             return Ok(Some(caller));
         }
         Err(Failure::usage(format!(
-            "the environment says that run {} of {} calls, but {} is not there",
+            "the environment says that run {} of {} calls, but {} is not there; unset JRUN_ID to call as a person",
             caller.run,
             caller.name,
             folder.folder().display()
@@ -163,7 +163,9 @@ impl Context {
             let known = self.tree.projects().unwrap_or_default();
             let near = find::near(project.as_str(), known.iter().map(ProjectId::as_str));
             let text = format!("no project `{project}` in {}", self.tree.layout.root().display());
-            return Err(Failure::not_found(text).code(Code::UnknownProject).suggest(near));
+            return Err(Failure::not_found(text)
+                .code(Code::UnknownProject)
+                .suggest_or(near, "see `run-agent list`"));
         }
         Ok(project)
     }

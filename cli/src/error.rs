@@ -177,6 +177,11 @@ impl Failure {
         }
     }
 
+    /// As [`Failure::suggest`], with where to look when no name is near.
+    pub(crate) fn suggest_or(self, near: Option<&str>, otherwise: &str) -> Self {
+        if near.is_some() { self.suggest(near) } else { self.hint(otherwise) }
+    }
+
     fn caused(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut at = Some(error);
         while let Some(error) = at {

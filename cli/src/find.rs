@@ -23,8 +23,7 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             all.push(TaskName { project: project.clone(), task });
         }
     }
-    let exact: Vec<&TaskName> =
-        all.iter().filter(|n| n.task.as_str() == text || n.task.slug() == text).collect();
+    let exact: Vec<&TaskName> = all.iter().filter(|name| is_exactly(name, text)).collect();
     let matches: Vec<&TaskName> = if exact.is_empty() {
         all.iter().filter(|n| n.task.as_str().starts_with(text)).collect()
     } else {
@@ -44,10 +43,21 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             let place =
                 project.map_or_else(|| tree.layout.root().display().to_string(), |p| format!("project {p}"));
             let failure = Failure::not_found(format!("no task `{}` in {place}", text.escape_debug()));
-            Err(failure.code(Code::UnknownTask).suggest(near(text, known.into_iter())))
+            Err(failure
+                .code(Code::UnknownTask)
+                .suggest_or(near(text, known.into_iter()), "see `run-agent list`"))
         }
         several => Err(ambiguous(text, "tasks", several.iter().map(ToString::to_string).collect())),
     }
+}
+
+/// Its id or slug, and each with the project before it, which is how the screen shows a task.
+fn is_exactly(name: &TaskName, text: &str) -> bool {
+    let whole = text.strip_prefix(name.project.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    [Some(text), whole]
+        .into_iter()
+        .flatten()
+        .any(|part| part == name.task.as_str() || part == name.task.slug())
 }
 
 /// The task that a run belongs to. Looks in `first` before it looks everywhere. What the screen shows of a run, its pid
@@ -67,7 +77,10 @@ pub(crate) fn run(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(
     }
     let known: Vec<String> = every_run(tree)?.into_iter().map(|(_, run)| run.to_string()).collect();
     let failure = Failure::not_found(format!("no run `{run}` in {}", tree.layout.root().display()));
-    Err(failure.code(Code::UnknownRun).suggest(near(text, known.iter().map(String::as_str))))
+    Err(failure.code(Code::UnknownRun).suggest_or(
+        near(text, known.iter().map(String::as_str)),
+        "`run-agent status` shows the runs of a task",
+    ))
 }
 
 /// True for what can only mean a run: an id or a part of one.
@@ -83,7 +96,8 @@ fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(Tas
     let fits = |(_, run): &(TaskName, RunId)| {
         run.as_str().starts_with(text) || crate::render::short(run.as_str()) == text
     };
-    let all: Vec<(TaskName, RunId)> = every_run(tree)?.into_iter().filter(fits).collect();
+    let mut all: Vec<(TaskName, RunId)> = every_run(tree)?.into_iter().filter(fits).collect();
+    all.sort_by(|a, b| a.1.cmp(&b.1));
     let own: Vec<_> = all.iter().filter(|(name, _)| Some(name) == first).cloned().collect();
     let mut matches = if own.len() == 1 { own } else { all };
     match matches.len() {
@@ -91,7 +105,8 @@ fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(Tas
         0 => {
             // The rule of the id says what a whole one looks like.
             RunId::parse(text)?;
-            Err(Failure::not_found(format!("no run `{text}`")).code(Code::UnknownRun))
+            let text = format!("no run `{text}` in {}", tree.layout.root().display());
+            Err(Failure::not_found(text).code(Code::UnknownRun))
         }
         _ => Err(ambiguous(text, "runs", matches.iter().map(|(_, run)| run.to_string()).collect())),
     }
@@ -108,6 +123,7 @@ fn ambiguous(text: &str, what: &str, names: Vec<String>) -> Failure {
     }
     Failure::usage(format!("`{text}` matches several {what}: {list}"))
         .code(Code::AmbiguousName)
+        .hint("give one of them in full")
         .candidates(names)
 }
 
@@ -159,7 +175,7 @@ pub(crate) fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Opti
     let limit = if letters < 4 { 1 } else { (letters / 3).clamp(2, 4) };
     known
         .map(|name| (distance(text, name), name))
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|(distance, _)| *distance <= limit && *distance < letters)
         .min()
         .map(|(_, name)| name)
 }
@@ -192,6 +208,7 @@ mod tests {
     fn near_names_are_suggested_and_far_ones_are_not() {
         assert_eq!(near("swram", ["swarm", "other"].into_iter()), Some("swarm"));
         assert_eq!(near("xyz", ["swarm"].into_iter()), None);
+        assert_eq!(near("b", ["a"].into_iter()), None, "no letter is common");
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!((distance("pots", "post"), distance("pots", "poll")), (1, 2));
     }

@@ -78,8 +78,13 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
     }
 }
 
+/// On one line, with names between backticks as everywhere.
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let opened = line.replace(" '", " `");
+    let closed =
+        ["' ", "':", "',"].iter().fold(opened, |line, end| line.replace(end, &end.replace('\'', "`")));
+    closed.strip_suffix('\'').map(|line| format!("{line}`")).unwrap_or(closed)
 }
 
 /// What clap takes to be meant.

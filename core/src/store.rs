@@ -319,7 +319,9 @@ pub enum AppendError {
         "the fields of the message (meta, parents, links) have {bytes} bytes and may have {max}; put the payload into the body"
     )]
     FieldsTooLarge { bytes: usize, max: usize },
-    #[error("waited {} s for the append lock of {key}, which is held by {holder}; try again, or see what it does", waited.as_secs())]
+    #[error(
+        "waited {waited:?} for the append lock of {key}, which is held by {holder}; try again, or see what it does"
+    )]
     LockTimeout { key: StreamKey, waited: Duration, holder: String },
     #[error("cannot append to {key}: {what}")]
     Io { key: StreamKey, what: String, source: io::Error },

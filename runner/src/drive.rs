@@ -55,7 +55,7 @@ pub enum Talk<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
     #[error(
-        "task {task} is driven already by {holder}; look at it with `run-agent status`, or stop it with `run-agent stop --task {task}`"
+        "task {task} is driven already by {holder}; look at it with `run-agent status {task}`, or stop it with `run-agent stop --task {task}`"
     )]
     Locked { task: TaskName, holder: String },
     #[error("cannot lock {path}")]
@@ -184,7 +184,7 @@ impl<'a> Driver<'a> {
                 }
                 if let Some(event) = event {
                     talk(Talk::WaitingFor(&runs));
-                    let line = format!("waiting for {} active run(s)", runs.len());
+                    let line = format!("waiting for {}", count(runs.len() as u64, "active run"));
                     self.post_while_open(event, Cause::Process("runs are active".to_owned()), &line)?;
                 } else {
                     wake.sleep(look_again_ms.map_or(Duration::MAX, Duration::from_millis));
@@ -333,17 +333,17 @@ impl<'a> Driver<'a> {
         let task = &self.view.name.task;
         Some(match end.reason.as_str() {
             reason::EXHAUSTED => format!(
-                "the loop gave up: {} reached after {} restart(s); see the last run with `run-agent status --task {task}`, go on with `run-agent resume --task {task}`",
+                "the loop gave up: {} reached after {}; see the last run with `run-agent status --task {task}`, go on with `run-agent resume --task {task}`",
                 limit.unwrap_or("a limit"),
-                end.restarts
+                count(u64::from(end.restarts), "restart")
             ),
             reason::DONE_NOT_A_FILE => format!(
                 "{} is not a regular file; remove it, and go on with `run-agent resume --task {task}`",
                 self.tree.task(&self.view.name).done().display()
             ),
             reason::CHILDREN => format!(
-                "DONE is set, but {} child run(s) were still active at the end of child_wait_timeout",
-                self.view.task().active().count()
+                "DONE is set, but {} had not ended at the end of child_wait_timeout",
+                count(self.view.task().active().count() as u64, "child run")
             ),
             other => format!("the loop failed: {other}"),
         })
@@ -394,4 +394,9 @@ impl<'a> Driver<'a> {
         talk(Talk::New(&new));
         Ok(end)
     }
+}
+
+/// `1 restart`, `2 restarts`.
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

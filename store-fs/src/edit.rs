@@ -22,7 +22,7 @@ use crate::store::{FsStore, Options};
 pub enum EditError {
     #[error("{path} is not there; the first post makes it")]
     NotThere { path: PathBuf },
-    #[error("waited {} s for the append lock of {path}, which is held by {holder}; try again", waited.as_secs())]
+    #[error("waited {waited:?} for the append lock of {path}, which is held by {holder}; try again")]
     LockTimeout { path: PathBuf, waited: Duration, holder: String },
     #[error(
         "{path} was rotated, cut or edited by somebody else meanwhile; put the change into it as it is now"

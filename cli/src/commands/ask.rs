@@ -83,7 +83,7 @@ fn not_yet(context: &Context, key: &StreamKey, question: &MsgId) -> Result<(), F
         (None, Some(task)) => format!("{} --project {} --task {task}", context.root_flag(), key.project),
         (None, None) => format!("{} --project {}", context.root_flag(), key.project),
     };
-    render::say(&format!("no answer yet; wait on with: run-agent{flags} ask --resume {question} --wait 90s"));
+    render::say(&format!("no answer yet; wait on with: run-agent ask --resume {question} --wait 90s{flags}"));
     Ok(())
 }
 

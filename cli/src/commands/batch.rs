@@ -28,7 +28,7 @@ use super::target::{self, Target};
 use crate::args::{Global, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::find;
+use crate::{find, render};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
@@ -148,7 +148,7 @@ fn place(context: &Context, file: &Path) -> Result<Target, Failure> {
 
 fn task_text(file: &Path, work: &[Work]) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let mut out = format!("Batch {name}: {} run(s)\n\n", work.len());
+    let mut out = format!("Batch {name}: {}\n\n", render::count(work.len() as u64, "run"));
     for work in work {
         let line = work.item.prompt.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
         out.push_str(&format!("- {}: {}\n", work.item.id, text::head(line.trim(), 120)));

@@ -43,7 +43,7 @@ enum BusCommand {
     /// Read messages
     Read(Verb<read::ReadArgs>),
     /// Block until something new arrives (`read --wait`)
-    Poll(Verb<read::ReadArgs>),
+    Poll(Verb<read::PollArgs>),
     /// Read messages as they come (`read --follow`)
     #[command(visible_alias = "stream")]
     Follow(Verb<read::FollowArgs>),

@@ -39,6 +39,8 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     let name = match target::target(&context, false)? {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {
+            // A folder that is not there is found before anything is made.
+            context.working_folder(&project, args.cwd.as_deref())?;
             target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
         }
     };
@@ -59,6 +61,9 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         timeout: args.timeout.or_else(|| config.timeout_of(&agent)),
         cause: &cause,
     };
+    // Before the agent is there, so that whoever interrupts is always told how to come back to it.
+    let wake = Wake::new();
+    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     let run = match start(&context.tree, &mut view, request) {
         Ok(Started { run, outcome: StartOutcome::Running { .. } }) => run,
         Ok(Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } }) => {
@@ -71,7 +76,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if args.detach {
         return detached(&context, &name, &run);
     }
-    wait_for(&context, &name, &mut view, &run, args.follow)
+    wait_for(&context, &name, &mut view, &run, &wake, args.follow)
 }
 
 /// What stands before `batch` on the command line would be passed over in silence.
@@ -109,16 +114,21 @@ fn detached(context: &Context, name: &TaskName, run: &RunId) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn wait_for(context: &Context, name: &TaskName, view: &mut TaskView, run: &RunId, follow: bool) -> Outcome {
-    let wake = Wake::new();
-    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+fn wait_for(
+    context: &Context,
+    name: &TaskName,
+    view: &mut TaskView,
+    run: &RunId,
+    wake: &Wake,
+    follow: bool,
+) -> Outcome {
     wake.watch_stream(&context.tree, name);
     let waited = if follow {
         let mut tail = Tail::merged(&context.tree.run(name, run));
-        tail.follow(&context.tree, view, run, &wake)?
+        tail.follow(&context.tree, view, run, wake)?
     } else {
         let _progress = render::progress(format!("waiting for run {run}"));
-        for_runs(&context.tree, view, std::slice::from_ref(run), None, &wake, |_| {})?
+        for_runs(&context.tree, view, std::slice::from_ref(run), None, wake, |_| {})?
     };
     if waited == Waited::Interrupted {
         render::say(&format!(

@@ -48,10 +48,13 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
         return Ok(Exit::Done);
     }
     let (_, path) = file(&paths, args);
-    if path == paths.output() && !path.exists() {
+    if !path.exists() {
         let active = view.run(&id).is_some_and(run_agent_core::world::Run::is_active);
-        let hint =
-            if active { "the run has not ended; see --stdout, or --follow" } else { "the run left none" };
+        let hint = if active && path == paths.output() {
+            "the run has not ended; see --stdout, or --follow"
+        } else {
+            "the run left none"
+        };
         return Err(Failure::not_found(format!("{} is not there: {hint}", path.display())));
     }
     // Anything else of that name, as an agent may make it, could be waited on for ever.

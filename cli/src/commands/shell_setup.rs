@@ -27,7 +27,7 @@ enum SetupCommand {
     /// Make claude, codex and gemini start through `run-agent wrap`
     Install(Verb<SetupArgs>),
     /// Remove what install wrote, and nothing else
-    Uninstall(Verb<SetupArgs>),
+    Uninstall(Verb<UninstallArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -41,6 +41,13 @@ struct SetupArgs {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent shell-setup uninstall --dry-run")]
+struct UninstallArgs {
+    #[command(flatten)]
+    setup: SetupArgs,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shell {
     Bash,
@@ -50,8 +57,8 @@ enum Shell {
 
 pub(crate) fn run(global: &Global, args: &ShellSetupArgs) -> Outcome {
     let (args, install) = match &args.command {
-        SetupCommand::Install(args) => (args, true),
-        SetupCommand::Uninstall(args) => (args, false),
+        SetupCommand::Install(args) => (&**args, true),
+        SetupCommand::Uninstall(args) => (&args.setup, false),
     };
     let shell = args.shell.map_or_else(shell_of_user, Ok)?;
     let rc = RcFile::of(shell)?;

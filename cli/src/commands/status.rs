@@ -128,7 +128,7 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     }
     if !task.thread.open_questions.is_empty() {
         out.push_str(&format!(
-            "\n{} (answer with `run-agent{} bus post --type ANSWER --parent ID --body …`):\n",
+            "\n{} (answer with `run-agent bus post{} --type ANSWER --parent ID --body …`):\n",
             paint.hue(Hue::Mild, "open questions"),
             context.flags_for(name)
         ));
@@ -139,7 +139,9 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
             ));
         }
     }
-    out.push_str("\nlast messages:\n");
+    if !moment.last_messages.is_empty() {
+        out.push_str("\nlast messages:\n");
+    }
     for entry in &moment.last_messages {
         out.push_str(&format!("  {}\n", render::event_line(&entry.message)));
     }
@@ -161,10 +163,10 @@ fn head(name: &TaskName, task: &Task, now: Timestamp) -> String {
     let since = task.since.as_ref().map(|(_, at)| format!(", since {}", render::when(*at, now)));
     let room = render::width().unwrap_or(usize::MAX).saturating_sub(name.to_string().len() + 2).max(20);
     let done = if task.done.is_some() { "DONE" } else { "not DONE" };
+    let title = render::cut(&render::safe_line(task.title()), room);
     format!(
-        "{}  {}\n{}{reason}{}\n{}, {}, {done}\n",
-        paint.hue(Hue::Strong, &name.to_string()),
-        render::cut(&render::safe_line(task.title()), room),
+        "{}\n{}{reason}{}\n{}, {}, {done}\n",
+        format!("{}  {title}", paint.hue(Hue::Strong, &name.to_string())).trim_end(),
         paint.hue(Hue::of_task(status), status.as_str()),
         since.unwrap_or_default().replace(" now", " just now"),
         render::count(u64::from(task.ralph.attempts), "attempt"),

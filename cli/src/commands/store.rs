@@ -207,7 +207,7 @@ fn stats(context: &Context) -> Outcome {
         return Ok(Exit::Done);
     }
     let now = Timestamp::now();
-    let head = ["stream", "messages", "bytes", "files", "attachments", "last"].map(str::to_owned).to_vec();
+    let head = ["STREAM", "MESSAGES", "BYTES", "FILES", "ATTACHMENTS", "LAST"].map(str::to_owned).to_vec();
     let mut table = vec![head];
     for row in &rows {
         table.push(vec![
@@ -216,13 +216,13 @@ fn stats(context: &Context) -> Outcome {
             row.bytes.to_string(),
             row.files.to_string(),
             row.attachments.to_string(),
-            row.last_timestamp.map_or_else(|| "-".to_owned(), |at| render::ago(at, now)),
+            row.last_timestamp.map_or_else(|| "-".to_owned(), |at| render::when(at, now)),
         ]);
     }
     let attachments = sum(&rows, |row| row.attachments);
     let files = sum(&rows, |row| row.files);
     let all = [messages, bytes, files, attachments].map(|n| n.to_string());
-    table.push(std::iter::once(format!("{} streams", rows.len())).chain(all).collect());
+    table.push(std::iter::once(render::count(rows.len() as u64, "stream")).chain(all).collect());
     render::out(&render::table(&table))?;
     Ok(Exit::Done)
 }

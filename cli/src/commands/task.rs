@@ -40,6 +40,7 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         target::Target::New { project, home, id, slug } => {
             // Known to be startable before anything is made.
             settings.backend(&context, None)?;
+            context.working_folder(&project, settings.cwd.as_deref())?;
             let text = match given {
                 Some(text) => Some(text),
                 None => prompt::read(&args.prompt, true)?,

@@ -83,7 +83,10 @@ pub(crate) fn run(global: &Global, args: &WatchArgs) -> Outcome {
         let left = args.timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(began.elapsed()));
         if left.is_zero() {
             let open = watched.iter().filter(|task| !task.is_done()).count();
-            render::say(&format!("{open} task(s) not done yet; call again to watch on"));
+            render::say(&format!(
+                "{} not done yet; call again to watch on",
+                render::count(open as u64, "task")
+            ));
             return end(&context, &watched, Exit::TimeLimit);
         }
         wake.sleep(left);

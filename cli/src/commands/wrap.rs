@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use clap::Args;
 use run_agent_core::RunId;
 use run_agent_core::event::RunStart;
 use run_agent_core::layout::RunPaths;
+use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::agent::ByHand;
@@ -32,7 +34,7 @@ const SIGTERM: i32 = nix::libc::SIGTERM;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The exit code is the command's own; 5 when there is no such program. Ctrl-C reaches the command.\n\n\
+    after_help = "The exit code is the command's own; 5 when there is no such program, 124 at the time limit. Ctrl-C reaches the command.\n\n\
         When stdout is a terminal, the command keeps it: it stays in the foreground, and what it prints is not recorded. \
         Then it survives neither its terminal being closed nor a `kill -9` of wrap itself, whose shell takes the terminal \
         back; the end of such a run is told by the next run-agent command that looks. What it leaves running is left.\n\n\
@@ -94,8 +96,13 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         view.fold()?;
         return Ok(code(&view, &run));
     }
+    // Before the command is there, so that none that is meant for it ends wrap instead.
+    let wake = Wake::new();
+    let signals = wake.on_signals(&PASSED_ON).map_err(cannot_listen)?;
     match start(&context.tree, &mut view, request)? {
-        Started { run, outcome: StartOutcome::Running { .. } } => attend(&context, &mut view, &run),
+        Started { run, outcome: StartOutcome::Running { .. } } => {
+            attend(&context, &mut view, &run, wake, signals)
+        }
         Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } } => {
             Err(Failure::new(Exit::Failed, format!("run {run} did not start: {why}")))
         }
@@ -103,11 +110,16 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
 }
 
 /// Copies what the command prints until it has ended, and passes signals on to it.
-fn attend(context: &Context, view: &mut TaskView, run: &RunId) -> Outcome {
-    let mut wake = Wake::new();
+fn attend(
+    context: &Context,
+    view: &mut TaskView,
+    run: &RunId,
+    mut wake: Wake,
+    signals: Receiver<i32>,
+) -> Outcome {
     view.fold()?;
     let start = view.run(run).and_then(run_agent_core::world::Run::start).cloned();
-    pass_signals_on(&wake, start.clone())?;
+    pass_signals_on(signals, start.clone())?;
     let paths = context.tree.run(&view.name, run);
     wake.watch_stream(&context.tree, &view.name);
     wake.watch_files(paths.folder(), &["agent-stdout.txt", "agent-stderr.txt"]);
@@ -128,9 +140,7 @@ fn attend(context: &Context, view: &mut TaskView, run: &RunId) -> Outcome {
 }
 
 /// What a person sends goes to the command. In a thread of its own: a reader of stdout that is slow holds up no signal.
-fn pass_signals_on(wake: &Wake, start: Option<RunStart>) -> Result<(), Failure> {
-    let cannot = |e: io::Error| Failure::io("cannot listen for signals", &e);
-    let signals = wake.on_signals(&PASSED_ON).map_err(cannot)?;
+fn pass_signals_on(signals: Receiver<i32>, start: Option<RunStart>) -> Result<(), Failure> {
     let pass = move || {
         for signal in signals {
             if let Some(start) = &start {
@@ -138,7 +148,11 @@ fn pass_signals_on(wake: &Wake, start: Option<RunStart>) -> Result<(), Failure> 
             }
         }
     };
-    std::thread::Builder::new().name("pass on".to_owned()).spawn(pass).map(drop).map_err(cannot)
+    std::thread::Builder::new().name("pass on".to_owned()).spawn(pass).map(drop).map_err(cannot_listen)
+}
+
+fn cannot_listen(error: io::Error) -> Failure {
+    Failure::io("cannot listen for signals", &error)
 }
 
 /// The command's own exit code, but never success for a run that did not complete.
@@ -147,6 +161,10 @@ fn code(view: &TaskView, id: &RunId) -> Exit {
     let end = run.end().map(|(end, _)| end.clone()).unwrap_or_default();
     match (run.status(), end.exit_code.and_then(|code| u8::try_from(code).ok())) {
         (RunStatus::Completed, _) => Exit::Done,
+        _ if end.reason.starts_with(TIME_LIMIT) => {
+            render::say(&format!("run {id} {}: {}", run.status(), render::safe(&end.reason)));
+            Exit::TimeLimit
+        }
         (_, Some(code)) if code != 0 => Exit::Agent(code),
         _ => {
             render::say(&format!("run {id} {}: {}", run.status(), render::safe(&end.reason)));

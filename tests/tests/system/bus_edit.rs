@@ -42,7 +42,7 @@ fn what_is_posted_while_the_editor_is_open_is_kept() {
     );
     let done = edit(&root, &task, &script, &[]);
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(done.stderr.contains("1 changed"), "{done:?}");
+    assert!(done.stderr.contains("sealed again: 1 message"), "{done:?}");
     let wanted = ["first\n---\nof all", "two", "meanwhile 1", "meanwhile 2", "meanwhile 3"];
     assert_eq!(facts(&root, &task), wanted);
     post(&root, &task, "after");

@@ -296,7 +296,7 @@ fn a_supervisor_takes_its_settings_from_its_root() {
         || std::fs::read_to_string(&log).ok().filter(|text| text.contains("for the append lock")),
         || std::fs::read_to_string(&log).unwrap_or_default(),
     );
-    assert!(!said.contains("waited 10 s"), "not as long as it would by default: {said}");
+    assert!(!said.contains("waited 10s"), "not as long as it would by default: {said}");
     drop(lock);
 }
 

@@ -39,7 +39,7 @@ pub(super) fn run(global: &Global) -> Outcome {
         return Ok(Exit::Done);
     }
     let last = match &last {
-        Some(message) => format!("{} ({})", message.id, render::ago(message.ts, Timestamp::now())),
+        Some(message) => format!("{} ({})", message.id, render::when(message.ts, Timestamp::now())),
         None => "no message yet; the first post makes the bus".to_owned(),
     };
     let size = if exists { format!(" ({bytes} bytes)") } else { String::new() };

@@ -86,7 +86,10 @@ fn put(context: &Context, edit: &Edit, checked: &Checked, copy: &Path) -> Result
     } else {
         String::new()
     };
-    render::say(&format!("edited; {} changed entries were sealed again{kept}", checked.resealed));
+    render::say(&format!(
+        "edited; changed and sealed again: {}{kept}",
+        render::count(checked.resealed as u64, "message")
+    ));
     Ok(())
 }
 

@@ -72,7 +72,7 @@ pub(super) fn run(global: &Global, args: &ExportArgs) -> Outcome {
                 "path": path.to_string(),
             }))?;
         } else {
-            render::say(&format!("{messages} messages of {key} written to {path}"));
+            render::say(&format!("{} of {key} written to {path}", render::count(messages, "message")));
         }
     }
     if count.attachments > 0 && !args.full {
@@ -84,7 +84,10 @@ pub(super) fn run(global: &Global, args: &ExportArgs) -> Outcome {
         ));
     }
     if count.damaged > 0 {
-        render::say(&format!("warning: {} damaged places are not in the export", count.damaged));
+        render::say(&format!(
+            "warning: not in the export: {}",
+            render::count(count.damaged, "damaged place")
+        ));
         return Ok(Exit::Failed);
     }
     Ok(Exit::Done)

@@ -205,7 +205,8 @@ impl Poster<'_> {
 
 /// Which line of the input it is stands before it already.
 fn no_line(error: &serde_json::Error) -> Failure {
-    Failure::usage(error.to_string().replace(" at line 1 column ", " at column "))
+    let what = if error.is_syntax() { "it is not JSON: " } else { "" };
+    Failure::usage(format!("{what}{error}").replace(" at line 1 column ", " at column "))
 }
 
 /// True when the fields, each byte escaped at the worst, may be beyond what a store takes.

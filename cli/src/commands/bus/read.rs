@@ -57,10 +57,19 @@ pub(crate) struct ReadArgs {
     wait: Option<Duration>,
 }
 
-impl ReadArgs {
-    pub(super) fn polling(&self) -> Self {
-        let wait = self.wait.or_else(|| (!self.follow).then_some(POLL));
-        Self { which: self.which.clone(), follow: self.follow, wait }
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  run-agent bus poll --type ANSWER --wait 10m")]
+pub(crate) struct PollArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    /// How long at most, such as 10m (124 if nothing comes) [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+}
+
+impl PollArgs {
+    pub(super) fn polling(&self) -> ReadArgs {
+        ReadArgs { which: self.which.clone(), follow: false, wait: Some(self.wait.unwrap_or(POLL)) }
     }
 }
 

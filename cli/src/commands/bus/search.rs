@@ -110,7 +110,7 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> Outcome {
         }
     }
     if search.found == 0 {
-        render::say(&format!("nothing matches in {} stream(s)", streams.len()));
+        render::say(&format!("nothing matches in {}", render::count(streams.len() as u64, "stream")));
     }
     Ok(if unread > 0 { Exit::Failed } else { Exit::Done })
 }
