@@ -45,6 +45,12 @@ pub fn spawn(mut command: Command, fds: &[(BorrowedFd<'_>, RawFd)], detach: Deta
             // SAFETY: async-signal-safe; SIG_DFL is a valid disposition, and a signal that takes none is refused.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
+        // SAFETY: both are async-signal-safe, and the set lives on this stack.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
         close_at_exec(3);
         for (fd, wanted) in &raw {
             // SAFETY: async-signal-safe; the source is open: `moves` lives until the child was started.
