@@ -1,6 +1,6 @@
 //! The store and its streams: which files belong to a stream, and what a handle holds.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -117,7 +117,7 @@ pub(crate) struct FsStream {
     /// Where lines of the oldest form were read up to, and the number of the line there.
     pub(crate) legacy: Mutex<Option<(u64, u64)>>,
     /// Damage that was looked at while nobody wrote.
-    pub(crate) confirmed: Mutex<HashSet<(Cursor, Cursor)>>,
+    pub(crate) confirmed: Mutex<BTreeSet<(Cursor, Cursor)>>,
     pub(crate) wake: Mutex<Option<Wake>>,
     /// The file's length when a waiter last found nothing whole behind its cursor.
     pub(crate) fruitless: AtomicU64,
