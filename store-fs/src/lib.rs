@@ -5,14 +5,14 @@
 //! | --- | --- |
 //! | how does an entry become text, and text an entry? | [`markdown`] (pure) |
 //! | where in these bytes are entries, and where is damage? | [`scan`] (pure) |
-//! | which files does a stream consist of? | `files` |
+//! | which files does a stream consist of? | `files`, `look` |
 //! | who may write, and how long does one wait? | `lock`, `alarm` |
 //! | how is an entry appended? | `append` |
 //! | is the end of the file what it was, and what if not? | `tail` |
 //! | how does a new file begin? | `rotate` |
 //! | when is what synced, and what if that fails? | `sync` |
 //! | where do the bytes of one look lie? | `window` |
-//! | how is read forward, from the end, by id? | `read`, `last`, `find` |
+//! | how is read forward, from the end, by id, and all of it? | `read`, `last`, `find`, `check` |
 //! | how is a waiting reader woken? | `wake` |
 //! | how is a bus edited by hand while others append? | [`edit`] |
 //! | did a stream change since an earlier look? | `version` |
@@ -22,11 +22,13 @@
 
 mod alarm;
 mod append;
+mod check;
 pub mod edit;
 mod files;
 mod find;
 mod last;
 mod lock;
+mod look;
 pub mod markdown;
 mod os;
 mod read;
