@@ -60,9 +60,16 @@ pub(crate) fn run(args: &CompletionArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Whether a shell asks what fits: it is told names and nothing else.
+pub(crate) fn is_asked() -> bool {
+    std::env::var_os(ASKED).is_some_and(|shell| !shell.is_empty())
+}
+
 /// Answers a shell that asks what fits, and nobody else.
 pub(crate) fn answer() -> Option<ExitCode> {
-    std::env::var_os(ASKED).filter(|shell| !shell.is_empty())?;
+    if !is_asked() {
+        return None;
+    }
     let here = std::env::current_dir().ok();
     let answered =
         CompleteEnv::with_factory(Cli::command).var(ASKED).try_complete(std::env::args_os(), here.as_deref());
@@ -124,7 +131,7 @@ pub(crate) fn tasks(current: &OsStr) -> Vec<Candidate> {
     let mut tasks = tasks_of(&context);
     tasks.sort_by(|a, b| b.task.cmp(&a.task));
     let slugs = !current.is_empty()
-        && !current.to_str().is_some_and(|text| "task-".starts_with(&text[..text.len().min(5)]));
+        && !current.to_str().is_some_and(|text| "task-".starts_with(text) || text.starts_with("task-"));
     let name = |task: &TaskId| if slugs { task.slug().to_owned() } else { task.to_string() };
     fitting(current, tasks.iter().map(|found| (name(&found.task), format!("project {}", found.project))))
 }

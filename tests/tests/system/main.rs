@@ -11,6 +11,7 @@ mod bus_ndjson;
 mod bus_read;
 mod conduct;
 mod config;
+mod context;
 mod durability;
 mod found;
 mod incumbent;
