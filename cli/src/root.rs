@@ -86,7 +86,7 @@ fn default_root(named: Option<&Located>) -> Result<(PathBuf, &'static str), Fail
         Some(named) => Some(named.clone()),
         None => locate::home()?,
     };
-    let config = Config::read(located.as_ref().map(|located| located.path.as_path()))?;
+    let config = Config::read(located.as_ref())?;
     if let Some(root) = config.root() {
         return Ok((root, "storage.root"));
     }
@@ -119,6 +119,12 @@ pub(crate) fn open(layout: &Layout, named: Option<&Located>, quiet: bool) -> Res
         }
         None => first_use(layout, &path, named, folder),
     }
+}
+
+/// The storage settings in force in a root that is there, as they were last written down.
+pub(crate) fn settled(layout: &Layout) -> Result<StoreFile, Failure> {
+    let missing = || Failure::not_found(format!("{} is no storage folder", layout.root().display()));
+    StoreFile::read(&layout.store_file())?.ok_or_else(missing)
 }
 
 /// Makes the root if it is not there, and gives its identity.
@@ -175,7 +181,7 @@ fn find(layout: &Layout, named: Option<&Located>) -> Result<Found, Trouble> {
     let located = locate::find(named, layout.root()).map_err(Trouble::Refused)?;
     let absent = || Seen::now(&layout.config_file(), false);
     let seen = located.as_ref().map_or_else(absent, |found| Seen::now(&found.path, found.why.is_named()));
-    let config = Config::read(located.as_ref().map(|found| found.path.as_path()));
+    let config = Config::read(located.as_ref());
     let config = config.map_err(|unusable| match unusable {
         // A file that was named and cannot be read is a slip of the caller's.
         Unusable::Unread(_) if named.is_some() => Trouble::Refused(unusable.into()),
@@ -243,7 +249,7 @@ fn same_backend(old: &StoreFile, config: &Config, located: Option<&Located>) -> 
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "{}storage.backend = \"{backend}\", but this root holds its events in the store `{}`; keep that, or name a new root",
+        "{}storage.backend = \"{backend}\", but this root holds its events in the store `{}`; keep that (`run-agent store migrate`, which moves them, is not in this version yet)",
         backend_place(config, located),
         old.backend
     )))

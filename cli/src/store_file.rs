@@ -112,7 +112,7 @@ pub(crate) enum StoreFileError {
     )]
     NoVersion { path: PathBuf },
     #[error(
-        "{path}: this root holds its events in the store `{backend}`, which this version does not read; it reads `fs`; use the version that wrote it"
+        "{path}: this root holds its events in the store `{backend}`, which this version does not read; it reads `fs`; use the version that wrote it (`run-agent store migrate` is not in this one yet)"
     )]
     Backend { path: PathBuf, backend: String },
 }

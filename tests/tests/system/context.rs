@@ -20,7 +20,7 @@ fn root_of(done: &Done) -> String {
 /// A root with a project, and a copy of it with a configuration that names an agent.
 fn root_and_copy() -> (Root, std::path::PathBuf) {
     let root = Root::new();
-    root.task_with("one", "true");
+    let _ = root.task_with("one", "true");
     let copy = root.scratch().join("checkout");
     assert!(Command::new("cp").arg("-a").arg(root.path()).arg(&copy).status().unwrap().success());
     std::fs::write(
@@ -84,4 +84,160 @@ fn the_default_root_needs_no_line_of_its_own() {
     std::fs::rename(&copy, &home).unwrap();
     let found = inside(&root, &home, &DISCOVER);
     assert_eq!((root_of(&found), found.stderr.as_str()), (home.display().to_string(), ""));
+}
+
+/// The environment of a run's agent, of the newest run of a task.
+fn as_agent(root: &Root, task: &run_agent_runner::tree::TaskName, command: &mut Command) {
+    let run = root.view(task).task().runs.keys().next_back().unwrap().clone();
+    command
+        .env("JRUN_PROJECT_ID", task.project.as_str())
+        .env("JRUN_TASK_ID", task.task.as_str())
+        .env("JRUN_ID", run.as_str())
+        .env("JRUN_MESSAGE_BUS", root.tree().layout.bus_file(&task.key()));
+}
+
+fn agents_call(root: &Root, task: &run_agent_runner::tree::TaskName, args: &[&str]) -> Done {
+    let mut command = root.command(args);
+    as_agent(root, task, &mut command);
+    Done::of(command.output().unwrap(), args)
+}
+
+#[test]
+fn the_variables_of_a_run_say_nothing_about_another_root() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let other = root.scratch().join("other");
+    let other = other.to_str().unwrap();
+    let post = ["bus", "post", "--root", other, "--project", "q", "--body", "x"];
+    std::fs::create_dir_all(Path::new(other).join("q")).unwrap();
+    let posted = agents_call(&root, &task, &post);
+    assert_eq!(posted.code, 0, "{posted:?}");
+    let text = std::fs::read_to_string(Path::new(other).join("q/PROJECT-MESSAGE-BUS.md")).unwrap();
+    assert!(!text.contains("run_id"), "{text}");
+    let job = ["job", "--root", other, "--project", "q", "--agent", "shell", "--prompt", "true"];
+    let job = agents_call(&root, &task, &job);
+    assert_eq!(job.code, 0, "{job:?}");
+    // The same root by another name is the run's own.
+    let link = root.scratch().join("link");
+    symlink(root.path(), &link).unwrap();
+    let own = agents_call(&root, &task, &["bus", "discover", "--root", link.to_str().unwrap(), "--json"]);
+    assert!(own.stdout.contains("JRUN_MESSAGE_BUS") && own.stdout.contains("-one"), "{own:?}");
+}
+
+#[test]
+fn a_project_that_the_environment_names_beats_the_folder() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    std::fs::create_dir_all(root.path().join("q")).unwrap();
+    let mut command = root.command(&["bus", "discover", "--json"]);
+    command.env("JRUN_PROJECT_ID", "q").current_dir(root.tree().task(&task).folder());
+    let found = Done::of(command.output().unwrap(), &[]);
+    let json: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!((json["project_id"].as_str(), json["task_id"].as_str()), (Some("q"), None), "{found:?}");
+}
+
+#[test]
+fn a_root_is_the_same_through_links_and_dots() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let link = root.scratch().join("link");
+    symlink(root.path(), &link).unwrap();
+    let dots = root.path().join("../root");
+    for named in [&link, &dots] {
+        let args = ["status", "--root", named.to_str().unwrap(), "--json"];
+        let mut command = root.command(&args);
+        command.env_remove("JRUN_ROOT").current_dir(root.tree().task(&task).folder());
+        let found = Done::of(command.output().unwrap(), &args);
+        assert_eq!(found.code, 0, "{found:?}");
+        let mut command = root.command(&["bus", "discover"]);
+        as_agent(&root, &task, &mut command);
+        let found = Done::of(command.env("JRUN_ROOT", named).output().unwrap(), &[]);
+        assert_eq!(found.code, 0, "{found:?}");
+    }
+}
+
+#[test]
+fn links_below_the_root_are_not_followed_out_of_it() {
+    let root = Root::new();
+    let task = root.task_with("one", "echo mine");
+    let run = root.view(&task).task().runs.keys().next().unwrap().clone();
+    let secret = root.scratch().join("secret");
+    std::fs::write(&secret, "SECRET\n").unwrap();
+    let paths = root.tree().run(&task, &run);
+    for file in [paths.output(), paths.stdout(), paths.stderr(), paths.prompt()] {
+        std::fs::remove_file(&file).unwrap();
+        symlink(&secret, &file).unwrap();
+    }
+    for form in ["", "--stdout", "--stderr", "--prompt", "--merged", "--follow", "--json", "--tail=3"] {
+        let args: Vec<&str> =
+            ["output", "--task", "one", form].into_iter().filter(|a| !a.is_empty()).collect();
+        let done = root.run(&args);
+        assert!(done.code == 1 && !done.stdout.contains("SECRET"), "{done:?}");
+        assert!(done.stderr.contains("leads out of the storage folder"), "{done:?}");
+    }
+    let elsewhere = root.scratch().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, root.path().join("q")).unwrap();
+    let bus = root.path().join("q/PROJECT-MESSAGE-BUS.md");
+    let mut by_variable = root.command(&["bus", "post", "--body", "x"]);
+    for done in [
+        root.run(&["bus", "post", "--project", "q", "--body", "x"]),
+        root.run(&["bus", "post", "--project", "q", "--task", task.task.as_str(), "--body", "x"]),
+        root.run(&["job", "--project", "q", "--agent", "shell", "--prompt", "true"]),
+        Done::of(by_variable.env("JRUN_MESSAGE_BUS", bus).output().unwrap(), &[]),
+    ] {
+        assert!(done.code == 1 && done.stderr.contains("is a link"), "{done:?}");
+    }
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
+fn a_task_may_be_named_with_its_project_everywhere() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let full = task.to_string();
+    for args in [
+        vec!["status", full.as_str()],
+        vec!["status", "--task", full.as_str()],
+        vec!["output", "--task", full.as_str()],
+        vec!["bus", "post", "--task", full.as_str(), "--body", "x"],
+        vec!["replay", full.as_str()],
+        vec!["stop", "--task", "p/one"],
+    ] {
+        let done = root.run(&args);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let slip = root.run(&["job", "--task", "feature/login", "--agent", "shell", "--prompt", "true"]);
+    assert!(slip.code == 2 && !root.path().join("feature").exists(), "{slip:?}");
+    let other = root.run(&["status", "--project", "q", "--task", full.as_str()]);
+    assert!(other.code == 2 && other.stderr.contains("names the project `p`"), "{other:?}");
+}
+
+#[test]
+fn printed_commands_can_be_pasted() {
+    let root = Root::new();
+    let blank = root.scratch().join("with blank's");
+    let named = blank.to_str().unwrap();
+    let config = root.scratch().join("c.hcl");
+    std::fs::write(&config, "loop { max_restarts = 1 }\n").unwrap();
+    let config = config.to_str().unwrap();
+    let prompt = ["--project", "p", "--task", "gives-up", "--agent", "shell", "--prompt", "false"];
+    let mut args = vec!["task", "--root", named, "--config", config];
+    args.extend(prompt);
+    let done = root.run(&args);
+    assert_eq!(done.code, 3, "{done:?}");
+    let at = done.stderr.find("`run-agent status").unwrap_or_else(|| panic!("{done:?}"));
+    let printed = done.stderr[at + 1..].split('`').next().unwrap();
+    assert!(printed.contains("--root '") && printed.contains("--config "), "{printed}");
+    let shell = printed.replacen("run-agent", run_agent_tests::binary().to_str().unwrap(), 1);
+    let pasted = root.command(&[]).get_envs().fold(Command::new("sh"), |mut sh, (name, value)| {
+        match value {
+            Some(value) => sh.env(name, value),
+            None => sh.env_remove(name),
+        };
+        sh
+    });
+    let mut pasted = pasted;
+    let pasted = Done::of(pasted.args(["-c", &shell]).current_dir("/").output().unwrap(), &[]);
+    assert_eq!(pasted.code, 0, "{printed}: {pasted:?}");
 }

@@ -20,6 +20,7 @@ mod list;
 mod prompt;
 mod ralph;
 mod replay;
+mod rim;
 mod shell_setup;
 mod shells;
 mod speech;
