@@ -17,6 +17,9 @@ use crate::commands::shell_setup::ShellSetupArgs;
 use crate::commands::watch::WatchArgs;
 use crate::commands::wrap::WrapArgs;
 
+use crate::context::variable;
+use crate::error::Failure;
+
 pub(crate) use everywhere::{Global, Verb, When};
 
 #[derive(Debug, Parser)]
@@ -140,8 +143,8 @@ pub(crate) struct TaskArgs {
     /// How often the root agent is started again before the loop gives up
     #[arg(long, value_name = "N")]
     pub(crate) max_restarts: Option<u32>,
-    /// Time limit of one run, such as 30m
-    #[arg(long, value_name = "DURATION", value_parser = duration, env = "JRUN_AGENT_TIMEOUT")]
+    /// Time limit of one run, such as 30m; 0 is none [default: $JRUN_AGENT_TIMEOUT, else the agent's in the config]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -160,8 +163,8 @@ pub(crate) struct ResumeArgs {
     /// How often the root agent is started again before the loop gives up
     #[arg(long, value_name = "N")]
     pub(crate) max_restarts: Option<u32>,
-    /// Time limit of one run, such as 30m
-    #[arg(long, value_name = "DURATION", value_parser = duration, env = "JRUN_AGENT_TIMEOUT")]
+    /// Time limit of one run, such as 30m; 0 is none [default: $JRUN_AGENT_TIMEOUT, else the agent's in the config]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -187,8 +190,8 @@ pub(crate) struct JobArgs {
     /// Start at most one run of this task with this key: a second call returns the first one's run
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
-    /// Time limit of the run, such as 30m
-    #[arg(long, value_name = "DURATION", value_parser = duration, env = "JRUN_AGENT_TIMEOUT")]
+    /// Time limit of the run, such as 30m; 0 is none [default: $JRUN_AGENT_TIMEOUT, else the agent's in the config]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -310,6 +313,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
             n.checked_mul(ms).and_then(|ms| sum.checked_add(Duration::from_millis(ms))).ok_or_else(wrong)?;
     }
     Ok(sum)
+}
+
+/// The time limit that a flag or else a variable sets; zero is none, whatever the configuration says.
+pub(crate) fn time_limit(flag: Option<Duration>) -> Result<Option<Duration>, Failure> {
+    let named = || variable("JRUN_AGENT_TIMEOUT").map(|text| duration(&text)).transpose();
+    match flag {
+        Some(limit) => Ok(Some(limit)),
+        None => named().map_err(|what| Failure::usage(format!("JRUN_AGENT_TIMEOUT: {what}"))),
+    }
 }
 
 #[cfg(test)]

@@ -29,14 +29,17 @@ pub(crate) mod value;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use run_agent_core::Durability;
 use run_agent_core::policy::{AfterChildren, LoopPolicy, RestartWithChildren};
+use run_agent_runner::files;
 use run_agent_store_fs::Options;
 
+use self::locate::Located;
 use self::problem::{Place, Problem, Source};
 use self::read::Settings;
 pub(crate) use self::read::{Form, Given};
@@ -84,27 +87,50 @@ impl From<Unusable> for Failure {
     }
 }
 
-/// The text of a configuration file.
-pub(crate) fn source(path: &Path) -> Result<Source, Unusable> {
+/// The text of a configuration file. One that nobody named must be a regular file: a pipe that lies there could be
+/// waited on for ever.
+pub(crate) fn source(path: &Path, named: bool) -> Result<Source, Unusable> {
     let unread =
         |what: String| Unusable::Unread(format!("cannot read the configuration {}: {what}", path.display()));
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|e| unread(e.to_string()))?;
+    let bytes = if named { bytes_once(path) } else { files::open_regular(path).and_then(bytes_of) };
+    let bytes = bytes.map_err(|e| unread(e.to_string()))?;
     if bytes.len() as u64 > SIZE_MAX {
         return Err(unread("it is larger than 1 MiB".to_owned()));
     }
     let text = String::from_utf8(bytes)
         .map_err(|e| unread(format!("byte {} is not UTF-8 text", e.utf8_error().valid_up_to())))?;
+    // Some editors begin a file with a mark of its encoding.
+    let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
     Ok(Source { path: path.to_owned(), text })
+}
+
+fn bytes_of(file: std::fs::File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(SIZE_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What is no regular file, such as `--config <(…)`, gives its text once: it is kept for whoever asks again.
+fn bytes_once(path: &Path) -> io::Result<Vec<u8>> {
+    static KEPT: Mutex<Vec<(PathBuf, Vec<u8>)>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, bytes)) = kept.iter().find(|(known, _)| known == path) {
+        return Ok(bytes.clone());
+    }
+    let file = std::fs::File::open(path)?;
+    let regular = file.metadata()?.is_file();
+    let bytes = bytes_of(file)?;
+    if !regular {
+        kept.push((path.to_owned(), bytes.clone()));
+    }
+    Ok(bytes)
 }
 
 impl Config {
     /// Reads the file; none is an empty configuration.
-    pub(crate) fn read(path: Option<&Path>) -> Result<Self, Unusable> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let source = source(path)?;
+    pub(crate) fn read(located: Option<&Located>) -> Result<Self, Unusable> {
+        let Some(Located { path, why }) = located else { return Ok(Self::default()) };
+        let source = source(path, why.is_named())?;
         let (config, problems) = Self::parse(&source);
         if problems.is_empty() { Ok(config) } else { Err(Unusable::Wrong { source, problems }) }
     }

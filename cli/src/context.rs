@@ -1,6 +1,8 @@
 //! Where a command works: which root, with which store and configuration, and which project, task and run the caller
 //! stands in. Explicit flags win over variables, and variables over folders.
 
+mod surroundings;
+
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,8 +16,13 @@ use run_agent_store_fs::FsStore;
 use crate::args::Global;
 use crate::config::Config;
 use crate::config::locate::{self, Located, Why};
-use crate::error::{Code, Failure};
+use crate::error::{Code, Exit, Failure};
 use crate::{find, render, root};
+
+use surroundings::{
+    Around, around, below, caller_of_environment, no_link, project_root, variables_count, with_task_split,
+};
+pub(crate) use surroundings::{CallerRun, person, suggested_project, variable};
 
 /// Everything that a command knows about its surroundings.
 #[derive(Debug)]
@@ -26,52 +33,69 @@ pub(crate) struct Context {
     /// The configuration that a flag or variable names.
     named_config: Option<Located>,
     config: OnceCell<Config>,
+    manner: Manner,
+    /// The variables of an agent's environment count: they are of this root.
+    variables: bool,
     caller: Option<CallerRun>,
     around: OnceCell<Around>,
 }
 
-/// The run whose agent called this command.
-#[derive(Debug, Clone)]
-pub(crate) struct CallerRun {
-    pub(crate) name: TaskName,
-    pub(crate) run: RunId,
-}
-
-/// What the working folder lies in.
-#[derive(Debug, Clone, Default)]
-struct Around {
-    project: Option<ProjectId>,
-    task: Option<TaskId>,
+/// What a root is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Working,
+    /// The command reads the configuration itself, and tells of a mistake in it.
+    Configured,
+    /// A shell asks for names.
+    Looking,
 }
 
 impl Context {
     /// Opens the root. It is made when it is not there.
     pub(crate) fn open(flags: &Global) -> Result<Self, Failure> {
-        Self::open_as(flags, false)
+        Self::open_as(flags, Manner::Working)
     }
 
     /// As [`Context::open`], for a command that asks for the configuration: that is where a mistake in it is told.
     pub(crate) fn open_configured(flags: &Global) -> Result<Self, Failure> {
-        Self::open_as(flags, true)
+        Self::open_as(flags, Manner::Configured)
     }
 
-    fn open_as(flags: &Global, configured: bool) -> Result<Self, Failure> {
+    /// As [`Context::open`], of a root that is there: nothing is written, and nothing is said.
+    pub(crate) fn look(flags: &Global) -> Result<Self, Failure> {
+        Self::open_as(flags, Manner::Looking)
+    }
+
+    fn open_as(flags: &Global, manner: Manner) -> Result<Self, Failure> {
         let named_config = locate::named(flags)?;
         let (root, _) = root::choose(flags, named_config.as_ref())?;
         tracing::info!(root = %root.display(), "storage folder");
         let layout = Layout::new(root);
-        let file = root::open(&layout, named_config.as_ref(), configured)?;
+        let file = match manner {
+            Manner::Looking => root::settled(&layout)?,
+            Manner::Working => root::open(&layout, named_config.as_ref(), false)?,
+            Manner::Configured => root::open(&layout, named_config.as_ref(), true)?,
+        };
         let sync_every = file.options.sync_every;
         let store = Arc::new(FsStore::new(layout.clone(), file.options));
+        let variables = variables_count(flags);
+        let own_flags = with_task_split(flags, &layout)?;
         Ok(Self {
             tree: Tree { layout, store, durability: file.durability, sync_every },
             json: flags.json,
-            flags: flags.clone(),
+            flags: own_flags,
             named_config,
             config: OnceCell::new(),
-            caller: caller_of_environment(),
+            manner,
+            variables,
+            caller: if variables { caller_of_environment() } else { None },
             around: OnceCell::new(),
         })
+    }
+
+    /// A variable that says which project, task, run or bus is meant.
+    fn variable(&self, name: &str) -> Option<String> {
+        variable(name).filter(|_| self.variables)
     }
 
     /// What the working folder lies in.
@@ -86,7 +110,10 @@ impl Context {
         }
         let located = locate::find(self.named_config.as_ref(), self.tree.layout.root())?;
         tracing::info!(path = ?located.as_ref().map(|found| &found.path), "configuration");
-        let config = Config::read(located.as_ref().map(|found| found.path.as_path()))?;
+        let config = Config::read(located.as_ref())?;
+        if self.manner == Manner::Looking {
+            return Ok(self.config.get_or_init(|| config));
+        }
         root::adopt(&self.tree.layout, located.as_ref(), &config)?;
         if located.is_some_and(|found| found.why == Why::Root) && config.root().is_some() {
             render::say("warning: storage.root is ignored in a configuration that lies inside a root");
@@ -112,7 +139,7 @@ impl Context {
     /// The run whose agent called this command, checked against the folder that it names: commands that act for a run
     /// must not act for a wrong one.
     pub(crate) fn caller(&self) -> Result<Option<&CallerRun>, Failure> {
-        if variable("JRUN_ID").is_none() {
+        if self.variable("JRUN_ID").is_none() {
             return Ok(None);
         }
         let Some(caller) = &self.caller else {
@@ -145,11 +172,10 @@ impl Context {
 
     /// The project that is meant, if any.
     pub(crate) fn project(&self) -> Result<Option<ProjectId>, Failure> {
-        if let Some(name) = &self.flags.project {
-            return Ok(Some(ProjectId::parse(name)?));
-        }
-        if let Some(name) = variable("JRUN_PROJECT_ID") {
-            return Ok(Some(ProjectId::parse(&name)?));
+        if let Some(name) = self.flags.project.clone().or_else(|| self.variable("JRUN_PROJECT_ID")) {
+            let project = ProjectId::parse(&name)?;
+            no_link(&self.tree.layout.project(&project))?;
+            return Ok(Some(project));
         }
         Ok(self.caller.as_ref().map(|c| c.name.project.clone()).or_else(|| self.around().project.clone()))
     }
@@ -177,6 +203,7 @@ impl Context {
         {
             // A full id needs no look around.
             let name = TaskName { project, task };
+            no_link(self.tree.task(&name).folder())?;
             if self.tree.task(&name).folder().is_dir() {
                 return Ok(Some(name));
             }
@@ -185,14 +212,21 @@ impl Context {
         if let Some(task) = &self.flags.task {
             return find::task(&self.tree, project.as_ref(), task).map(Some);
         }
-        // A project that was named is not the caller's or the folder's, whose task would be another project's.
-        let named = self.flags.project.is_some();
-        let task = variable("JRUN_TASK_ID").map(|id| TaskId::parse(&id)).transpose()?;
+        let task = self.variable("JRUN_TASK_ID").map(|id| TaskId::parse(&id)).transpose()?;
         let own = project.clone().zip(task).map(|(project, task)| TaskName { project, task });
-        let own = own.filter(|name| !named || self.tree.task(name).folder().is_dir());
-        let here = self.around().project.clone().zip(self.around().task.clone());
-        let found = own.or(here.map(|(project, task)| TaskName { project, task }));
-        Ok(found.filter(|name| !named || Some(&name.project) == project.as_ref()))
+        // A project that a flag names need not be the caller's.
+        let own = own.filter(|n| self.flags.project.is_none() || self.tree.task(n).folder().is_dir());
+        let here = || {
+            let around = self.around();
+            let (project, task) = around.project.clone().zip(around.task.clone())?;
+            Some(TaskName { project, task })
+        };
+        // A task of the folder's is none of another project that was named.
+        let found = own.or_else(here).filter(|name| Some(&name.project) == project.as_ref());
+        if let Some(name) = &found {
+            no_link(self.tree.task(name).folder())?;
+        }
+        Ok(found)
     }
 
     /// As [`Context::task`], and there must be one.
@@ -204,16 +238,22 @@ impl Context {
 
     /// The flags with which a command that is printed for a person finds this task from anywhere.
     pub(crate) fn flags_for(&self, name: &TaskName) -> String {
-        format!("{} --task {}", self.root_flag(), name.task)
+        let mut others = self.tree.projects().unwrap_or_default().into_iter().filter(|p| *p != name.project);
+        let clash = others.any(|other| self.tree.layout.task(&other, &name.task).folder().is_dir());
+        let project = if clash { format!(" --project {}", name.project) } else { String::new() };
+        format!("{}{project} --task {}", self.root_flag(), name.task)
     }
 
-    /// ` --root DIR` where the root was named by a flag: a printed command would look elsewhere without it.
+    /// ` --root DIR` and ` --config FILE` where a flag names them: a printed command would look elsewhere without.
     pub(crate) fn root_flag(&self) -> String {
-        self.flags
-            .root
-            .as_ref()
-            .map(|_| format!(" --root {}", self.tree.layout.root().display()))
-            .unwrap_or_default()
+        let mut text = String::new();
+        if self.flags.root.is_some() {
+            text.push_str(&format!(" --root {}", render::quoted(self.tree.layout.root())));
+        }
+        if let (Some(_), Some(named)) = (&self.flags.config, &self.named_config) {
+            text.push_str(&format!(" --config {}", render::quoted(&named.path)));
+        }
+        text
     }
 
     /// Who asks, in words for events.
@@ -244,7 +284,10 @@ impl Context {
         if let Some(text) = &self.flags.task {
             // A full id names its stream; opening it tells whether it is there.
             let key = match (TaskId::parse(text), self.project()?) {
-                (Ok(task), Some(project)) => StreamKey::task(project, task),
+                (Ok(task), Some(project)) => {
+                    no_link(self.tree.layout.task(&project, &task).folder())?;
+                    StreamKey::task(project, task)
+                }
                 _ => self.required_task()?.key(),
             };
             return Ok((key, "--task"));
@@ -253,16 +296,17 @@ impl Context {
             let project = self.existing_project()?.ok_or_else(|| Failure::usage("which project?"))?;
             return Ok((StreamKey::project(project), "--project"));
         }
-        if let Some(bus) = variable("JRUN_MESSAGE_BUS") {
+        if let Some(bus) = self.variable("JRUN_MESSAGE_BUS") {
             return Ok((self.stream_of_bus(Path::new(&bus))?, "JRUN_MESSAGE_BUS"));
         }
         if let Some(name) = self.task()? {
-            let why = if variable("JRUN_TASK_ID").is_some() { "JRUN_TASK_ID" } else { "the working folder" };
+            let why =
+                if self.variable("JRUN_TASK_ID").is_some() { "JRUN_TASK_ID" } else { "the working folder" };
             return Ok((name.key(), why));
         }
         match self.existing_project()? {
             Some(project) => {
-                let named = variable("JRUN_PROJECT_ID").is_some();
+                let named = self.variable("JRUN_PROJECT_ID").is_some();
                 Ok((
                     StreamKey::project(project),
                     if named { "JRUN_PROJECT_ID" } else { "the working folder" },
@@ -283,14 +327,37 @@ impl Context {
                 self.tree.layout.root().display()
             ))
         };
-        let inside = bus.strip_prefix(self.tree.layout.root()).map_err(|_| wrong())?;
+        let (Some(folder), Some(file)) = (bus.parent(), bus.file_name()) else { return Err(wrong()) };
+        let inside = below(folder, self.tree.layout.root()).ok_or_else(wrong)?;
         let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
         let key = match parts.as_slice() {
-            [project, _bus] => StreamKey::project(ProjectId::parse(project)?),
-            [project, task, _bus] => StreamKey::task(ProjectId::parse(project)?, TaskId::parse(task)?),
+            [project] => StreamKey::project(ProjectId::parse(project)?),
+            [project, task] => StreamKey::task(ProjectId::parse(project)?, TaskId::parse(task)?),
             _ => return Err(wrong()),
         };
-        if self.tree.layout.bus_file(&key) == bus { Ok(key) } else { Err(wrong()) }
+        let layout = &self.tree.layout;
+        no_link(&layout.project(&key.project))?;
+        if let Some(task) = &key.task {
+            no_link(layout.task(&key.project, task).folder())?;
+        }
+        if layout.bus_file(&key).file_name() == Some(file) { Ok(key) } else { Err(wrong()) }
+    }
+
+    /// A path below the root that a link leads out of it is refused; one that is not there leads nowhere.
+    pub(crate) fn no_way_out(&self, path: &Path) -> Result<(), Failure> {
+        let Ok(real) = path.canonicalize() else { return Ok(()) };
+        let root = self.tree.layout.root();
+        if root.canonicalize().is_ok_and(|root| real.starts_with(root)) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::Failed,
+            format!(
+                "{} leads out of the storage folder, to {}, and is not followed",
+                path.display(),
+                real.display()
+            ),
+        ))
     }
 
     /// The run that the caller's messages carry: its own, in a stream of its own project.
@@ -323,47 +390,4 @@ impl Context {
             )))
         }
     }
-}
-
-fn caller_of_environment() -> Option<CallerRun> {
-    let project = ProjectId::parse(&variable("JRUN_PROJECT_ID")?).ok()?;
-    let task = TaskId::parse(&variable("JRUN_TASK_ID")?).ok()?;
-    let run = RunId::parse(&variable("JRUN_ID")?).ok()?;
-    Some(CallerRun { name: TaskName { project, task }, run })
-}
-
-/// `project_root` of the project's home-folders file.
-fn project_root(tree: &Tree, project: &ProjectId) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(tree.layout.home_folders(project)).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("project_root:"))?.trim();
-    let root = run_agent_core::text::unquote(line).unwrap_or_else(|| line.to_owned());
-    Some(PathBuf::from(root)).filter(|root| root.is_absolute())
-}
-
-/// The folder and name of the project that the working folder suggests: the git top folder's, or its own.
-pub(crate) fn suggested_project() -> Option<(ProjectId, PathBuf)> {
-    let here = std::env::current_dir().ok()?;
-    let top = here.ancestors().find(|folder| folder.join(".git").exists()).unwrap_or(&here);
-    let name = top.file_name()?.to_str()?;
-    Some((ProjectId::parse(name).ok()?, top.to_owned()))
-}
-
-/// The name of the user who asks.
-pub(crate) fn person() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
-    user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name)
-}
-
-pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// The project and task whose folder the working folder lies in.
-fn around(layout: &Layout) -> Around {
-    let Ok(here) = std::env::current_dir() else { return Around::default() };
-    let Ok(inside) = here.strip_prefix(layout.root()) else { return Around::default() };
-    let mut parts = inside.iter().filter_map(|part| part.to_str());
-    let project = parts.next().and_then(|name| ProjectId::parse(name).ok());
-    let task = project.as_ref().and_then(|_| parts.next()).and_then(|name| TaskId::parse(name).ok());
-    Around { project, task }
 }

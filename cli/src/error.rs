@@ -193,7 +193,7 @@ impl Failure {
 
     /// Its first line, for a warning.
     pub(crate) fn line(&self) -> String {
-        self.0.text.lines().next().unwrap_or_default().to_owned()
+        render::brief(self.0.text.lines().next().unwrap_or_default())
     }
 
     pub(crate) fn exit(&self) -> Exit {
@@ -223,6 +223,7 @@ impl Failure {
         if text.is_empty() {
             return (*exit).into();
         }
+        let (text, hint) = (render::brief(text), hint.as_deref().map(render::brief));
         if json {
             let mut error = serde_json::json!({
                 "code": code.as_str(), "exit": exit.code(), "message": text, "hint": hint, "candidates": candidates,
@@ -233,11 +234,11 @@ impl Failure {
             render::say(&serde_json::json!({ "error": error }).to_string());
             return (*exit).into();
         }
-        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         render::say(&format!("{} {text}{hint}", Paint::stderr().hue(Hue::Bad, "error:")));
         if verbose {
             for cause in causes {
-                render::say(&format!("  caused by: {cause}"));
+                render::say(&format!("  caused by: {}", render::brief(cause)));
             }
             render::say(&format!("  code: {}, exit {}", code.as_str(), exit.code()));
         }

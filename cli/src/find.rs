@@ -1,23 +1,46 @@
 //! From what a person types to what is there: unique slugs and prefixes, and "did you mean".
 
+use run_agent_core::layout::Layout;
 use run_agent_core::{Kind, ProjectId, RunId, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
 
 use crate::error::{Code, Failure};
 
-/// The task with this id, unique slug or unique prefix, in one project or in all.
+/// `project/task`, as lists and errors name a task. Of a project that is there: a slip makes no new one.
+pub(crate) fn split<'a>(layout: &Layout, text: &'a str) -> Option<(ProjectId, &'a str)> {
+    let (project, task) = text.split_once('/')?;
+    if task.is_empty() || task.contains('/') {
+        return None;
+    }
+    let project = ProjectId::parse(project).ok()?;
+    layout.project(&project).is_dir().then_some((project, task))
+}
+
+/// The task with this id, unique slug or unique prefix, in one project or in all; or in the one that the text names.
 pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Result<TaskName, Failure> {
+    if let Some((own, task)) = split(&tree.layout, text) {
+        if let Some(other) = project.filter(|project| **project != own) {
+            return Err(Failure::usage(format!(
+                "`{text}` is no task of the project `{other}`; leave one of the projects out"
+            )));
+        }
+        return self::task(tree, Some(&own), task);
+    }
     let projects = match project {
         Some(project) => vec![project.clone()],
-        None => tree.projects().map_err(|e| Failure::io(tree.layout.root().display(), &e))?,
+        None => tree
+            .projects()
+            .map_err(|e| Failure::io(format!("cannot read {}", tree.layout.root().display()), &e))?,
     };
     let mut all = Vec::new();
     for project in projects {
         // A project that is not there (yet) has no tasks.
         let tasks = match tree.tasks(&project) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            tasks => tasks.map_err(|e| Failure::io(format!("project {project}"), &e))?,
+            tasks => tasks.map_err(|e| {
+                Failure::io(format!("cannot read {}", tree.layout.project(&project).display()), &e)
+            })?,
         };
         for task in tasks {
             all.push(TaskName { project: project.clone(), task });
@@ -130,7 +153,10 @@ fn ambiguous(text: &str, what: &str, names: Vec<String>) -> Failure {
 /// Every task of a root. A project that cannot be read hides no other.
 pub(crate) fn every_task(tree: &Tree) -> Result<Vec<TaskName>, Failure> {
     let mut all = Vec::new();
-    for project in tree.projects().map_err(|e| Failure::io(tree.layout.root().display(), &e))? {
+    let projects = tree.projects();
+    for project in
+        projects.map_err(|e| Failure::io(format!("cannot read {}", tree.layout.root().display()), &e))?
+    {
         let tasks = tree.tasks(&project).unwrap_or_default();
         all.extend(tasks.into_iter().map(|task| TaskName { project: project.clone(), task }));
     }
@@ -169,8 +195,15 @@ pub(crate) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> S
     near(text, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
+/// The longest name of a file.
+const NAME_MAX: usize = 255;
+
 /// The known name that was probably meant.
 pub(crate) fn near<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // What is longer than any name is none, and comparing it would take its length squared.
+    if text.len() > NAME_MAX {
+        return None;
+    }
     let letters = text.chars().count();
     let limit = if letters < 4 { 1 } else { (letters / 3).clamp(2, 4) };
     known

@@ -8,6 +8,7 @@ mod time;
 mod tree;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -66,13 +67,60 @@ pub(crate) fn width_of_stderr() -> Option<usize> {
     terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0)).filter(|w| *w > 0)
 }
 
+/// Turns the direction of what follows, breaks lines, or is not seen at all: a name could look like another one. The
+/// joiners that words and pictures are made with stay.
+fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// The longest word of a talk, and the longest line: what is longer is a value that nobody reads to its end.
+const WORD_MAX: usize = 300;
+const LINE_MAX: usize = 1200;
+/// What is shown of either.
+const WORD_SHOWN: usize = 100;
+const LINE_SHOWN: usize = 800;
+
+/// Talk that holds what somebody gave: safe for a terminal, and no value at full length.
+pub(crate) fn brief(text: &str) -> String {
+    let line = |line: &str| {
+        let words = line.split(' ').map(|word| shortened(word, WORD_MAX, WORD_SHOWN));
+        shortened(&words.collect::<Vec<_>>().join(" "), LINE_MAX, LINE_SHOWN)
+    };
+    safe(&text.split('\n').map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// The beginning and the end of a text that is longer than `most` characters.
+fn shortened(text: &str, most: usize, shown: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let from: String = text.chars().take(shown * 3 / 4).collect();
+    let to: String = text.chars().skip(count - shown / 4).collect();
+    format!("{from}…{to}")
+}
+
 /// What came from outside, safe for a terminal: control characters but newline and tab are shown, not sent.
 pub(crate) fn safe(text: &str) -> String {
-    let harmless = |c: char| matches!(c, '\n' | '\t') || !c.is_control();
+    let harmless = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_unseen(c));
     if text.chars().all(harmless) {
         return text.to_owned();
     }
     text.chars().map(|c| if harmless(c) { c.to_string() } else { c.escape_default().to_string() }).collect()
+}
+
+/// A path as a shell reads it in a command that is printed: in quotes where it needs them.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:,@%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// `1 run`, `2 runs`.

@@ -2,17 +2,19 @@
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use run_agent_core::layout::{Layout, OWN_FOLDER};
 
 use crate::args::Global;
+use crate::commands::completion;
 use crate::config::locate::{self, Located};
 use crate::config::problem::Place;
 use crate::config::{Config, Form, Unusable, home_path, stub};
 use crate::context::variable;
 use crate::error::{Exit, Failure};
 use crate::render;
-use crate::store_file::{Seen, StoreFile, create_new};
+use crate::store_file::{Seen, StoreFile, create_new, identity};
 
 /// The root, and what it was taken from.
 pub(crate) fn choose(flags: &Global, named: Option<&Located>) -> Result<(PathBuf, &'static str), Failure> {
@@ -20,20 +22,63 @@ pub(crate) fn choose(flags: &Global, named: Option<&Located>) -> Result<(PathBuf
     let (root, why) = match (&flags.root, given) {
         (Some(root), _) => (root.clone(), "--root"),
         (None, Some(root)) => (root.into(), "JRUN_ROOT"),
-        (None, None) => match root_around() {
-            Some(root) => (root, "the working folder, which lies in it"),
-            // Only here does finding the root need the configuration.
-            None => default_root(named)?,
-        },
+        (None, None) => {
+            let (around, passed) = look_around();
+            let (root, why) = match around {
+                Some(root) => (root, "the working folder, which lies in it"),
+                // Only here does finding the root need the configuration.
+                None => default_root(named)?,
+            };
+            warn_of(&passed, &root);
+            (root, why)
+        }
     };
     Ok((std::path::absolute(&root).map_err(|e| Failure::io(root.display(), &e))?, why))
 }
 
 /// The root that the working folder lies in.
 pub(crate) fn root_around() -> Option<PathBuf> {
-    let here = std::env::current_dir().ok()?;
-    let is_root = |folder: &&Path| folder.join(OWN_FOLDER).join("store.yaml").is_file();
-    here.ancestors().find(is_root).map(Path::to_owned)
+    look_around().0
+}
+
+/// The nearest folder around the working folder that is a root, and the nearer ones that only say so. A repository can
+/// hold whatever makes a root, and its configuration would name the commands to run: a folder that nobody named is
+/// believed only if its store file was written for this very folder.
+fn look_around() -> (Option<PathBuf>, Vec<PathBuf>) {
+    let mut passed = Vec::new();
+    let Ok(here) = std::env::current_dir() else { return (None, passed) };
+    for folder in here.ancestors() {
+        let path = folder.join(OWN_FOLDER).join("store.yaml");
+        if !path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            continue;
+        }
+        let own = std::fs::metadata(folder).ok().and_then(|meta| identity(&meta));
+        let said = StoreFile::read(&path).ok().flatten().and_then(|file| file.folder);
+        if own.is_some() && own == said {
+            return (Some(folder.to_owned()), passed);
+        }
+        passed.push(folder.to_owned());
+    }
+    (None, passed)
+}
+
+/// Says once which folders were passed over, unless that is the root after all.
+fn warn_of(passed: &[PathBuf], root: &Path) {
+    static SAID: Once = Once::new();
+    let same = |a: &Path, b: &Path| a == b || std::fs::canonicalize(a).ok() == std::fs::canonicalize(b).ok();
+    let others: Vec<&PathBuf> = passed.iter().filter(|folder| !same(folder, root)).collect();
+    if others.is_empty() || completion::is_asked() {
+        return;
+    }
+    SAID.call_once(|| {
+        for folder in others {
+            render::say(&format!(
+                "warning: the storage folder {} is passed over, since it was made elsewhere; to use it, name it once: --root {}",
+                render::safe_line(&folder.display().to_string()),
+                render::quoted(folder),
+            ));
+        }
+    });
 }
 
 fn default_root(named: Option<&Located>) -> Result<(PathBuf, &'static str), Failure> {
@@ -41,7 +86,7 @@ fn default_root(named: Option<&Located>) -> Result<(PathBuf, &'static str), Fail
         Some(named) => Some(named.clone()),
         None => locate::home()?,
     };
-    let config = Config::read(located.as_ref().map(|located| located.path.as_path()))?;
+    let config = Config::read(located.as_ref())?;
     if let Some(root) = config.root() {
         return Ok((root, "storage.root"));
     }
@@ -56,22 +101,40 @@ fn default_root(named: Option<&Located>) -> Result<(PathBuf, &'static str), Fail
 ///
 /// `quiet`: the caller reads the configuration itself, and tells of a mistake in it.
 pub(crate) fn open(layout: &Layout, named: Option<&Located>, quiet: bool) -> Result<StoreFile, Failure> {
-    own(layout.root())?;
+    let folder = own(layout.root())?;
     let path = layout.store_file();
     match StoreFile::read(&path)? {
-        Some(file) if is_current(&file, layout, named) => Ok(file),
-        Some(file) => refresh(layout, &path, file, named, quiet),
-        None => first_use(layout, &path, named),
+        Some(mut file) => {
+            // Whoever comes this far was told of this root or knows it: a root that was moved or brought back from a
+            // copy is one again.
+            let elsewhere = file.folder != folder;
+            file.folder = folder;
+            if !is_current(&file, layout, named) {
+                return refresh(layout, &path, file, named, quiet, elsewhere);
+            }
+            if elsewhere {
+                let _ = file.replace(&path);
+            }
+            Ok(file)
+        }
+        None => first_use(layout, &path, named, folder),
     }
 }
 
-fn own(root: &Path) -> Result<(), Failure> {
+/// The storage settings in force in a root that is there, as they were last written down.
+pub(crate) fn settled(layout: &Layout) -> Result<StoreFile, Failure> {
+    let missing = || Failure::not_found(format!("{} is no storage folder", layout.root().display()));
+    StoreFile::read(&layout.store_file())?.ok_or_else(missing)
+}
+
+/// Makes the root if it is not there, and gives its identity.
+fn own(root: &Path) -> Result<Option<String>, Failure> {
     match std::fs::metadata(root) {
         Ok(meta) if !meta.is_dir() => Err(Failure::usage(format!("{} is not a folder", root.display()))),
         Ok(meta) => {
             let me = nix::unistd::geteuid().as_raw();
             if meta.uid() == me {
-                return Ok(());
+                return Ok(identity(&meta));
             }
             Err(Failure::new(
                 Exit::Failed,
@@ -86,6 +149,8 @@ fn own(root: &Path) -> Result<(), Failure> {
             .recursive(true)
             .mode(0o700)
             .create(root)
+            .and_then(|()| std::fs::metadata(root))
+            .map(|meta| identity(&meta))
             .map_err(|e| Failure::io(format!("cannot make the storage folder {}", root.display()), &e)),
     }
 }
@@ -116,7 +181,7 @@ fn find(layout: &Layout, named: Option<&Located>) -> Result<Found, Trouble> {
     let located = locate::find(named, layout.root()).map_err(Trouble::Refused)?;
     let absent = || Seen::now(&layout.config_file(), false);
     let seen = located.as_ref().map_or_else(absent, |found| Seen::now(&found.path, found.why.is_named()));
-    let config = Config::read(located.as_ref().map(|found| found.path.as_path()));
+    let config = Config::read(located.as_ref());
     let config = config.map_err(|unusable| match unusable {
         // A file that was named and cannot be read is a slip of the caller's.
         Unusable::Unread(_) if named.is_some() => Trouble::Refused(unusable.into()),
@@ -148,6 +213,7 @@ fn refresh(
     old: StoreFile,
     named: Option<&Located>,
     quiet: bool,
+    elsewhere: bool,
 ) -> Result<StoreFile, Failure> {
     let agent = variable("JRUN_ID").is_some();
     let found = find(layout, named).and_then(|found| {
@@ -157,7 +223,7 @@ fn refresh(
     let why = match found {
         Ok(new) => {
             let new = new.taken_into(&old);
-            if new != old {
+            if new != old || elsewhere {
                 // Where it cannot be written the settings hold all the same, and the next process looks again.
                 let _ = new.replace(path);
             }
@@ -167,6 +233,9 @@ fn refresh(
         Err(Trouble::Refused(failure)) if agent => failure.line(),
         Err(Trouble::Refused(failure)) => return Err(failure),
     };
+    if elsewhere {
+        let _ = old.replace(path);
+    }
     if !quiet {
         render::say(&format!("warning: {why} (the storage settings that were in force stay)"));
     }
@@ -180,7 +249,7 @@ fn same_backend(old: &StoreFile, config: &Config, located: Option<&Located>) -> 
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "{}storage.backend = \"{backend}\", but this root holds its events in a `{}` store; keep that, or move them with `run-agent store migrate`",
+        "{}storage.backend = \"{backend}\", but this root holds its events in the store `{}`; keep that (`run-agent store migrate`, which moves them, is not in this version yet)",
         backend_place(config, located),
         old.backend
     )))
@@ -195,8 +264,14 @@ fn backend_place(config: &Config, located: Option<&Located>) -> String {
 }
 
 /// A new root takes its store from the configuration, so one with a mistake is an error here.
-fn first_use(layout: &Layout, path: &Path, named: Option<&Located>) -> Result<StoreFile, Failure> {
+fn first_use(
+    layout: &Layout,
+    path: &Path,
+    named: Option<&Located>,
+    folder: Option<String>,
+) -> Result<StoreFile, Failure> {
     let Found { settings: mut new, config, located } = find(layout, named)?;
+    new.folder = folder;
     if new.backend != "fs" {
         return Err(Failure::usage(format!(
             "{}storage.backend = \"{}\": this version has only \"fs\"",

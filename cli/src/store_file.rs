@@ -22,6 +22,8 @@ pub(crate) struct StoreFile {
     pub(crate) durability: Durability,
     pub(crate) options: Options,
     pub(crate) config: Option<Seen>,
+    /// Which folder this root is ([`identity`]).
+    pub(crate) folder: Option<String>,
     /// Lines that this version does not know, kept when the file is written again.
     rest: Vec<String>,
 }
@@ -87,17 +89,30 @@ impl Seen {
 /// The only version and format of the file and of the markdown store so far.
 const VERSION: &str = "1";
 
+/// What tells this folder from every copy of it: its inode and the moment it was made. No archive and no checkout can
+/// carry them. `None` where the file system keeps no such moment.
+pub(crate) fn identity(folder: &Metadata) -> Option<String> {
+    let made = folder.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(format!("{}-{}", folder.ino(), made.as_nanos()))
+}
+
 /// Why a store file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreFileError {
     #[error("cannot read {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{path}: version {version} is newer than this program knows; update run-agent")]
-    Newer { path: PathBuf, version: String },
-    #[error("{path}: it says no version; is this a run-agent root?")]
+    #[error("{path}: {what} {number} is newer than this program knows; update run-agent")]
+    Newer { path: PathBuf, what: &'static str, number: String },
+    #[error(
+        "{path}: `{text}` is no {what}; if this is a run-agent root, remove the file, and the next command writes it anew"
+    )]
+    Garbled { path: PathBuf, what: &'static str, text: String },
+    #[error(
+        "{path}: it says no version; if this is a run-agent root, remove the file, and the next command writes it anew"
+    )]
     NoVersion { path: PathBuf },
     #[error(
-        "{path}: this root holds its events in a `{backend}` store, which this version does not read; it reads `fs` (see `run-agent store migrate` of the version that wrote it)"
+        "{path}: this root holds its events in the store `{backend}`, which this version does not read; it reads `fs`; use the version that wrote it (`run-agent store migrate` is not in this one yet)"
     )]
     Backend { path: PathBuf, backend: String },
 }
@@ -110,13 +125,14 @@ impl StoreFile {
             durability: config.durability(),
             options: config.store_options(),
             config: Some(seen),
+            folder: None,
             rest: Vec::new(),
         }
     }
 
     /// These settings of the configuration for the store that the root has.
     pub(crate) fn taken_into(self, old: &Self) -> Self {
-        Self { rest: old.rest.clone(), ..self }
+        Self { folder: old.folder.clone(), rest: old.rest.clone(), ..self }
     }
 
     /// Reads the file with one read. `None`: it is not there.
@@ -143,16 +159,25 @@ impl StoreFile {
             value
         };
         let path = path.to_owned();
-        match take("version") {
-            None => return Err(StoreFileError::NoVersion { path }),
-            Some(version) if version != VERSION => return Err(StoreFileError::Newer { path, version }),
-            Some(_) => {}
+        let known = |what, text: Option<String>| match text {
+            Some(text) if text == VERSION => Ok(()),
+            Some(number) if number.parse().is_ok_and(|n: u64| n > 1) => {
+                Err(StoreFileError::Newer { path: path.clone(), what, number })
+            }
+            Some(text) => Err(StoreFileError::Garbled { path: path.clone(), what, text }),
+            None => Ok(()),
+        };
+        let version = take("version");
+        if version.is_none() {
+            return Err(StoreFileError::NoVersion { path });
         }
+        known("version", version)?;
         let backend = take("backend").unwrap_or_default();
         if backend != "fs" {
             return Err(StoreFileError::Backend { path, backend });
         }
-        take("format");
+        known("format", take("format"))?;
+        let folder = take("folder").filter(|folder| !folder.is_empty());
         let plain = Options::default();
         let mut number = |key: &str| take(key).and_then(|value| value.parse::<u64>().ok());
         let options = Options {
@@ -172,7 +197,7 @@ impl StoreFile {
         let config = take("config").map(|path| Seen { path: path.into(), named, stamp });
         let durability = take("durability").and_then(|value| word(&value)).unwrap_or(Durability::Interval);
         let rest = lines.iter().map(|(name, text)| format!("{name}:{text}")).collect();
-        Ok(Self { backend, durability, options, config, rest })
+        Ok(Self { backend, durability, options, config, folder, rest })
     }
 
     fn text(&self) -> String {
@@ -187,6 +212,11 @@ impl StoreFile {
         let _ = writeln!(out, "sync_messages: {}", self.options.sync_messages);
         let _ = writeln!(out, "rotate_bytes: {}", self.options.rotate_bytes);
         let _ = writeln!(out, "lock_timeout_ms: {}", ms(self.options.lock_timeout));
+        if let Some(folder) = &self.folder {
+            out.push_str("folder: ");
+            push_quoted(&mut out, folder);
+            out.push('\n');
+        }
         // A path that is no text cannot be written down: such a configuration is looked at each time.
         if let Some((seen, path)) = self.config.as_ref().and_then(|seen| Some((seen, seen.path.to_str()?))) {
             out.push_str("config: ");
@@ -236,7 +266,9 @@ pub(crate) fn create_new(path: &Path, text: &[u8]) -> io::Result<bool> {
 /// The beginning of a small file, with one read.
 fn read_small(path: &Path) -> io::Result<String> {
     let mut bytes = [0; 8192];
-    let read = std::fs::File::open(path)?.read(&mut bytes)?;
+    // A pipe of that name, which somebody may put there, is waited for by nobody.
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let read = file.read(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
 }
 
@@ -265,6 +297,7 @@ mod tests {
                 named: true,
                 stamp: Some(Stamp { size: 7, mtime_ns: 1_795_000_000_123_456_789, inode: 42 }),
             }),
+            folder: Some("42-1795259557080746726".to_owned()),
             rest: vec!["later: \"kept\"".to_owned()],
         }
     }
@@ -296,8 +329,11 @@ mod tests {
     fn what_this_version_does_not_know_is_refused_with_the_files_name() {
         let refused = |text| StoreFile::parse(text, Path::new("/r/store.yaml")).unwrap_err().to_string();
         assert!(refused("").starts_with("/r/store.yaml: it says no version"));
+        assert!(refused("").contains("remove the file"));
         assert!(refused("version: 2\n").contains("version 2 is newer"));
-        assert!(refused("version: 1\nbackend: \"segmented\"\n").contains("store migrate"));
+        assert!(refused("version: abc\n").contains("`abc` is no version"));
+        assert!(refused("version: 1\nbackend: \"fs\"\nformat: 2\n").contains("format 2 is newer"));
+        assert!(refused("version: 1\nbackend: \"segmented\"\n").contains("the store `segmented`"));
     }
 
     #[test]

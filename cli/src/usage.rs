@@ -12,7 +12,9 @@ use crate::render::{self, Paint};
 
 /// Reports a command line that was not understood, or shows the help or version that was asked for.
 pub(crate) fn report(error: &clap::Error) -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).take_while(|word| word != "--").collect();
+    // What is no text is shown as near to it as can be.
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.take_while(|word| word != "--").collect();
     let asked = |flag: &str| words.iter().any(|word| word == flag);
     render::choose_colors(color_of(&words));
     let json = asked("--json");

@@ -39,6 +39,8 @@ pub struct Loop<'a> {
     /// Of the run that started this loop, when one did.
     pub parent: Option<RunId>,
     pub depth: u32,
+    /// The flags with which a command that is printed for a person finds this task from anywhere.
+    pub flags: &'a str,
 }
 
 /// What the driver tells while it works; the caller shows it.
@@ -55,9 +57,9 @@ pub enum Talk<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
     #[error(
-        "task {task} is driven already by {holder}; look at it with `run-agent status {task}`, or stop it with `run-agent stop --task {task}`"
+        "task {task} is driven already by {holder}; look at it with `run-agent status{flags}`, or stop it with `run-agent stop{flags}`"
     )]
-    Locked { task: TaskName, holder: String },
+    Locked { task: TaskName, holder: String, flags: String },
     #[error("cannot lock {path}")]
     Lock { path: String, source: io::Error },
     #[error("cannot look at {path}")]
@@ -81,7 +83,7 @@ pub fn drive(
     wake: &mut Wake,
     talk: &mut dyn FnMut(Talk<'_>),
 ) -> Result<LoopEnd, DriveError> {
-    let _lock = take_lock(tree, &view.name)?;
+    let _lock = take_lock(tree, &view.name, what.flags)?;
     failpoint::here("driver.lock");
     crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
@@ -105,14 +107,15 @@ pub fn drive(
 }
 
 /// One loop a task: the lock is held for as long as its driver lives.
-fn take_lock(tree: &Tree, name: &TaskName) -> Result<File, DriveError> {
+fn take_lock(tree: &Tree, name: &TaskName, flags: &str) -> Result<File, DriveError> {
     let path = tree.task(name).loop_lock();
     let error = |source| DriveError::Lock { path: path.display().to_string(), source };
     let mut lock = files::open_lock(&path).map_err(error)?;
     if !files::try_lock(&lock).map_err(error)? {
         let mut holder = String::new();
         let _ = lock.read_to_string(&mut holder);
-        return Err(DriveError::Locked { task: name.clone(), holder: holder.trim().to_owned() });
+        let (holder, flags) = (holder.trim().to_owned(), flags.to_owned());
+        return Err(DriveError::Locked { task: name.clone(), holder, flags });
     }
     lock.set_len(0).map_err(error)?;
     lock.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(error)?;
@@ -330,15 +333,15 @@ impl<'a> Driver<'a> {
         if end.outcome != LoopOutcome::Failed {
             return None;
         }
-        let task = &self.view.name.task;
+        let flags = self.what.flags;
         Some(match end.reason.as_str() {
             reason::EXHAUSTED => format!(
-                "the loop gave up: {} reached after {}; see the last run with `run-agent status --task {task}`, go on with `run-agent resume --task {task}`",
+                "the loop gave up: {} reached after {}; see the last run with `run-agent status{flags}`, go on with `run-agent resume{flags}`",
                 limit.unwrap_or("a limit"),
                 count(u64::from(end.restarts), "restart")
             ),
             reason::DONE_NOT_A_FILE => format!(
-                "{} is not a regular file; remove it, and go on with `run-agent resume --task {task}`",
+                "{} is not a regular file; remove it, and go on with `run-agent resume{flags}`",
                 self.tree.task(&self.view.name).done().display()
             ),
             reason::CHILDREN => format!(

@@ -1,7 +1,7 @@
 //! Small files that others may read while they are replaced, and locks that tell whether their holder lives.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -22,6 +22,30 @@ pub fn replace(path: &Path, text: &[u8], sync: bool) -> io::Result<()> {
         file.sync_data()?;
     }
     std::fs::rename(&temporary, path)
+}
+
+/// Opens a file to read it. What is no regular file, as anybody may put it there, is refused: a pipe could be waited
+/// on for ever.
+///
+/// # Errors
+/// When it cannot be opened, or is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// The text of a regular file.
+///
+/// # Errors
+/// As [`open_regular`], and when it is no UTF-8 text.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Opens (and makes) a file that is locked for as long as somebody lives.

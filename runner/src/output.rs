@@ -87,7 +87,7 @@ pub fn merge_order(marks: &[Mark], stdout_len: u64, stderr_len: u64) -> Vec<(Sou
 /// Reads the marks of a run; none when there are none.
 #[must_use]
 pub fn marks(run: &RunPaths) -> Vec<Mark> {
-    std::fs::read_to_string(run.marks()).unwrap_or_default().lines().filter_map(Mark::parse).collect()
+    crate::files::read_text(&run.marks()).unwrap_or_default().lines().filter_map(Mark::parse).collect()
 }
 
 /// Sees to `output.md`: the agent's own file if it wrote one, else what it printed.
@@ -115,7 +115,7 @@ pub fn tail_of(path: &Path, lines: usize, max: u64) -> io::Result<String> {
     if lines == 0 {
         return Ok(String::new());
     }
-    let mut file = match File::open(path) {
+    let mut file = match crate::files::open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(error),

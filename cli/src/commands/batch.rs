@@ -341,7 +341,12 @@ impl Batch<'_> {
             depth: self.depth,
             max_depth: config.max_depth(),
             grace: config.grace(),
-            timeout: work.item.timeout.or(self.timeout).or_else(|| config.timeout_of(&work.agent)),
+            timeout: work
+                .item
+                .timeout
+                .or(self.timeout)
+                .or_else(|| config.timeout_of(&work.agent))
+                .filter(|limit| !limit.is_zero()),
             cause: self.cause,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {

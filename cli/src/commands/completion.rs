@@ -5,6 +5,7 @@
 //! those of the moment. Looking for a name makes no root, reads no stream and fails in silence: a shell's line is no
 //! place for an error.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +13,6 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::CompletionCandidate as Candidate;
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Powershell, Zsh};
-use run_agent_core::layout::OWN_FOLDER;
 use run_agent_core::{RunId, TaskId};
 use run_agent_runner::tree::TaskName;
 
@@ -60,9 +60,16 @@ pub(crate) fn run(args: &CompletionArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Whether a shell asks what fits: it is told names and nothing else.
+pub(crate) fn is_asked() -> bool {
+    std::env::var_os(ASKED).is_some_and(|shell| !shell.is_empty())
+}
+
 /// Answers a shell that asks what fits, and nobody else.
 pub(crate) fn answer() -> Option<ExitCode> {
-    std::env::var_os(ASKED).filter(|shell| !shell.is_empty())?;
+    if !is_asked() {
+        return None;
+    }
     let here = std::env::current_dir().ok();
     let answered =
         CompleteEnv::with_factory(Cli::command).var(ASKED).try_complete(std::env::args_os(), here.as_deref());
@@ -77,10 +84,7 @@ fn context() -> Option<Context> {
     let flags = flags(std::env::args_os());
     let named = locate::named(&flags).ok()?;
     let (root, _) = root::choose(&flags, named.as_ref()).ok()?;
-    if !root.join(OWN_FOLDER).is_dir() {
-        return None;
-    }
-    Context::open(&Global { root: Some(root), ..flags }).ok()
+    Context::look(&Global { root: Some(root), ..flags }).ok()
 }
 
 /// The flags of the line that is completed which say where to look. The line stands behind a `--`.
@@ -110,6 +114,9 @@ fn flags(words: impl Iterator<Item = OsString>) -> Global {
 fn fitting(current: &OsStr, names: impl IntoIterator<Item = (String, String)>) -> Vec<Candidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let fits = names.into_iter().filter(|(name, _)| name.starts_with(current));
+    let mut said = HashSet::new();
+    // What several have in common is offered once.
+    let fits = fits.filter(|(name, _)| said.insert(name.clone()));
     fits.map(|(name, help)| Candidate::new(name).help((!help.is_empty()).then(|| help.into()))).collect()
 }
 
@@ -124,7 +131,7 @@ pub(crate) fn tasks(current: &OsStr) -> Vec<Candidate> {
     let mut tasks = tasks_of(&context);
     tasks.sort_by(|a, b| b.task.cmp(&a.task));
     let slugs = !current.is_empty()
-        && !current.to_str().is_some_and(|text| "task-".starts_with(&text[..text.len().min(5)]));
+        && !current.to_str().is_some_and(|text| "task-".starts_with(text) || text.starts_with("task-"));
     let name = |task: &TaskId| if slugs { task.slug().to_owned() } else { task.to_string() };
     fitting(current, tasks.iter().map(|found| (name(&found.task), format!("project {}", found.project))))
 }

@@ -104,7 +104,7 @@ fn locate(global: &Global) -> Result<(Located, bool), Failure> {
 fn path(global: &Global) -> Outcome {
     let (Located { path, why }, there) = locate(global)?;
     if global.json {
-        render::json(&json!({ "path": path, "why": why.text(), "exists": there }))?;
+        render::json(&json!({ "path": path.to_string_lossy(), "why": why.text(), "exists": there }))?;
     } else {
         let note = if there { "" } else { "; it is not there yet, `run-agent config init` writes it" };
         render::say(&format!("{}{note}", why.text()));
@@ -114,10 +114,11 @@ fn path(global: &Global) -> Outcome {
 }
 
 fn init(global: &Global) -> Outcome {
-    let (Located { path, .. }, there) = locate(global)?;
-    let done = if there { add(&path)? } else { create(&path)? };
+    let (located, there) = locate(global)?;
+    let path = located.path.clone();
+    let done = if there { add(located)? } else { create(&path)? };
     if global.json {
-        render::json(&json!({ "path": path, "done": done }))?;
+        render::json(&json!({ "path": path.to_string_lossy(), "done": done }))?;
     } else {
         let text = match done {
             "created" => "written, with every setting as a comment",
@@ -138,14 +139,15 @@ fn create(path: &Path) -> Result<&'static str, Failure> {
     Ok(if made { "created" } else { "unchanged" })
 }
 
-fn add(path: &Path) -> Result<&'static str, Failure> {
+fn add(located: Located) -> Result<&'static str, Failure> {
+    let Located { path, why } = located;
     let cannot = |e| Failure::io(format!("cannot write {}", path.display()), &e);
     // What is a link stays one: the file that it leads to is replaced.
-    let path = std::fs::canonicalize(path).map_err(cannot)?;
+    let path = std::fs::canonicalize(&path).map_err(cannot)?;
     let seen = Seen::made(&path);
     // What has a mistake is not understood well enough to be added to.
-    Config::read(Some(&path))?;
-    let source = config::source(&path)?;
+    Config::read(Some(&Located { path: path.clone(), why }))?;
+    let source = config::source(&path, why.is_named())?;
     let text = refresh::refreshed(&source);
     if text == source.text {
         return Ok("unchanged");
@@ -189,8 +191,9 @@ struct Row {
 
 fn show(global: &Global) -> Outcome {
     let (located, there) = locate(global)?;
-    let file = (there || located.why.is_named()).then_some(located.path.as_path());
-    let config = Config::read(file)?;
+    let found = (there || located.why.is_named()).then_some(&located);
+    let config = Config::read(found)?;
+    let file = found.map(|found| found.path.as_path());
     let rows = rows(global, &config, &located)?;
     if global.json {
         let settings: Vec<_> = rows
@@ -199,7 +202,9 @@ fn show(global: &Global) -> Outcome {
                 json!({ "name": row.name, "value": row.value.json(), "from": row.from, "acted_on": !row.later })
             })
             .collect();
-        render::json(&json!({ "path": file, "settings": settings, "not_acted_on": config.not_in_effect() }))?;
+        render::json(
+            &json!({ "path": file.map(Path::to_string_lossy), "settings": settings, "not_acted_on": config.not_in_effect() }),
+        )?;
         return Ok(Exit::Done);
     }
     let mut table = vec![vec!["SETTING".to_owned(), "VALUE".to_owned(), "FROM".to_owned()]];
@@ -250,17 +255,17 @@ fn warn(config: &Config) {
 }
 
 fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
-    let path = match &args.file {
-        Some(file) => std::path::absolute(file).map_err(|e| Failure::io(file.display(), &e))?,
+    let (path, named) = match &args.file {
+        Some(file) => (std::path::absolute(file).map_err(|e| Failure::io(file.display(), &e))?, true),
         None => {
             let (Located { path, why }, there) = locate(global)?;
             if !there && !why.is_named() {
                 return nothing_to_validate(global);
             }
-            path
+            (path, why.is_named())
         }
     };
-    let source = config::source(&path)?;
+    let source = config::source(&path, named)?;
     let (config, problems) = Config::parse(&source);
     if global.json {
         validated_json(&source, &config, &problems)?;
@@ -307,7 +312,7 @@ fn validated_json(
         })
         .collect();
     render::json(&json!({
-        "path": source.path,
+        "path": source.path.to_string_lossy(),
         "valid": problems.is_empty(),
         "problems": problems,
         "not_acted_on": config.not_in_effect(),

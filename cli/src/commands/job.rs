@@ -14,14 +14,15 @@ use run_agent_runner::wake::Wake;
 use super::batch::{self, JobCommand};
 use super::output::Tail;
 use super::{prompt, target};
-use crate::args::{Global, JobArgs};
+use crate::args::{self, Global, JobArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint};
 
 pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if let Some(JobCommand::Batch(batch)) = &args.many {
-        return batch_alone(args).and_then(|()| batch::run(global, batch, args.timeout));
+        batch_alone(args)?;
+        return batch::run(global, batch, args::time_limit(args.timeout)?);
     }
     let context = Context::open_configured(global)?;
     context.caller()?;
@@ -31,6 +32,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         None => config.default_agent()?,
     };
     let backend = config.agent(&agent)?;
+    let timeout = args::time_limit(args.timeout)?.or_else(|| config.timeout_of(&agent));
     let (parent, depth) = parent_and_depth(&context)?;
     let text = prompt::read(&args.prompt, true)?.unwrap_or_default();
     if text.trim().is_empty() {
@@ -58,7 +60,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         depth,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: args.timeout.or_else(|| config.timeout_of(&agent)),
+        timeout: timeout.filter(|limit| !limit.is_zero()),
         cause: &cause,
     };
     // Before the agent is there, so that whoever interrupts is always told how to come back to it.
@@ -165,6 +167,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
     }
     if !shown {
         let output = context.tree.run(name, id).output();
+        context.no_way_out(&output)?;
         if output.is_file() {
             Tail::one(output).pump(true)?;
         }

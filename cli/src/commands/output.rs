@@ -1,6 +1,5 @@
 //! `output`: a run's final answer, stdout, stderr, both merged; also as they come.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use run_agent_runner::supervise::close;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;
-use run_agent_runner::{TaskView, Tree};
+use run_agent_runner::{TaskView, Tree, files};
 
 use crate::args::{Global, OutputArgs};
 use crate::context::Context;
@@ -27,6 +26,17 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
     let context = Context::open(global)?;
     let (name, id) = which(&context, args)?;
     let paths = context.tree.run(&name, &id);
+    // Whatever is shown of a run lies in its folder: a link that an agent left may lead anywhere.
+    for path in [
+        paths.folder().to_owned(),
+        paths.stdout(),
+        paths.stderr(),
+        paths.prompt(),
+        paths.output(),
+        paths.marks(),
+    ] {
+        context.no_way_out(&path)?;
+    }
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
     if context.json && (args.follow || args.merged) {
@@ -218,7 +228,7 @@ impl Tail {
 
 fn copy(path: &Path, from: u64, to: u64) -> Result<(), Failure> {
     let io_error = |e: io::Error| Failure::io(path.display(), &e);
-    let mut file = File::open(path).map_err(io_error)?;
+    let mut file = files::open_regular(path).map_err(io_error)?;
     file.seek(SeekFrom::Start(from)).map_err(io_error)?;
     let mut left = to - from;
     while left > 0 {

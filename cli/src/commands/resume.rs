@@ -6,7 +6,7 @@ use run_agent_core::world::Marker;
 use run_agent_runner::{Proposed, TaskView, files};
 
 use super::task::{Prepared, Settings, run_loop};
-use crate::args::{Global, ResumeArgs};
+use crate::args::{self, Global, ResumeArgs};
 use crate::context::{Context, person};
 use crate::error::{Exit, Failure, Outcome};
 use crate::render;
@@ -30,7 +30,7 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         agent: args.agent.clone(),
         cwd: args.cwd.clone(),
         max_restarts: args.max_restarts,
-        timeout: args.timeout,
+        timeout: args::time_limit(args.timeout)?,
         fresh: true,
     };
     // What would keep the loop from starting is found before anything is changed.

@@ -46,7 +46,7 @@ fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
     for (id, run) in &task.runs {
         let path = context.tree.run(name, id).info();
         let place = path.display().to_string();
-        match std::fs::read_to_string(&path) {
+        match files::read_text(&path) {
             Ok(text) => {
                 if let Err(error) = RunInfo::from_yaml(&text, &place) {
                     notes.push(format!("run {id}: {error}"));

@@ -95,7 +95,7 @@ pub(crate) fn make(
 /// The prompt of a task that is there.
 pub(crate) fn prompt_of(context: &Context, name: &TaskName) -> Result<String, Failure> {
     let path = context.tree.task(name).prompt();
-    match std::fs::read_to_string(&path) {
+    match run_agent_runner::files::read_text(&path) {
         Ok(text) if text.trim().is_empty() => Err(Failure::usage(format!(
             "{} is empty; give the task a prompt with --prompt and --update-prompt",
             path.display()

@@ -16,7 +16,7 @@ use run_agent_runner::wake::Wake;
 use run_agent_runner::{TaskView, files};
 
 use super::{prompt, target};
-use crate::args::{Global, TaskArgs};
+use crate::args::{self, Global, TaskArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint, Progress};
@@ -29,7 +29,7 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         agent: args.agent.clone(),
         cwd: args.cwd.clone(),
         max_restarts: args.max_restarts,
-        timeout: args.timeout,
+        timeout: args::time_limit(args.timeout)?,
         fresh: false,
     };
     let name = match target::target(&context, given.is_some())? {
@@ -71,7 +71,7 @@ fn check_prompt(
 ) -> Result<(), Failure> {
     let Some(given) = given else { return target::prompt_of(context, name).map(drop) };
     let path = context.tree.task(name).prompt();
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    let there = files::read_text(&path).unwrap_or_default();
     if there == given {
         return Ok(());
     }
@@ -160,7 +160,11 @@ fn drive_loop(
         policy: &policy,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: settings.timeout.or_else(|| config.timeout_of(backend.name())),
+        timeout: settings
+            .timeout
+            .or_else(|| config.timeout_of(backend.name()))
+            .filter(|limit| !limit.is_zero()),
+        flags: &context.flags_for(&view.name),
         fresh: settings.fresh,
         cause: &cause,
         parent,

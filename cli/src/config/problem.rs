@@ -79,7 +79,8 @@ impl Source {
     /// `path:line:column: what is wrong`, on one line.
     pub(crate) fn headline(&self, problem: &Problem) -> String {
         let Place { line, column } = self.place(problem.at.start);
-        render::safe_line(&format!("{}:{line}:{column}: {}", self.path.display(), problem.text()))
+        let text = render::brief(&problem.text());
+        render::safe_line(&format!("{}:{line}:{column}: {text}", self.path.display()))
     }
 
     /// The headline, and the source line with a caret below the place.
@@ -89,6 +90,7 @@ impl Source {
         let (source, hidden) = without_secret(source);
         // A tab is as wide as one column, so that the caret stands where it should.
         let source = render::safe(source).replace('\t', " ");
+        let (source, column) = around(&source, column);
         let room = source.chars().count().saturating_sub(column - 1);
         let marked = self.text.get(problem.at.clone()).unwrap_or_default();
         let width = marked.lines().next().unwrap_or_default().chars().count().min(room).max(1);
@@ -101,6 +103,23 @@ impl Source {
         let _ = write!(shown, "{}{}", " ".repeat(column - 1), "^".repeat(width));
         shown
     }
+}
+
+/// The most of a source line that is shown, and how much of that stands before the place.
+const SHOWN: usize = 120;
+const BEFORE: usize = 40;
+
+/// The part of a line that holds the place, and the place's column in it.
+fn around(line: &str, column: usize) -> (String, usize) {
+    if line.chars().count() <= SHOWN {
+        return (line.to_owned(), column);
+    }
+    let from = (column - 1).saturating_sub(BEFORE);
+    let mut shown: String = line.chars().skip(from).take(SHOWN).collect();
+    if line.chars().count() > from + SHOWN {
+        shown.push_str(" …");
+    }
+    if from == 0 { (shown, column) } else { (format!("… {shown}"), column - from + 2) }
 }
 
 /// The start of the character that this byte lies in.

@@ -99,7 +99,10 @@ fn of_start(error: &StartError) -> Exit {
 failed! {
     StoreFileError => |error| match error {
         StoreFileError::Io { .. } => Exit::Failed,
-        StoreFileError::Newer { .. } | StoreFileError::NoVersion { .. } | StoreFileError::Backend { .. } => Exit::Usage,
+        StoreFileError::Newer { .. }
+        | StoreFileError::Garbled { .. }
+        | StoreFileError::NoVersion { .. }
+        | StoreFileError::Backend { .. } => Exit::Usage,
     },
     IdError => |_| Exit::Usage,
     KindError => |_| Exit::Usage,

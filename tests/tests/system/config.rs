@@ -352,3 +352,35 @@ fn the_schema_knows_every_block() {
     assert_eq!(schema["properties"].as_object().unwrap().len(), 11);
     assert_eq!(schema["properties"]["storage"]["properties"]["durability"]["default"], "interval");
 }
+
+#[test]
+fn a_configuration_from_a_pipe_is_read_once_for_all_who_ask() {
+    let root = Root::new();
+    let script = r#""$0" job --config <(printf 'agent "mine" {\n type = "shell"\n}\n') --project p --agent mine --prompt 'echo said'"#;
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", script])
+        .arg(run_agent_tests::binary())
+        .env("JRUN_ROOT", root.path())
+        .env("HOME", root.scratch());
+    let done = Done::of(bash.current_dir(root.scratch()).output().unwrap(), &[script]);
+    assert!(done.code == 0 && done.stdout == "said\n", "{done:?}");
+}
+
+#[test]
+fn a_mark_of_the_encoding_is_no_part_of_the_configuration() {
+    let root = Root::new();
+    write(&root, "\u{feff}stop { grace = \"7s\" }\n");
+    assert_eq!(shown(&root, "stop.grace")["value"], "7s");
+}
+
+#[test]
+fn a_format_that_is_newer_is_refused_and_kept() {
+    let root = Root::new();
+    assert_eq!(post(&root).code, 5);
+    let path = root.path().join(".run-agent/store.yaml");
+    let text = store_yaml(&root).replace("format: 1", "format: 2");
+    std::fs::write(&path, &text).unwrap();
+    let done = root.run(&["list"]);
+    assert!(done.code == 2 && done.stderr.contains("format 2 is newer"), "{done:?}");
+    assert_eq!(store_yaml(&root), text);
+}

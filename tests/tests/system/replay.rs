@@ -88,6 +88,19 @@ fn a_story_has_a_beginning_and_an_end_of_ones_choice() {
 }
 
 #[test]
+fn what_looks_like_no_id_is_told_how_a_moment_is_written() {
+    let root = Root::new();
+    let _ = told(&root);
+    for text in ["25:00:00", "now", "2026-13-01"] {
+        let done = root.run(&["replay", "story", "--at", text]);
+        assert!(done.code == 2 && done.stderr.contains("is no moment: write"), "{done:?}");
+    }
+    for id in ["MSG-none", "HAND-none", "LEGACY-none"] {
+        assert_eq!(root.run(&["replay", "story", "--at", id]).code, 5);
+    }
+}
+
+#[test]
 fn a_running_task_is_told_up_to_now() {
     let root = Root::new();
     let task = name("running");

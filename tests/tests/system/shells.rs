@@ -218,3 +218,40 @@ fn pages(folder: &Path) -> impl Iterator<Item = PathBuf> {
 fn ended(child: &mut Child) -> Option<PathBuf> {
     child.try_wait().unwrap().map(|_| PathBuf::new())
 }
+
+/// What is offered for the last of these words.
+fn offered(root: &Root, words: &[&str]) -> Done {
+    let mut command = root.command(&["--", "run-agent"]);
+    command
+        .args(words)
+        .env("RUN_AGENT_COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    Done::of(command.output().unwrap(), words)
+}
+
+#[test]
+fn completing_says_nothing_and_writes_nothing_whatever_the_configuration_is() {
+    let root = Root::new();
+    let _ = root.task_with("one", "true");
+    std::fs::write(root.path().join("config.hcl"), "stroage {\n}\n").unwrap();
+    let store = root.path().join(".run-agent/store.yaml");
+    let text = std::fs::read_to_string(&store).unwrap().replace("sync_messages: 256", "sync_messages: 7");
+    std::fs::write(&store, &text).unwrap();
+    for words in [&["status", "--task", ""][..], &["job", "--agent", ""], &["status", "\u{20ac}\u{20ac}"]] {
+        let done = offered(&root, words);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    }
+    std::fs::write(root.path().join("config.hcl"), "limits {\n  max_tokens = 5\n}\n").unwrap();
+    let agents = offered(&root, &["job", "--agent", ""]);
+    assert_eq!((agents.stdout.trim(), agents.stderr.as_str()), ("shell", ""), "{agents:?}");
+    assert_eq!(std::fs::read_to_string(&store).unwrap(), text);
+}
+
+#[test]
+fn a_task_id_of_several_projects_is_offered_once() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    std::fs::create_dir_all(root.path().join("q").join(task.task.as_str())).unwrap();
+    let done = offered(&root, &["status", "--task", "task-"]);
+    assert_eq!(done.stdout.matches(task.task.as_str()).count(), 1, "{done:?}");
+}

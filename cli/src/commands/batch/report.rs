@@ -139,7 +139,8 @@ impl<'a> Report<'a> {
             value["start_time"] = serde_json::json!(row.start_time);
             value["end_time"] = serde_json::json!(row.end_time);
             value["exit_code"] = serde_json::json!(row.exit_code);
-            value["output_path"] = serde_json::json!(self.context.tree.run(self.name, id).output());
+            value["output_path"] =
+                serde_json::json!(self.context.tree.run(self.name, id).output().to_string_lossy());
         }
         value
     }

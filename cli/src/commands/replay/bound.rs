@@ -28,13 +28,19 @@ impl Bound {
                 Failure::not_found(format!("no story to look for {text} in: the stream is empty"))
             });
         }
-        let id = MsgId::parse(text).map_err(|_| {
+        let no_moment = || {
+            let text = text.escape_debug();
             Failure::usage(format!(
                 "`{text}` is no moment: write a message id, 2026-11-21T09:30:15Z, `2026-11-21 09:30` or 09:30:15"
             ))
-        })?;
-        let next = stream.find(&id)?;
-        Ok(Self::Message { id, next })
+        };
+        let id = MsgId::parse(text).map_err(|_| no_moment())?;
+        match stream.find(&id) {
+            Ok(next) => Ok(Self::Message { id, next }),
+            // Almost any word could be an id; one that is none and does not look like one was meant as a time.
+            Err(ReadError::UnknownId { .. }) if !looks_like_an_id(text) => Err(no_moment()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn time(&self) -> Option<Timestamp> {
@@ -64,6 +70,11 @@ impl Bound {
             Self::Time(time) => entry.message.ts < *time,
         }
     }
+}
+
+/// How ids begin: this program's own, those of messages by hand and of other writers.
+fn looks_like_an_id(text: &str) -> bool {
+    ["MSG-", "HAND-", "LEGACY-"].iter().any(|start| text.starts_with(start))
 }
 
 /// A time with its date. Without an offset it is UTC, as all times are shown.

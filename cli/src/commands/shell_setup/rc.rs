@@ -1,9 +1,11 @@
 //! A shell's start-up file on the disk: found through links, replaced whole, with the mode that it had.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use run_agent_runner::files;
 
 use super::Shell;
 use crate::context::variable;
@@ -41,8 +43,9 @@ impl RcFile {
     }
 
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, Failure> {
-        match fs::read(&self.target) {
-            Ok(bytes) => Ok(Some(bytes)),
+        let mut bytes = Vec::new();
+        match files::open_regular(&self.target).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Ok(_) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::io(format!("cannot read {}", self.path.display()), &error)),
         }

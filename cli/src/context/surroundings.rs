@@ -1,0 +1,111 @@
+//! What a command is told by its surroundings: the environment, the working folder, the user, and links on the way.
+
+use std::path::{Path, PathBuf};
+
+use run_agent_core::layout::Layout;
+use run_agent_core::{ProjectId, RunId, TaskId};
+use run_agent_runner::Tree;
+use run_agent_runner::tree::TaskName;
+
+use crate::args::Global;
+use crate::error::{Exit, Failure};
+use crate::find;
+
+/// The run whose agent called this command.
+#[derive(Debug, Clone)]
+pub(crate) struct CallerRun {
+    pub(crate) name: TaskName,
+    pub(crate) run: RunId,
+}
+
+/// What the working folder lies in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Around {
+    pub(super) project: Option<ProjectId>,
+    pub(super) task: Option<TaskId>,
+}
+
+pub(super) fn caller_of_environment() -> Option<CallerRun> {
+    let project = ProjectId::parse(&variable("JRUN_PROJECT_ID")?).ok()?;
+    let task = TaskId::parse(&variable("JRUN_TASK_ID")?).ok()?;
+    let run = RunId::parse(&variable("JRUN_ID")?).ok()?;
+    Some(CallerRun { name: TaskName { project, task }, run })
+}
+
+/// `project_root` of the project's home-folders file.
+pub(super) fn project_root(tree: &Tree, project: &ProjectId) -> Option<PathBuf> {
+    let text = run_agent_runner::files::read_text(&tree.layout.home_folders(project)).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("project_root:"))?.trim();
+    let root = run_agent_core::text::unquote(line).unwrap_or_else(|| line.to_owned());
+    Some(PathBuf::from(root)).filter(|root| root.is_absolute())
+}
+
+/// The folder and name of the project that the working folder suggests: the git top folder's, or its own.
+pub(crate) fn suggested_project() -> Option<(ProjectId, PathBuf)> {
+    let here = std::env::current_dir().ok()?;
+    let top = here.ancestors().find(|folder| folder.join(".git").exists()).unwrap_or(&here);
+    let name = top.file_name()?.to_str()?;
+    Some((ProjectId::parse(name).ok()?, top.to_owned()))
+}
+
+/// The name of the user who asks.
+pub(crate) fn person() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    user.map_or_else(|| nix::unistd::geteuid().to_string(), |user| user.name)
+}
+
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The variables of an agent's environment tell of its own root, and say nothing about another that a flag names.
+pub(super) fn variables_count(flags: &Global) -> bool {
+    let theirs = std::env::var_os("JRUN_ROOT").filter(|root| !root.is_empty());
+    let (Some(named), Some(theirs)) = (&flags.root, theirs) else { return true };
+    let theirs = Path::new(&theirs);
+    named == theirs || matches!((named.canonicalize(), theirs.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// `--task PROJECT/TASK`, as lists and errors name a task, is `--project` and `--task`.
+pub(super) fn with_task_split(flags: &Global, layout: &Layout) -> Result<Global, Failure> {
+    let mut flags = flags.clone();
+    if let Some((project, task)) = flags.task.as_deref().and_then(|text| find::split(layout, text)) {
+        let named = flags.project.as_ref().filter(|named| **named != project.as_str());
+        if let Some(named) = named {
+            return Err(Failure::usage(format!(
+                "--task names the project `{project}`, and --project `{named}`; leave one out"
+            )));
+        }
+        (flags.project, flags.task) = (Some(project.to_string()), Some(task.to_owned()));
+    }
+    Ok(flags)
+}
+
+/// Nothing below the root is reached by a link, which may lead out of it.
+pub(super) fn no_link(folder: &Path) -> Result<(), Failure> {
+    match folder.symlink_metadata() {
+        Ok(meta) if meta.is_symlink() => Err(Failure::new(
+            Exit::Failed,
+            format!("{} is a link, and links below the storage folder are not followed", folder.display()),
+        )),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The way from the root to a path below it, however either of them is written.
+pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
+    if let Ok(inside) = path.strip_prefix(root) {
+        return Some(inside.to_owned());
+    }
+    path.canonicalize().ok()?.strip_prefix(root.canonicalize().ok()?).ok().map(Path::to_owned)
+}
+
+/// The project and task whose folder the working folder lies in.
+pub(super) fn around(layout: &Layout) -> Around {
+    let Ok(here) = std::env::current_dir() else { return Around::default() };
+    let Some(inside) = below(&here, layout.root()) else { return Around::default() };
+    let mut parts = inside.iter().filter_map(|part| part.to_str());
+    let project = parts.next().and_then(|name| ProjectId::parse(name).ok());
+    let task = project.as_ref().and_then(|_| parts.next()).and_then(|name| TaskId::parse(name).ok());
+    Around { project, task }
+}

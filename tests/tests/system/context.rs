@@ -1,0 +1,243 @@
+//! Where a command works: roots that are named, found and passed over; projects and tasks of flags, variables, folders.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use run_agent_tests::{Done, Root};
+
+/// A command in a folder, with no root named.
+fn inside(root: &Root, folder: &Path, args: &[&str]) -> Done {
+    Done::of(root.command(args).env_remove("JRUN_ROOT").current_dir(folder).output().unwrap(), args)
+}
+
+fn root_of(done: &Done) -> String {
+    let json: serde_json::Value =
+        serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+    json["root"].as_str().unwrap().to_owned()
+}
+
+/// A root with a project, and a copy of it with a configuration that names an agent.
+fn root_and_copy() -> (Root, std::path::PathBuf) {
+    let root = Root::new();
+    let _ = root.task_with("one", "true");
+    let copy = root.scratch().join("checkout");
+    assert!(Command::new("cp").arg("-a").arg(root.path()).arg(&copy).status().unwrap().success());
+    std::fs::write(
+        copy.join("config.hcl"),
+        "agent \"evil\" {\n  type = \"command\"\n  argv = [\"true\"]\n}\n",
+    )
+    .unwrap();
+    (root, copy)
+}
+
+const DISCOVER: [&str; 5] = ["bus", "discover", "--project", "p", "--json"];
+
+#[test]
+fn a_root_is_inferred_only_in_the_folder_that_it_was_made_in() {
+    let (root, copy) = root_and_copy();
+    let own = inside(&root, &root.path().join("p"), &DISCOVER);
+    assert_eq!((root_of(&own), own.stderr.as_str()), (root.path().display().to_string(), ""));
+    let shown = inside(&root, &copy, &["config", "path", "--json"]);
+    assert!(!shown.stdout.contains("checkout"), "{shown:?}");
+    assert_eq!(shown.stderr.lines().count(), 1, "{shown:?}");
+    assert!(shown.stderr.starts_with("warning: "), "{shown:?}");
+    assert!(shown.stderr.contains(&format!("--root {}", copy.display())), "{shown:?}");
+    let started = inside(&root, &copy, &["job", "--project", "p", "--agent", "evil", "--prompt", "x"]);
+    assert_eq!(started.code, 5, "{started:?}");
+}
+
+#[test]
+fn a_root_that_was_moved_is_inferred_again_once_it_was_named() {
+    let (root, copy) = root_and_copy();
+    std::fs::write(copy.join("config.hcl"), "").unwrap();
+    assert_eq!(inside(&root, &copy, &DISCOVER).code, 5);
+    assert_eq!(inside(&root, &root.scratch(), &["list", "--root", copy.to_str().unwrap()]).code, 0);
+    let found = inside(&root, &copy, &DISCOVER);
+    assert_eq!((root_of(&found), found.stderr.as_str()), (copy.display().to_string(), ""));
+}
+
+#[test]
+fn a_link_to_a_real_roots_own_folder_makes_no_root() {
+    let (root, copy) = root_and_copy();
+    std::fs::remove_dir_all(copy.join(".run-agent")).unwrap();
+    symlink(root.path().join(".run-agent"), copy.join(".run-agent")).unwrap();
+    let shown = inside(&root, &copy, &["config", "path", "--json"]);
+    assert!(!shown.stdout.contains("checkout") && shown.stderr.starts_with("warning: "), "{shown:?}");
+}
+
+#[test]
+fn a_checkout_inside_a_root_leads_to_the_root_around_it() {
+    let (root, copy) = root_and_copy();
+    let nested = root.path().join("p/checkout");
+    std::fs::rename(&copy, &nested).unwrap();
+    let found = inside(&root, &nested, &DISCOVER);
+    assert_eq!(root_of(&found), root.path().display().to_string());
+    assert!(found.stderr.starts_with("warning: "), "{found:?}");
+}
+
+#[test]
+fn the_default_root_needs_no_line_of_its_own() {
+    let (root, copy) = root_and_copy();
+    let home = root.scratch().join("run-agent");
+    std::fs::write(copy.join("config.hcl"), "").unwrap();
+    std::fs::rename(&copy, &home).unwrap();
+    let found = inside(&root, &home, &DISCOVER);
+    assert_eq!((root_of(&found), found.stderr.as_str()), (home.display().to_string(), ""));
+}
+
+/// The environment of a run's agent, of the newest run of a task.
+fn as_agent(root: &Root, task: &run_agent_runner::tree::TaskName, command: &mut Command) {
+    let run = root.view(task).task().runs.keys().next_back().unwrap().clone();
+    command
+        .env("JRUN_PROJECT_ID", task.project.as_str())
+        .env("JRUN_TASK_ID", task.task.as_str())
+        .env("JRUN_ID", run.as_str())
+        .env("JRUN_MESSAGE_BUS", root.tree().layout.bus_file(&task.key()));
+}
+
+fn agents_call(root: &Root, task: &run_agent_runner::tree::TaskName, args: &[&str]) -> Done {
+    let mut command = root.command(args);
+    as_agent(root, task, &mut command);
+    Done::of(command.output().unwrap(), args)
+}
+
+#[test]
+fn the_variables_of_a_run_say_nothing_about_another_root() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let other = root.scratch().join("other");
+    let other = other.to_str().unwrap();
+    let post = ["bus", "post", "--root", other, "--project", "q", "--body", "x"];
+    std::fs::create_dir_all(Path::new(other).join("q")).unwrap();
+    let posted = agents_call(&root, &task, &post);
+    assert_eq!(posted.code, 0, "{posted:?}");
+    let text = std::fs::read_to_string(Path::new(other).join("q/PROJECT-MESSAGE-BUS.md")).unwrap();
+    assert!(!text.contains("run_id"), "{text}");
+    let job = ["job", "--root", other, "--project", "q", "--agent", "shell", "--prompt", "true"];
+    let job = agents_call(&root, &task, &job);
+    assert_eq!(job.code, 0, "{job:?}");
+    // The same root by another name is the run's own.
+    let link = root.scratch().join("link");
+    symlink(root.path(), &link).unwrap();
+    let own = agents_call(&root, &task, &["bus", "discover", "--root", link.to_str().unwrap(), "--json"]);
+    assert!(own.stdout.contains("JRUN_MESSAGE_BUS") && own.stdout.contains("-one"), "{own:?}");
+}
+
+#[test]
+fn a_project_that_the_environment_names_beats_the_folder() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    std::fs::create_dir_all(root.path().join("q")).unwrap();
+    let mut command = root.command(&["bus", "discover", "--json"]);
+    command.env("JRUN_PROJECT_ID", "q").current_dir(root.tree().task(&task).folder());
+    let found = Done::of(command.output().unwrap(), &[]);
+    let json: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!((json["project_id"].as_str(), json["task_id"].as_str()), (Some("q"), None), "{found:?}");
+}
+
+#[test]
+fn a_root_is_the_same_through_links_and_dots() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let link = root.scratch().join("link");
+    symlink(root.path(), &link).unwrap();
+    let dots = root.path().join("../root");
+    for named in [&link, &dots] {
+        let args = ["status", "--root", named.to_str().unwrap(), "--json"];
+        let mut command = root.command(&args);
+        command.env_remove("JRUN_ROOT").current_dir(root.tree().task(&task).folder());
+        let found = Done::of(command.output().unwrap(), &args);
+        assert_eq!(found.code, 0, "{found:?}");
+        let mut command = root.command(&["bus", "discover"]);
+        as_agent(&root, &task, &mut command);
+        let found = Done::of(command.env("JRUN_ROOT", named).output().unwrap(), &[]);
+        assert_eq!(found.code, 0, "{found:?}");
+    }
+}
+
+#[test]
+fn links_below_the_root_are_not_followed_out_of_it() {
+    let root = Root::new();
+    let task = root.task_with("one", "echo mine");
+    let run = root.view(&task).task().runs.keys().next().unwrap().clone();
+    let secret = root.scratch().join("secret");
+    std::fs::write(&secret, "SECRET\n").unwrap();
+    let paths = root.tree().run(&task, &run);
+    for file in [paths.output(), paths.stdout(), paths.stderr(), paths.prompt()] {
+        std::fs::remove_file(&file).unwrap();
+        symlink(&secret, &file).unwrap();
+    }
+    for form in ["", "--stdout", "--stderr", "--prompt", "--merged", "--follow", "--json", "--tail=3"] {
+        let args: Vec<&str> =
+            ["output", "--task", "one", form].into_iter().filter(|a| !a.is_empty()).collect();
+        let done = root.run(&args);
+        assert!(done.code == 1 && !done.stdout.contains("SECRET"), "{done:?}");
+        assert!(done.stderr.contains("leads out of the storage folder"), "{done:?}");
+    }
+    let elsewhere = root.scratch().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, root.path().join("q")).unwrap();
+    let bus = root.path().join("q/PROJECT-MESSAGE-BUS.md");
+    let mut by_variable = root.command(&["bus", "post", "--body", "x"]);
+    for done in [
+        root.run(&["bus", "post", "--project", "q", "--body", "x"]),
+        root.run(&["bus", "post", "--project", "q", "--task", task.task.as_str(), "--body", "x"]),
+        root.run(&["job", "--project", "q", "--agent", "shell", "--prompt", "true"]),
+        Done::of(by_variable.env("JRUN_MESSAGE_BUS", bus).output().unwrap(), &[]),
+    ] {
+        assert!(done.code == 1 && done.stderr.contains("is a link"), "{done:?}");
+    }
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
+fn a_task_may_be_named_with_its_project_everywhere() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let full = task.to_string();
+    for args in [
+        vec!["status", full.as_str()],
+        vec!["status", "--task", full.as_str()],
+        vec!["output", "--task", full.as_str()],
+        vec!["bus", "post", "--task", full.as_str(), "--body", "x"],
+        vec!["replay", full.as_str()],
+        vec!["stop", "--task", "p/one"],
+    ] {
+        let done = root.run(&args);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let slip = root.run(&["job", "--task", "feature/login", "--agent", "shell", "--prompt", "true"]);
+    assert!(slip.code == 2 && !root.path().join("feature").exists(), "{slip:?}");
+    let other = root.run(&["status", "--project", "q", "--task", full.as_str()]);
+    assert!(other.code == 2 && other.stderr.contains("names the project `p`"), "{other:?}");
+}
+
+#[test]
+fn printed_commands_can_be_pasted() {
+    let root = Root::new();
+    let blank = root.scratch().join("with blank's");
+    let named = blank.to_str().unwrap();
+    let config = root.scratch().join("c.hcl");
+    std::fs::write(&config, "loop { max_restarts = 1 }\n").unwrap();
+    let config = config.to_str().unwrap();
+    let prompt = ["--project", "p", "--task", "gives-up", "--agent", "shell", "--prompt", "false"];
+    let mut args = vec!["task", "--root", named, "--config", config];
+    args.extend(prompt);
+    let done = root.run(&args);
+    assert_eq!(done.code, 3, "{done:?}");
+    let at = done.stderr.find("`run-agent status").unwrap_or_else(|| panic!("{done:?}"));
+    let printed = done.stderr[at + 1..].split('`').next().unwrap();
+    assert!(printed.contains("--root '") && printed.contains("--config "), "{printed}");
+    let shell = printed.replacen("run-agent", run_agent_tests::binary().to_str().unwrap(), 1);
+    let pasted = root.command(&[]).get_envs().fold(Command::new("sh"), |mut sh, (name, value)| {
+        match value {
+            Some(value) => sh.env(name, value),
+            None => sh.env_remove(name),
+        };
+        sh
+    });
+    let mut pasted = pasted;
+    let pasted = Done::of(pasted.args(["-c", &shell]).current_dir("/").output().unwrap(), &[]);
+    assert_eq!(pasted.code, 0, "{printed}: {pasted:?}");
+}
