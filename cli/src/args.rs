@@ -116,7 +116,7 @@ pub(crate) struct DemoArgs {}
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PromptArgs {
     /// The prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "prompt_file")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompt_file", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// A file with the prompt; `-` reads stdin
     #[arg(long, value_name = "FILE")]
@@ -226,12 +226,13 @@ pub(crate) struct StopArgs {
 #[command(after_help = "Example:\n  run-agent done --message 'the login works again; 12 tests added'")]
 pub(crate) struct DoneArgs {
     /// What was achieved, for the bus
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) message: Option<String>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent ask 'may I drop the old table?' --wait 90s")]
+#[command(after_help = "A question that begins with `-` stands behind `--`, and behind all flags.\n\n\
+        Example:\n  run-agent ask 'may I drop the old table?' --wait 90s")]
 pub(crate) struct AskArgs {
     /// The question
     #[arg(required_unless_present = "resume", conflicts_with = "resume", value_name = "QUESTION")]

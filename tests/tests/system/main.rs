@@ -13,6 +13,7 @@ mod conduct;
 mod config;
 mod durability;
 mod found;
+mod given;
 mod incumbent;
 mod kills;
 mod list;

@@ -20,7 +20,13 @@ pub(crate) struct PostArgs {
     #[arg(long = "type", value_name = "TYPE", default_value = "INFO")]
     kind: String,
     /// The text [default: stdin]; above 64 KiB it is attached
-    #[arg(long, visible_alias = "message", value_name = "TEXT", conflicts_with = "file")]
+    #[arg(
+        long,
+        visible_alias = "message",
+        value_name = "TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     body: Option<String>,
     /// A file with the text; `-` reads stdin
     #[arg(long, value_name = "FILE")]

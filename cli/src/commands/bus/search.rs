@@ -17,7 +17,7 @@ use crate::render::{self, Hue, Paint};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent bus search 'connection refused' --all-projects --since 2h")]
 pub(crate) struct SearchArgs {
-    /// What to look for
+    /// What to look for; `--` stands before what begins with `-`
     #[arg(value_name = "TEXT")]
     text: String,
     /// TEXT is a regular expression
