@@ -352,3 +352,17 @@ fn the_schema_knows_every_block() {
     assert_eq!(schema["properties"].as_object().unwrap().len(), 11);
     assert_eq!(schema["properties"]["storage"]["properties"]["durability"]["default"], "interval");
 }
+
+#[test]
+fn init_takes_the_place_of_no_device_pipe_or_dangling_link() {
+    use std::os::unix::fs::FileTypeExt;
+    let root = Root::new();
+    let pipe = root.scratch().join("pipe.hcl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let done = root.run(&["config", "init", "--config", "pipe.hcl"]);
+    assert_eq!((done.code, done.stderr.contains("no regular file")), (2, true), "{done:?}");
+    assert!(std::fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    std::os::unix::fs::symlink("nothing.hcl", root.scratch().join("link.hcl")).unwrap();
+    let done = root.run(&["config", "init", "--config", "link.hcl"]);
+    assert_eq!((done.code, done.stderr.contains("is a link to nothing.hcl")), (2, true), "{done:?}");
+}
