@@ -185,7 +185,7 @@ pub(crate) struct JobArgs {
     #[arg(long, conflicts_with = "json")]
     pub(crate) follow: bool,
     /// Start at most one run of this task with this key: a second call returns the first one's run
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) key: Option<String>,
     /// Time limit of the run, such as 30m
     #[arg(long, value_name = "DURATION", value_parser = duration, env = "JRUN_AGENT_TIMEOUT")]
@@ -283,6 +283,32 @@ pub(crate) struct OutputArgs {
 pub(crate) struct ShimArgs {
     #[arg(last = true)]
     pub(crate) argv: Vec<String>,
+}
+
+/// The most bytes of a key, and of an agent's name: both stand in every list.
+const NAME_MAX: usize = 200;
+
+/// What a caller calls a piece of work.
+pub(crate) fn key(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.len() > NAME_MAX {
+        return Err(format!("it has {} bytes and may have {NAME_MAX}", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("it has control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A name under which runs are listed: letters, digits and `- _ .`, with no dot at its start.
+pub(crate) fn agent_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    if text.starts_with('.') || !text.chars().all(allowed) {
+        return Err("a name has letters, digits, `-`, `_` and `.`, and begins with no dot".to_owned());
+    }
+    key(text)
 }
 
 /// `90s`, `5m`, `1h30m`, `500ms`; a bare number is seconds.

@@ -36,7 +36,9 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if text.trim().is_empty() {
         return Err(run_agent_runner::make::MakeError::EmptyPrompt.into());
     }
-    let name = match target::target(&context, false)? {
+    let target = target::target(&context, false)?;
+    let cwd = target::working_folder(&context, &target, args.cwd.as_deref())?;
+    let name = match target {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {
             // A folder that is not there is found before anything is made.
@@ -44,7 +46,6 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
             target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
         }
     };
-    let cwd = context.working_folder(&name.project, args.cwd.as_deref())?;
     let cause = context.cause();
     let mut view = TaskView::open(&context.tree, &name)?;
     let request = Request {

@@ -44,7 +44,7 @@ const SIGTERM: i32 = nix::libc::SIGTERM;
 )]
 pub(crate) struct WrapArgs {
     /// The name under which the run is listed [default: the program's]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::agent_name)]
     agent: Option<String>,
     /// Time limit, such as 30m
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
@@ -66,6 +66,12 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let backend = ByHand::new(args.agent.as_deref(), &args.argv)?;
     let cwd = std::env::current_dir().map_err(|e| Failure::io("the working folder", &e))?;
     let text = format!("{}\n\nStarted by hand in {}\n", command_line(&args.argv), cwd.display());
+    if cwd.to_str().is_none() {
+        return Err(Failure::usage(format!(
+            "the working folder {} has a name that is not UTF-8; call from another one",
+            cwd.display()
+        )));
+    }
     let name = match target::target(&context, false)? {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {

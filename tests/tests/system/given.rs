@@ -23,3 +23,34 @@ fn a_text_may_begin_with_a_hyphen() {
     let asked = root.run(&[&["ask", "--wait", "0"][..], &at, &["--", "- which?"]].concat());
     assert_eq!(asked.code, 124, "{asked:?}");
 }
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_made() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let root = Root::new();
+    let long = "x".repeat(100_000);
+    let job = ["job", "--project", "p", "--agent", "shell", "--prompt", "true"];
+    let task = ["task", "--project", "p", "--agent", "shell", "--prompt", "true", "--cwd", "/nope"];
+    for args in [
+        &[&job[..], &["--cwd", "/nope"]].concat(),
+        &[&job[..], &["--key", &long]].concat(),
+        &[&job[..], &["--key", ""]].concat(),
+        &task.to_vec(),
+        &vec!["wrap", "--project", "p", "--agent", &long, "--", "true"],
+        &vec!["wrap", "--project", "p", "--agent", "../../x", "--", "true"],
+        &vec!["wrap", "--project", "p", "--agent", "", "--", "true"],
+        &vec!["wrap", "--project", "p", "--agent", "a\u{1b}b", "--", "true"],
+    ] {
+        let done = root.run(args);
+        assert_eq!(done.code, 2, "{done:?}");
+    }
+    let folder = root.scratch().join(OsStr::from_bytes(b"bad\xff"));
+    std::fs::create_dir(&folder).unwrap();
+    for args in [&job[..], &["wrap", "--project", "p", "--", "true"], &task[..task.len() - 2]] {
+        let mut command = root.command(args);
+        let done = run_agent_tests::Done::of(command.current_dir(&folder).output().unwrap(), args);
+        assert_eq!((done.code, done.stderr.contains("UTF-8")), (2, true), "{done:?}");
+    }
+    assert!(root.tree().projects().unwrap().is_empty(), "nothing was made");
+}

@@ -262,3 +262,10 @@ fn a_kill_of_wrap_at_any_step_on_a_terminal_leaves_a_run_with_one_end() {
         assert_eq!(root.count(&task, "RUN_CRASH"), 1, "{step}");
     }
 }
+
+#[test]
+fn the_time_limit_is_told_with_its_own_code() {
+    let root = Root::new();
+    let done = root.run(&["wrap", "--project", "p", "--timeout", "100ms", "--", "sleep", "60"]);
+    assert_eq!((done.code, done.stderr.contains("time limit")), (124, true), "{done:?}");
+}
