@@ -6,8 +6,15 @@ use run_agent_runner::tree::TaskName;
 
 use crate::error::{Code, Failure};
 
+/// How every task's id begins: alone it tells none from another.
+const TASK_PREFIX: &str = "task-";
+
 /// The task with this id, unique slug or unique prefix, in one project or in all.
 pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Result<TaskName, Failure> {
+    // Each name begins with nothing: a variable that is not set would mean the only task.
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the task's name is empty"));
+    }
     let projects = match project {
         Some(project) => vec![project.clone()],
         None => tree.projects().map_err(|e| Failure::io(tree.layout.root().display(), &e))?,
@@ -17,7 +24,10 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
         // A project that is not there (yet) has no tasks.
         let tasks = match tree.tasks(&project) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            tasks => tasks.map_err(|e| Failure::io(format!("project {project}"), &e))?,
+            tasks => tasks.map_err(|e| {
+                let folder = tree.layout.project(&project);
+                Failure::io(format!("cannot read the project folder {}", folder.display()), &e)
+            })?,
         };
         for task in tasks {
             all.push(TaskName { project: project.clone(), task });
@@ -25,7 +35,8 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     }
     let exact: Vec<&TaskName> = all.iter().filter(|name| is_exactly(name, text)).collect();
     let matches: Vec<&TaskName> = if exact.is_empty() {
-        all.iter().filter(|n| n.task.as_str().starts_with(text)).collect()
+        let says_something = text.len() > TASK_PREFIX.len();
+        all.iter().filter(|n| says_something && n.task.as_str().starts_with(text)).collect()
     } else {
         exact
     };
