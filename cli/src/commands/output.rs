@@ -13,6 +13,7 @@ use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;
 use run_agent_runner::{TaskView, Tree};
 
+use super::reader;
 use crate::args::{Global, OutputArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -183,6 +184,7 @@ impl Tail {
             if ended {
                 return Ok(Waited::AllEnded);
             }
+            reader::still_there()?;
             if wake.interrupted() {
                 return Ok(Waited::Interrupted);
             }
