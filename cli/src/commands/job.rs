@@ -23,6 +23,12 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if let Some(JobCommand::Batch(batch)) = &args.many {
         return batch_alone(args).and_then(|()| batch::run(global, batch, args.timeout));
     }
+    // Where `--json` stands before `job`, clap does not see the two together.
+    if args.follow && global.json {
+        return Err(Failure::usage(
+            "--follow prints what the agent prints, which is no JSON; leave out one of --follow and --json",
+        ));
+    }
     let context = Context::open_configured(global)?;
     context.caller()?;
     let config = context.config()?;

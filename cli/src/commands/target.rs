@@ -83,6 +83,13 @@ pub(crate) fn folder_of(
     project: &ProjectId,
     flag: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
+    let root = context.tree.layout.root();
+    if root.to_str().is_none() {
+        return Err(Failure::usage(format!(
+            "the storage folder {} has a name that is not UTF-8, in which no agent can be started; name another one with --root",
+            root.display()
+        )));
+    }
     let folder = context.working_folder(project, flag)?;
     if folder.to_str().is_none() {
         return Err(Failure::usage(format!(

@@ -54,3 +54,70 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     }
     assert!(root.tree().projects().unwrap().is_empty(), "nothing was made");
 }
+
+#[test]
+fn a_name_that_says_nothing_means_no_task() {
+    let root = Root::new();
+    let _ = root.task_with("only", "true");
+    for args in [
+        &["stop", "--task", "", "--force"][..],
+        &["status", ""],
+        &["bus", "post", "--task", "", "--body", "x"],
+        &["job", "--project", "p", "--task", "", "--agent", "shell", "--prompt", "true"],
+        &["watch", " "],
+    ] {
+        let done = root.run(args);
+        assert_eq!((done.code, done.stderr.contains("the task's name is empty")), (2, true), "{done:?}");
+    }
+    for text in ["t", "task", "task-"] {
+        assert_eq!(root.run(&["stop", "--task", text, "--force"]).code, 5, "{text}");
+    }
+    assert_eq!(root.run(&["status", "task-2"]).code, 0);
+    assert_eq!(root.tree().tasks(&name("only").project).unwrap().len(), 1, "nothing was made");
+}
+
+#[test]
+fn fields_of_a_message_have_names_and_links_lead_somewhere() {
+    let root = Root::new();
+    let task = root.task_with("fields", "true");
+    let before = root.messages(&task).len();
+    for given in [
+        &["--meta", "=v"][..],
+        &["--meta", "no-value"],
+        &["--meta", "two\nlines=v"],
+        &["--link", ""],
+        &["--link", "https://a\nb"],
+    ] {
+        let args = [&["bus", "post", "--task", task.task.as_str(), "--body", "x"][..], given].concat();
+        let done = root.run(&args);
+        assert_eq!((done.code, done.stderr.lines().count()), (2, 1), "{done:?}");
+    }
+    assert_eq!(root.messages(&task).len(), before);
+}
+
+#[test]
+fn json_and_follow_are_refused_wherever_they_stand() {
+    let root = Root::new();
+    let job = ["job", "--follow", "--project", "p", "--agent", "shell", "--prompt", "true"];
+    for args in [[&["--json"][..], &job].concat(), [&job[..], &["--json"]].concat()] {
+        assert_eq!(root.run(&args).code, 2, "{args:?}");
+    }
+    assert!(!root.path().join("p").exists());
+}
+
+#[test]
+fn wrap_says_what_it_cannot_run() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let root = Root::new();
+    for (program, word) in [("/etc/passwd", "may not be executed"), ("/etc", "folder"), ("./no", "not there")]
+    {
+        let done = root.run(&["wrap", "--project", "p", "--", program]);
+        assert_eq!((done.code, done.stderr.contains(word)), (5, true), "{done:?}");
+    }
+    let mut command = root.command(&["wrap", "--project", "p", "--", "cat"]);
+    let done = command.arg(OsStr::from_bytes(b"bad\xff")).output().unwrap();
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!((done.status.code(), stderr.contains("word 2 of the command")), (Some(2), true), "{stderr}");
+    assert!(root.tree().projects().unwrap().is_empty());
+}
