@@ -30,7 +30,7 @@ pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
     let backend = super::discover::backend(&context)?;
     if backend != "fs" {
         return Err(Failure::usage(format!(
-            "this root holds its events in a `{backend}` store, whose files are not text; bus edit is for the fs store"
+            "this root holds its events in a store of the kind {backend}, whose files are not text; bus edit is for the fs store"
         )));
     }
     let edit = Edit::begin(&context.tree.layout, &Options::default(), &key).map_err(of_edit)?;

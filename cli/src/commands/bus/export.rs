@@ -67,21 +67,21 @@ pub(super) fn run(global: &Global, args: &ExportArgs) -> Outcome {
         }
     };
     if let Some(path) = &args.out {
-        let (messages, path) = (count.messages, path.display());
+        let path = path.display();
         if context.json {
             render::json(&serde_json::json!({
-                "messages": messages, "attachments": count.attachments, "damaged": count.damaged,
+                "messages": count.messages, "attachments": count.attachments, "damaged": count.damaged,
                 "path": path.to_string(),
             }))?;
         } else {
-            render::say(&format!("{} of {key} written to {path}", render::count(messages, "message")));
+            render::say(&format!("{} of {key} written to {path}", render::count(count.messages, "message")));
         }
     }
     if count.attachments > 0 && !args.full {
         let (folder, _) = context.tree.layout.stream(&key);
         render::say(&format!(
-            "note: {} attachments are named and not contained; they lie in {}",
-            count.attachments,
+            "note: the files of {} are not in the export; they lie in {}",
+            render::count(count.attachments, "attachment"),
             folder.display()
         ));
     }
