@@ -3,7 +3,7 @@
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use run_agent_core::store::{ReadError, Stream};
-use run_agent_core::{Cursor, Entry, MsgId, Timestamp};
+use run_agent_core::{Cursor, Entry, MsgId, Timestamp, text};
 
 use crate::error::Failure;
 
@@ -17,6 +17,9 @@ pub(super) enum Bound {
     Time(Timestamp),
 }
 
+/// How the ids begin that streams hold.
+const IDS: [&str; 3] = ["MSG-", "HAND-", "LEGACY-"];
+
 impl Bound {
     /// A message that the stream does not hold is an error.
     pub(super) fn find(text: &str, stream: &dyn Stream) -> Result<Self, Failure> {
@@ -28,9 +31,12 @@ impl Bound {
                 Failure::not_found(format!("no story to look for {text} in: the stream is empty"))
             });
         }
-        let id = MsgId::parse(text).map_err(|_| {
+        // Ids of other tools may be any word, and a mistyped time is one too.
+        let id = MsgId::parse(text).ok().filter(|_| IDS.iter().any(|begin| text.starts_with(begin)));
+        let id = id.ok_or_else(|| {
             Failure::usage(format!(
-                "`{text}` is no moment: write a message id, 2026-11-21T09:30:15Z, `2026-11-21 09:30` or 09:30:15"
+                "`{}` is no moment: write a message id, 2026-11-21T09:30:15Z, `2026-11-21 09:30` or 09:30:15",
+                text::head(text, 100).escape_debug()
             ))
         })?;
         let next = stream.find(&id)?;
