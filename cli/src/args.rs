@@ -302,11 +302,10 @@ pub(crate) fn key(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A name under which runs are listed: letters, digits and `- _ .`, with no dot at its start.
+/// A name under which runs are listed: a word or several, and nothing that reads as a path.
 pub(crate) fn agent_name(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    if text.starts_with('.') || !text.chars().all(allowed) {
-        return Err("a name has letters, digits, `-`, `_` and `.`, and begins with no dot".to_owned());
+    if text.starts_with('.') || text.contains(['/', '\\']) {
+        return Err("a name has no slash in it and no dot at its start".to_owned());
     }
     key(text)
 }

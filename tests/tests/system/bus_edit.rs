@@ -108,8 +108,8 @@ fn a_result_that_is_no_bus_any_more_is_not_taken_unless_it_is_wanted() {
     let bus = root.tree().layout.bus_file(&task.key());
     let before = std::fs::read(&bus).unwrap();
     for (script, word) in [
-        (": > \"$1\"", "entries would be gone"),
-        ("echo noise > \"$1\"", "entries would be gone"),
+        (": > \"$1\"", "messages would be gone"),
+        ("echo noise > \"$1\"", "messages would be gone"),
         ("sed -i 's/^---$/---x/' \"$1\"", "would not be read"),
         ("rm \"$1\"; ln -s /etc/hostname \"$1\"", "no regular file"),
         ("rm \"$1\"; mkfifo \"$1\"", "no regular file"),

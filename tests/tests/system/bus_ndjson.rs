@@ -131,6 +131,8 @@ fn a_line_is_an_object_with_or_without_a_byte_order_mark() {
     let task = root.task_with("objects", "true");
     let done = feed(&root, &task, "[\"FACT\",\"b\",[],[],{},null,null]\n", &[]);
     assert_eq!((done.code, done.stderr.contains("no JSON object")), (2, true), "{done:?}");
+    let done = feed(&root, &task, "1\n", &[]);
+    assert_eq!((done.code, done.stderr.contains("expected a JSON object")), (2, true), "{done:?}");
     assert_eq!(feed(&root, &task, "\u{feff}{\"body\":\"marked\"}\n", &[]).code, 0);
     for line in [r#"{"body":"x","meta":{"":"v"}}"#, r#"{"body":"x","links":[""]}"#] {
         assert_eq!(feed(&root, &task, line, &[]).code, 2, "{line}");

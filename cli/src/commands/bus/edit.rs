@@ -156,21 +156,16 @@ fn kept(copy: &Path) -> String {
     format!("what was edited is kept in {}", copy.display())
 }
 
-fn entries(n: usize) -> String {
-    if n == 1 { "1 entry".to_owned() } else { format!("{n} entries") }
-}
-
 enum Answer {
     EditAgain,
     Take,
 }
 
 fn ask(copy: &Path, checked: &Checked) -> Result<Answer, Failure> {
-    let gone = (checked.gone > 0).then(|| format!("{} would be gone", entries(checked.gone)));
-    let unread = (!checked.findings.is_empty()).then(|| match checked.findings.len() {
-        1 => "1 place would not be read".to_owned(),
-        several => format!("{several} places would not be read"),
-    });
+    let gone = (checked.gone > 0)
+        .then(|| format!("{} would be gone", render::count(checked.gone as u64, "message")));
+    let unread = (!checked.findings.is_empty())
+        .then(|| format!("{} would not be read", render::count(checked.findings.len() as u64, "place")));
     let what = gone.into_iter().chain(unread).collect::<Vec<_>>().join(" and ");
     let kept = Failure::new(
         Exit::Failed,

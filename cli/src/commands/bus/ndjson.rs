@@ -142,8 +142,10 @@ impl Poster<'_> {
 
     fn draft(&self, line: &[u8]) -> Result<Draft, Failure> {
         // A list would be taken for the fields in the order in which they happen to be declared.
-        if !line.trim_ascii_start().starts_with(b"{") {
-            return Err(Failure::usage("it is no JSON object; write a line as {\"body\":\"…\"}"));
+        if line.trim_ascii_start().starts_with(b"[") {
+            return Err(Failure::usage(
+                "it is a JSON list and no JSON object; write a line as {\"body\":\"…\"}",
+            ));
         }
         let line: Line = serde_json::from_slice(line).map_err(|e| no_line(&e))?;
         let kind = line.kind.unwrap_or_else(|| self.kind.clone());
@@ -220,7 +222,8 @@ impl Poster<'_> {
 /// Which line of the input it is stands before it already.
 fn no_line(error: &serde_json::Error) -> Failure {
     let what = if error.is_syntax() { "it is not JSON: " } else { "" };
-    Failure::usage(format!("{what}{error}").replace(" at line 1 column ", " at column "))
+    let text = format!("{what}{error}").replace(" at line 1 column ", " at column ");
+    Failure::usage(text.replace("expected struct Line", "expected a JSON object"))
 }
 
 /// True when the fields, each byte escaped at the worst, may be beyond what a store takes.
