@@ -119,7 +119,7 @@ pub(crate) struct DemoArgs {}
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PromptArgs {
     /// The prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "prompt_file")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompt_file", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// A file with the prompt; `-` reads stdin
     #[arg(long, value_name = "FILE")]
@@ -188,7 +188,7 @@ pub(crate) struct JobArgs {
     #[arg(long, conflicts_with = "json")]
     pub(crate) follow: bool,
     /// Start at most one run of this task with this key: a second call returns the first one's run
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) key: Option<String>,
     /// Time limit of the run, such as 30m; 0 is none [default: $JRUN_AGENT_TIMEOUT, else the agent's in the config]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -229,12 +229,13 @@ pub(crate) struct StopArgs {
 #[command(after_help = "Example:\n  run-agent done --message 'the login works again; 12 tests added'")]
 pub(crate) struct DoneArgs {
     /// What was achieved, for the bus
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) message: Option<String>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  run-agent ask 'may I drop the old table?' --wait 90s")]
+#[command(after_help = "A question that begins with `-` stands behind `--`, and behind all flags.\n\n\
+        Example:\n  run-agent ask 'may I drop the old table?' --wait 90s")]
 pub(crate) struct AskArgs {
     /// The question
     #[arg(required_unless_present = "resume", conflicts_with = "resume", value_name = "QUESTION")]
@@ -285,6 +286,31 @@ pub(crate) struct OutputArgs {
 pub(crate) struct ShimArgs {
     #[arg(last = true)]
     pub(crate) argv: Vec<String>,
+}
+
+/// The most bytes of a key, and of an agent's name: both stand in every list.
+const NAME_MAX: usize = 200;
+
+/// What a caller calls a piece of work.
+pub(crate) fn key(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if text.len() > NAME_MAX {
+        return Err(format!("it has {} bytes and may have {NAME_MAX}", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("it has control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A name under which runs are listed: a word or several, and nothing that reads as a path.
+pub(crate) fn agent_name(text: &str) -> Result<String, String> {
+    if text.starts_with('.') || text.contains(['/', '\\']) {
+        return Err("a name has no slash in it and no dot at its start".to_owned());
+    }
+    key(text)
 }
 
 /// `90s`, `5m`, `1h30m`, `500ms`; a bare number is seconds.

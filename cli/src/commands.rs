@@ -13,6 +13,7 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod output;
 pub(crate) mod prompt;
+pub(crate) mod reader;
 pub(crate) mod replay;
 pub(crate) mod resume;
 pub(crate) mod shell_setup;

@@ -7,6 +7,9 @@ use run_agent_runner::tree::TaskName;
 
 use crate::error::{Code, Failure};
 
+/// How every task's id begins: alone it tells none from another.
+const TASK_PREFIX: &str = "task-";
+
 /// `project/task`, as lists and errors name a task. Of a project that is there: a slip makes no new one.
 pub(crate) fn split<'a>(layout: &Layout, text: &'a str) -> Option<(ProjectId, &'a str)> {
     let (project, task) = text.split_once('/')?;
@@ -19,6 +22,10 @@ pub(crate) fn split<'a>(layout: &Layout, text: &'a str) -> Option<(ProjectId, &'
 
 /// The task with this id, unique slug or unique prefix, in one project or in all; or in the one that the text names.
 pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Result<TaskName, Failure> {
+    // Each name begins with nothing: a variable that is not set would mean the only task.
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the task's name is empty"));
+    }
     if let Some((own, task)) = split(&tree.layout, text) {
         if let Some(other) = project.filter(|project| **project != own) {
             return Err(Failure::usage(format!(
@@ -39,7 +46,8 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
         let tasks = match tree.tasks(&project) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             tasks => tasks.map_err(|e| {
-                Failure::io(format!("cannot read {}", tree.layout.project(&project).display()), &e)
+                let folder = tree.layout.project(&project);
+                Failure::io(format!("cannot read the project folder {}", folder.display()), &e)
             })?,
         };
         for task in tasks {
@@ -48,7 +56,8 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     }
     let exact: Vec<&TaskName> = all.iter().filter(|name| is_exactly(name, text)).collect();
     let matches: Vec<&TaskName> = if exact.is_empty() {
-        all.iter().filter(|n| n.task.as_str().starts_with(text)).collect()
+        let says_something = text.len() > TASK_PREFIX.len();
+        all.iter().filter(|n| says_something && n.task.as_str().starts_with(text)).collect()
     } else {
         exact
     };

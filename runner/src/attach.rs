@@ -109,8 +109,13 @@ pub fn file(
     let path = || source.display().to_string();
     let unread = |source| AttachError::Read { path: path(), source };
     let from = File::open(source).map_err(unread)?;
-    if from.metadata().map_err(unread)?.is_dir() {
+    let meta = from.metadata().map_err(unread)?;
+    if meta.is_dir() {
         return Err(AttachError::Folder { path: path() });
+    }
+    // A file says how large it is before it is copied; a pipe or a device only while it is.
+    if meta.len() > FILE_MAX {
+        return Err(AttachError::FileTooLarge { path: path(), max: FILE_MAX });
     }
     let name = source.file_name().unwrap_or(source.as_os_str()).to_string_lossy();
     let place = Place::of(tree, key, &name);

@@ -16,6 +16,7 @@ use run_agent_core::{Cursor, Durability, Entry, MsgId, Store, StreamKey};
 
 use crate::lock::{LockError, LockFile};
 use crate::markdown::{self, EDGE, HEADER_MAX};
+use crate::scan::{self, Ends, Found, Source};
 use crate::store::{FsStore, Options};
 
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,8 @@ pub struct Checked {
     pub bytes: Vec<u8>,
     /// How many entries were sealed again.
     pub resealed: usize,
+    /// How many entries that could be read are not in it any more.
+    pub gone: usize,
     /// What the edit broke.
     pub findings: Vec<Finding>,
 }
@@ -63,6 +66,9 @@ pub struct Finding {
     /// How the stretch begins, by which it is known again.
     head: Vec<u8>,
 }
+
+/// So many bytes of a stretch tell it from others.
+const HEAD: usize = 200;
 
 impl Edit {
     /// Copies the active file while nobody appends.
@@ -103,6 +109,7 @@ impl Edit {
         let before = reseal(&self.original, &self.original, &self.key).findings;
         let is_old = |f: &Finding| before.iter().any(|old| old.what == f.what && old.head == f.head);
         checked.findings.retain(|finding| !is_old(finding));
+        checked.gone = gone(&self.original, &checked.bytes, &self.key);
         checked
     }
 
@@ -188,13 +195,14 @@ impl Condition for Never {
 /// Goes through the text stretch by stretch; one begins at an edge that opens an entry and ends before the next.
 fn reseal(edited: &[u8], original: &[u8], key: &StreamKey) -> Checked {
     let untouched: HashSet<&[u8]> = stretches(original).collect();
-    let mut checked = Checked { bytes: Vec::with_capacity(edited.len()), resealed: 0, findings: Vec::new() };
+    let mut checked =
+        Checked { bytes: Vec::with_capacity(edited.len()), resealed: 0, gone: 0, findings: Vec::new() };
     let mut line = 1;
     let mut last: Option<MsgId> = None;
     for stretch in stretches(edited) {
         let known = untouched.contains(stretch);
         let mut broken = |what: String| {
-            let head = stretch[..stretch.len().min(200)].to_vec();
+            let head = stretch[..stretch.len().min(HEAD)].to_vec();
             checked.findings.push(Finding { line, what, head });
         };
         let sealed = if known { None } else { sealed(stretch, key) };
@@ -214,7 +222,50 @@ fn reseal(edited: &[u8], original: &[u8], key: &StreamKey) -> Checked {
         checked.bytes.extend_from_slice(text);
         line += stretch.iter().filter(|b| **b == b'\n').count();
     }
+    add_damage(&mut checked, key);
     checked
+}
+
+/// Adds what a reader passes over and nothing was said about: what is no entry, by us or by hand.
+fn add_damage(checked: &mut Checked, key: &StreamKey) {
+    let (mut line, mut passed) = (1, 0);
+    for found in scan::forward(&checked.bytes, whole(key), usize::MAX).found {
+        let Found::Damage { at, next, what, .. } = found else { continue };
+        line += checked.bytes[passed..at].iter().filter(|b| **b == b'\n').count();
+        passed = at;
+        if checked.findings.iter().all(|finding| finding.line != line) {
+            let head = checked.bytes[at..next.min(at + HEAD)].to_vec();
+            checked.findings.push(Finding { line, what: what.to_string(), head });
+        }
+    }
+    checked.findings.sort_by_key(|finding| finding.line);
+}
+
+/// Nothing comes behind the text that is checked.
+fn whole(key: &StreamKey) -> Source<'_> {
+    Source { ends: Ends::Sealed, ..Source::of(key) }
+}
+
+/// How many entries the edit took away: those of ours by their ids, the others, whose ids come from their places, by
+/// their number.
+fn gone(original: &[u8], edited: &[u8], key: &StreamKey) -> usize {
+    let (ours_before, others_before) = entries(original, key);
+    let (ours, others) = entries(edited, key);
+    ours_before.difference(&ours).count() + others_before.saturating_sub(others)
+}
+
+/// The ids of the entries of ours, and how many others there are.
+fn entries(bytes: &[u8], key: &StreamKey) -> (HashSet<MsgId>, usize) {
+    let (mut ours, mut others) = (HashSet::new(), 0);
+    for found in scan::forward(bytes, whole(key), usize::MAX).found {
+        let Found::Entry { at, next, message } = found else { continue };
+        if is_ours(&bytes[at..next]) {
+            ours.insert(message.id);
+        } else {
+            others += 1;
+        }
+    }
+    (ours, others)
 }
 
 fn stretches(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -8,6 +8,7 @@ mod report;
 mod spec;
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,8 +135,7 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
 fn place(context: &Context, file: &Path) -> Result<Target, Failure> {
     match target::target(context, false)? {
         Target::New { project, home, id: None, slug: None } => {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-            let slug = text::slug(&format!("batch {stem}"), SLUG_MAX);
+            let slug = slug_of(file)?;
             match find::task(&context.tree, Some(&project), &slug) {
                 Ok(name) if name.task.slug() == slug => Ok(Target::Existing(name)),
                 Err(failure) if failure.exit() == Exit::Usage => Err(failure),
@@ -145,6 +145,19 @@ fn place(context: &Context, file: &Path) -> Result<Target, Failure> {
         other => Ok(other),
     }
 }
+
+/// The name of the file's task. Files of one name in two folders are two batches, so a part of it stands for the path.
+fn slug_of(file: &Path) -> Result<String, Failure> {
+    let path = std::fs::canonicalize(file).map_err(|e| Failure::io(file.display(), &e))?;
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let place = format!("{:032x}", hash(path.as_os_str().as_bytes()));
+    let place = &place[..PLACE];
+    let slug = text::slug(&format!("batch {stem}"), SLUG_MAX - PLACE - 1);
+    Ok(format!("{slug}-{place}"))
+}
+
+/// So many digits tell the folders of files that have the same name.
+const PLACE: usize = 8;
 
 fn task_text(file: &Path, work: &[Work]) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -178,23 +191,35 @@ fn prepare(
                 .map_err(|failure| Failure::usage(spec.wrong(item, &["agent"], failure.text())))?;
             backends.insert(agent.clone(), backend);
         }
-        let cwd = context
-            .working_folder(project, item.cwd.as_deref())
+        let cwd = target::folder_of(context, project, item.cwd.as_deref())
             .map_err(|failure| Failure::usage(spec.wrong(item, &["cwd"], failure.text())))?;
         places.push((agent, cwd));
     }
     let work = spec.items.into_iter().zip(places).map(|(item, (agent, cwd))| {
-        let key = key(&item, &agent);
+        // The folder itself counts, however the file or its caller come to it.
+        let folder = std::fs::canonicalize(&cwd).unwrap_or_else(|_| cwd.clone());
+        let key = key(&item, &agent, &folder);
         Work { item, agent, cwd, key, state: State::Waiting { attempt: 1 } }
     });
     Ok((work.collect(), backends))
 }
 
 /// An item is its id and what it is to do: a batch whose prompt was changed does the changed item, not the old one.
-fn key(item: &Item, agent: &str) -> String {
-    let cwd = item.cwd.as_ref().map(|cwd| cwd.display().to_string()).unwrap_or_default();
-    let what = crc32fast::hash(format!("{agent}\0{cwd}\0{}", item.prompt).as_bytes());
-    format!("{}@{what:08x}", item.id)
+fn key(item: &Item, agent: &str, cwd: &Path) -> String {
+    let mut what = agent.as_bytes().to_vec();
+    what.push(0);
+    what.extend_from_slice(cwd.as_os_str().as_bytes());
+    what.push(0);
+    what.extend_from_slice(item.prompt.as_bytes());
+    format!("{}@{:032x}", item.id, hash(&what))
+}
+
+/// FNV-1a with 128 bits: the same on every machine and in every version, and with no chance of two texts meeting in
+/// one key. Nobody gains by making them meet: whoever writes the file starts what he likes anyway.
+fn hash(bytes: &[u8]) -> u128 {
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let start = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    bytes.iter().fold(start, |hash: u128, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
 }
 
 /// The key of an attempt: the first has the plain one.
@@ -307,8 +332,9 @@ impl Batch<'_> {
     }
 
     fn start_ready(&mut self, max_parallel: usize) -> Result<(), Failure> {
+        let is_running = |work: &Work| matches!(work.state, State::Running { .. });
+        let mut running = self.work.iter().filter(|work| is_running(work)).count();
         for n in 0..self.work.len() {
-            let running = self.work.iter().filter(|w| matches!(w.state, State::Running { .. })).count();
             if running >= max_parallel {
                 return Ok(());
             }
@@ -318,6 +344,7 @@ impl Batch<'_> {
                 continue;
             }
             self.work[n].state = self.start(n, attempt)?;
+            running += usize::from(is_running(&self.work[n]));
             self.report.changed(&self.work[n], None);
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! | question | file |
 //! | --- | --- |
-//! | what is posted? | `post`, and `ndjson` for a stream of messages |
+//! | what is posted? | `post`, and `ndjson` for a stream of messages; `fields` for what may stand in it |
 //! | what is read, from where, and how does it go on? | `read`, `window` |
 //! | which messages are wanted? | `filter` |
 //! | how is a message shown, with its attachment and with damage around it? | `show` |
@@ -14,6 +14,7 @@
 mod discover;
 mod edit;
 mod export;
+mod fields;
 mod filter;
 mod ndjson;
 mod post;

@@ -133,6 +133,14 @@ fn init(global: &Global) -> Outcome {
 fn create(path: &Path) -> Result<&'static str, Failure> {
     use std::os::unix::fs::DirBuilderExt;
     let cannot = |e| Failure::io(format!("cannot write {}", path.display()), &e);
+    if path.is_symlink() {
+        let goal = std::fs::read_link(path).unwrap_or_default();
+        return Err(Failure::usage(format!(
+            "{} is a link to {}, which is not there; remove the link, or make that file",
+            path.display(),
+            goal.display()
+        )));
+    }
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
     let made = create_new(path, stub::stub(Form::of(path)).as_bytes()).map_err(cannot)?;
@@ -144,6 +152,12 @@ fn add(located: Located) -> Result<&'static str, Failure> {
     let cannot = |e| Failure::io(format!("cannot write {}", path.display()), &e);
     // What is a link stays one: the file that it leads to is replaced.
     let path = std::fs::canonicalize(&path).map_err(cannot)?;
+    if !path.is_file() {
+        return Err(Failure::usage(format!(
+            "{} is no regular file, so nothing can be added to it; name one with --config",
+            path.display()
+        )));
+    }
     let seen = Seen::made(&path);
     // What has a mistake is not understood well enough to be added to.
     Config::read(Some(&Located { path: path.clone(), why }))?;
@@ -161,12 +175,13 @@ fn replace(path: &Path, text: &str, seen: &Seen) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = (|| {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
+        // Whatever stands under that name by then is not written through.
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.set_permissions(std::fs::metadata(path)?.permissions())?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;

@@ -24,6 +24,12 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         batch_alone(args)?;
         return batch::run(global, batch, args::time_limit(args.timeout)?);
     }
+    // Where `--json` stands before `job`, clap does not see the two together.
+    if args.follow && global.json {
+        return Err(Failure::usage(
+            "--follow prints what the agent prints, which is no JSON; leave out one of --follow and --json",
+        ));
+    }
     let context = Context::open_configured(global)?;
     context.caller()?;
     let config = context.config()?;
@@ -38,7 +44,9 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if text.trim().is_empty() {
         return Err(run_agent_runner::make::MakeError::EmptyPrompt.into());
     }
-    let name = match target::target(&context, false)? {
+    let target = target::target(&context, false)?;
+    let cwd = target::working_folder(&context, &target, args.cwd.as_deref())?;
+    let name = match target {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {
             // A folder that is not there is found before anything is made.
@@ -46,7 +54,6 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
             target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
         }
     };
-    let cwd = context.working_folder(&name.project, args.cwd.as_deref())?;
     let cause = context.cause();
     let mut view = TaskView::open(&context.tree, &name)?;
     let request = Request {

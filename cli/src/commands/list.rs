@@ -6,6 +6,7 @@ use run_agent_core::world::TaskStatus;
 use run_agent_core::{ProjectId, TaskId, Timestamp};
 use run_agent_runner::roster::{self, Row};
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 
 use crate::args::Global;
 use crate::context::Context;
@@ -45,11 +46,15 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
         }
     };
     let mut found = Vec::new();
+    let mut all_read = true;
     for project in &projects {
         match roster::list(&context.tree, project) {
             Ok(tasks) => found.extend(tasks.into_iter().map(|listed| Item::new(project, listed))),
             // One folder that cannot be read does not hide the others.
-            Err(error) => render::say(&format!("warning: project {project} cannot be read: {error}")),
+            Err(error) => {
+                all_read = false;
+                render::say(&format!("warning: project {project} cannot be read: {error}"));
+            }
         }
     }
     let mut shown: Vec<&Item<'_>> = found.iter().filter(|item| args.wants(item)).collect();
@@ -61,6 +66,9 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
         return Ok(Exit::Done);
     }
     if found.is_empty() {
+        if !all_read {
+            return Ok(Exit::Failed);
+        }
         render::say("no tasks yet; start one with `run-agent task --prompt …`, or see `run-agent demo`");
         return Ok(Exit::Done);
     }
@@ -69,7 +77,8 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
         return Ok(Exit::Done);
     }
     let now = Timestamp::now();
-    let rows: Vec<Vec<Cell>> = shown.iter().map(|item| item.cells(now)).collect();
+    let width = render::width().map_or(usize::MAX, width_of_names);
+    let rows: Vec<Vec<Cell>> = shown.iter().map(|item| item.cells(now, width)).collect();
     render::out(&render::columns(&COLUMNS, &rows))?;
     if total > shown.len() {
         render::say(&format!("… and {} more; see them with --limit 0", total - shown.len()));
@@ -77,10 +86,30 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// How wide a task's name may be on a terminal so wide: half of it, so that a long one leaves room for the others.
+fn width_of_names(terminal: usize) -> usize {
+    let beside_the_status = terminal.saturating_sub(14);
+    (terminal / 2).max(24).min(beside_the_status).max(8)
+}
+
+/// `project/task` in so many columns. The middle is cut: a project says where a task belongs, and the end of its id is
+/// the slug, by which it can be named.
+fn short_name(project: &str, task: &str, width: usize) -> String {
+    let whole = format!("{project}/{task}");
+    if whole.width() <= width {
+        return whole;
+    }
+    // A task's id is ASCII.
+    let project = render::cut(project, (width / 2).saturating_sub(1));
+    let room = width.saturating_sub(project.width() + 2);
+    let end = task.get(task.len().saturating_sub(room)..).unwrap_or(task);
+    format!("{project}/…{end}")
+}
+
 /// The columns, with what a narrow terminal does without first: the title, then how many runs, then when.
 const COLUMNS: [Column; 5] = [
     Column::new("STATUS", 9).min(12).kept(),
-    Column::new("TASK", 10).min(16).kept().ends(),
+    Column::new("TASK", 10).min(16).kept(),
     Column::new("RUNS", 2).right().min(4),
     Column::new("ACTIVE", 3),
     Column::new("TITLE", 1).min(10),
@@ -116,6 +145,8 @@ struct Items<'a> {
 #[derive(Serialize)]
 struct Item<'a> {
     project_id: &'a ProjectId,
+    /// As everywhere else; `id` is its name in the API's lists.
+    task_id: TaskId,
     #[serde(flatten)]
     what: What,
 }
@@ -129,18 +160,16 @@ enum What {
 
 impl<'a> Item<'a> {
     fn new(project_id: &'a ProjectId, listed: roster::Listed) -> Self {
+        let task_id = listed.task.clone();
         let what = match listed.row {
             Ok(row) => What::Row(row),
             Err(error) => What::Unreadable { id: listed.task, error: crate::error::chain(&error) },
         };
-        Self { project_id, what }
+        Self { project_id, task_id, what }
     }
 
     fn name(&self) -> (&ProjectId, &TaskId) {
-        match &self.what {
-            What::Row(row) => (self.project_id, &row.id),
-            What::Unreadable { id, .. } => (self.project_id, id),
-        }
+        (self.project_id, &self.task_id)
     }
 
     fn activity(&self) -> Option<Timestamp> {
@@ -150,9 +179,9 @@ impl<'a> Item<'a> {
         }
     }
 
-    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+    fn cells(&self, now: Timestamp, width: usize) -> Vec<Cell> {
         let (project, id) = self.name();
-        let name = Cell::new(format!("{project}/{id}"));
+        let name = Cell::new(short_name(project.as_str(), id.as_str(), width));
         match &self.what {
             What::Row(row) => vec![
                 Cell::new(row.status.to_string()).hue(Hue::of_task(row.status)),
@@ -168,6 +197,24 @@ impl<'a> Item<'a> {
                 Cell::default(),
                 Cell::new(render::safe_line(error)),
             ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_in_its_middle() {
+        let task = "task-20261121-093000-mend-the-login-page";
+        assert_eq!(short_name("web", task, 80), format!("web/{task}"));
+        assert_eq!(short_name("web", task, 24), "web/…mend-the-login-page");
+        assert_eq!(short_name("a-project-of-a-long-name", task, 24), "a-project-…/…-login-page");
+        for width in 1..70 {
+            for project in ["web", "a-project-of-a-long-name", "日本語日本語日本語"] {
+                assert!(short_name(project, task, width).width() <= width.max(4), "{width}");
+            }
         }
     }
 }

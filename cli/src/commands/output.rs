@@ -12,6 +12,7 @@ use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;
 use run_agent_runner::{TaskView, Tree, files};
 
+use super::reader;
 use crate::args::{Global, OutputArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -193,6 +194,7 @@ impl Tail {
             if ended {
                 return Ok(Waited::AllEnded);
             }
+            reader::still_there()?;
             if wake.interrupted() {
                 return Ok(Waited::Interrupted);
             }

@@ -242,6 +242,11 @@ fn tell_damage(context: &Context, damage: &Damage) -> Result<(), Failure> {
 /// A change with where it came from, for programs.
 pub(super) fn change_json(name: &TaskName, entry: Option<&Entry>, change: &Change) -> serde_json::Value {
     let mut value = serde_json::json!(change);
+    if let Some(fields) = value.as_object_mut() {
+        // It stands there under the name that tasks have everywhere.
+        fields.remove("task");
+        fields.get_mut("question").into_iter().for_each(status::name_the_run);
+    }
     value["project_id"] = serde_json::json!(name.project);
     value["task_id"] = serde_json::json!(name.task);
     if let Some(entry) = entry {

@@ -109,13 +109,29 @@ pub(super) fn as_json(moment: &Moment<'_>) -> serde_json::Value {
     let messages: Vec<_> = moment.last_messages.iter().map(|entry| &entry.message).collect();
     let damage: Vec<String> = moment.damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect();
     serde_json::json!({
-        "id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
+        "id": name.task, "task_id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
         "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
         "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
         "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
-        "open_questions": task.thread.open_questions, "runs": runs, "last_messages": messages,
+        "open_questions": open_questions(task), "runs": runs, "last_messages": messages,
         "notes": notes, "damage": damage,
     })
+}
+
+fn open_questions(task: &Task) -> serde_json::Value {
+    let mut questions = serde_json::json!(task.thread.open_questions);
+    let each = questions.as_object_mut().into_iter().flat_map(|map| map.values_mut());
+    each.for_each(name_the_run);
+    questions
+}
+
+/// The run of a question, under the name that runs have everywhere.
+pub(super) fn name_the_run(question: &mut serde_json::Value) {
+    if let Some(question) = question.as_object_mut()
+        && let Some(run) = question.remove("run")
+    {
+        question.insert("run_id".to_owned(), run);
+    }
 }
 
 pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {

@@ -1,5 +1,7 @@
 //! Which task `task` and `job` work on, and making it when it is new.
 
+use std::path::{Path, PathBuf};
+
 use run_agent_core::id::SLUG_MAX;
 use run_agent_core::{ProjectId, TaskId, text};
 use run_agent_runner::make::{self, NewTask};
@@ -13,7 +15,7 @@ use crate::{find, render};
 #[derive(Debug)]
 pub(crate) enum Target {
     Existing(TaskName),
-    New { project: ProjectId, home: Option<std::path::PathBuf>, id: Option<TaskId>, slug: Option<String> },
+    New { project: ProjectId, home: Option<PathBuf>, id: Option<TaskId>, slug: Option<String> },
 }
 
 /// What `--task` and the surroundings say. `prefer_new`: without `--task`, make a new one rather than use the
@@ -60,11 +62,49 @@ pub(crate) fn target(context: &Context, prefer_new: bool) -> Result<Target, Fail
     Ok(Target::New { project, home, id: None, slug: None })
 }
 
+/// The folder in which an agent of this task is to work: known to be one before anything is made.
+pub(crate) fn working_folder(
+    context: &Context,
+    target: &Target,
+    flag: Option<&Path>,
+) -> Result<PathBuf, Failure> {
+    let (project, home) = match target {
+        Target::Existing(name) => (&name.project, None),
+        Target::New { project, home, .. } => (project, home.as_deref()),
+    };
+    // A project that is not there yet gets this one as its root folder.
+    let home = home.filter(|_| !context.tree.layout.project(project).is_dir());
+    folder_of(context, project, flag.or(home))
+}
+
+/// The working folder of this project's agents, which the runner can hand over.
+pub(crate) fn folder_of(
+    context: &Context,
+    project: &ProjectId,
+    flag: Option<&Path>,
+) -> Result<PathBuf, Failure> {
+    let root = context.tree.layout.root();
+    if root.to_str().is_none() {
+        return Err(Failure::usage(format!(
+            "the storage folder {} has a name that is not UTF-8, in which no agent can be started; name another one with --root",
+            root.display()
+        )));
+    }
+    let folder = context.working_folder(project, flag)?;
+    if folder.to_str().is_none() {
+        return Err(Failure::usage(format!(
+            "the agent's working folder {} has a name that is not UTF-8; name another one with --cwd",
+            folder.display()
+        )));
+    }
+    Ok(folder)
+}
+
 /// Makes the project and the task that a [`Target::New`] names.
 pub(crate) fn make(
     context: &Context,
     project: &ProjectId,
-    home: Option<&std::path::Path>,
+    home: Option<&Path>,
     id: Option<&TaskId>,
     slug: Option<&str>,
     prompt: &str,

@@ -32,7 +32,11 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         timeout: args::time_limit(args.timeout)?,
         fresh: false,
     };
-    let name = match target::target(&context, given.is_some())? {
+    let target = target::target(&context, given.is_some())?;
+    if args.cwd.is_some() || matches!(target, target::Target::New { .. }) {
+        target::working_folder(&context, &target, args.cwd.as_deref())?;
+    }
+    let name = match target {
         target::Target::Existing(name) => {
             check_prompt(&context, &name, given.as_deref(), args.update_prompt)?;
             name
@@ -127,7 +131,8 @@ impl Prepared {
         let before =
             view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).map(|run| run.agent.clone());
         let backend = settings.backend(context, before)?;
-        let cwd = context.working_folder(&name.project, settings.cwd.as_deref())?;
+        let target = target::Target::Existing(name.clone());
+        let cwd = target::working_folder(context, &target, settings.cwd.as_deref())?;
         Ok(Self { view, backend, prompt, cwd })
     }
 }

@@ -15,6 +15,7 @@ use run_agent_runner::wake::Wake;
 use self::show::Show;
 use self::watched::Watched;
 use super::completion::tasks;
+use super::reader;
 use crate::args::{self, Global};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -77,6 +78,7 @@ pub(crate) fn run(global: &Global, args: &WatchArgs) -> Outcome {
             let exit = watched.iter().map(Watched::exit).max_by_key(|exit| exit.code()).unwrap_or(Exit::Done);
             return end(&context, &watched, exit);
         }
+        reader::still_there()?;
         if wake.interrupted() {
             return end(&context, &watched, Exit::Interrupted);
         }
@@ -120,8 +122,10 @@ fn active(context: &Context) -> Result<Vec<Watched>, Failure> {
     };
     let mut found = Vec::new();
     for project in projects {
-        let tasks =
-            context.tree.tasks(&project).map_err(|e| Failure::io(format!("project {project}"), &e))?;
+        let tasks = context.tree.tasks(&project).map_err(|e| {
+            let folder = context.tree.layout.project(&project);
+            Failure::io(format!("cannot read the project folder {}", folder.display()), &e)
+        })?;
         for task in tasks {
             let name = TaskName { project: project.clone(), task };
             match Watched::open(context, name.clone()) {

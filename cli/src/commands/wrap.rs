@@ -1,6 +1,7 @@
 //! `wrap`: any command as a tracked run of a task. On a terminal it keeps the terminal; elsewhere it is supervised as
 //! a job is, and what it prints goes to the run's files and to the caller.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -44,14 +45,14 @@ const SIGTERM: i32 = nix::libc::SIGTERM;
 )]
 pub(crate) struct WrapArgs {
     /// The name under which the run is listed [default: the program's]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::agent_name)]
     agent: Option<String>,
     /// Time limit, such as 30m
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     timeout: Option<Duration>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
-    argv: Vec<String>,
+    argv: Vec<OsString>,
 }
 
 pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
@@ -63,9 +64,17 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let context = Context::open_configured(global)?;
     let (parent, depth) = super::job::parent_and_depth(&context)?;
     let config = context.config()?;
-    let backend = ByHand::new(args.agent.as_deref(), &args.argv)?;
+    let argv = texts(&args.argv)?;
+    may_be_a_program(&argv)?;
+    let backend = ByHand::new(args.agent.as_deref(), &argv)?;
     let cwd = std::env::current_dir().map_err(|e| Failure::io("the working folder", &e))?;
-    let text = format!("{}\n\nStarted by hand in {}\n", command_line(&args.argv), cwd.display());
+    let text = format!("{}\n\nStarted by hand in {}\n", command_line(&argv), cwd.display());
+    if cwd.to_str().is_none() {
+        return Err(Failure::usage(format!(
+            "the working folder {} has a name that is not UTF-8; call from another one",
+            cwd.display()
+        )));
+    }
     let name = match target::target(&context, false)? {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {
@@ -107,6 +116,33 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
             Err(Failure::new(Exit::Failed, format!("run {run} did not start: {why}")))
         }
     }
+}
+
+/// The command as it is recorded: the run's files hold text.
+fn texts(argv: &[OsString]) -> Result<Vec<String>, Failure> {
+    let text = |(n, word): (usize, &OsString)| match word.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(Failure::usage(format!(
+            "word {} of the command, {}, is not UTF-8, and a run is recorded as text; name the file in another way, such as through a link",
+            n + 1,
+            word.display()
+        ))),
+    };
+    argv.iter().enumerate().map(text).collect()
+}
+
+/// A path that leads to something else than a program is not looked for among the programs.
+fn may_be_a_program(argv: &[String]) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(program) = argv.first().filter(|program| program.contains('/')) else { return Ok(()) };
+    let why = match std::fs::metadata(program) {
+        Ok(meta) if meta.is_dir() => "is a folder",
+        Ok(meta) if meta.permissions().mode() & 0o111 == 0 => "may not be executed (see chmod +x)",
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "is not there",
+        Err(error) => return Err(Failure::io(format!("cannot look at {program}"), &error)),
+    };
+    Err(Failure::not_found(format!("{program} {why}, so it is no program to run")))
 }
 
 /// Copies what the command prints until it has ended, and passes signals on to it.

@@ -16,12 +16,11 @@ pub(crate) struct Column {
     pub(crate) min: usize,
     pub(crate) rank: u8,
     pub(crate) kept: bool,
-    pub(crate) ends: bool,
 }
 
 impl Column {
     pub(crate) const fn new(title: &'static str, rank: u8) -> Self {
-        Self { title, right: false, min: 8, rank, kept: false, ends: false }
+        Self { title, right: false, min: 8, rank, kept: false }
     }
 
     /// For numbers.
@@ -32,12 +31,6 @@ impl Column {
 
     pub(crate) const fn kept(mut self) -> Self {
         self.kept = true;
-        self
-    }
-
-    /// For names whose end tells more than their beginning.
-    pub(crate) const fn ends(mut self) -> Self {
-        self.ends = true;
         self
     }
 
@@ -101,7 +94,7 @@ fn lines(columns: &[Column], rows: &[Vec<Cell>], paint: Paint, width: Option<usi
         let mut blanks = 0;
         for ((column, cell), width) in columns.iter().zip(row).zip(&widths) {
             let Some(width) = *width else { continue };
-            let text = if column.ends { cut_front(&cell.text, width) } else { cut(&cell.text, width) };
+            let text = cut(&cell.text, width);
             let pad = width - text.width();
             let painted = cell.hue.map_or_else(|| text.clone(), |hue| paint.hue(hue, &text));
             let before = if column.right { blanks + pad } else { blanks };
@@ -189,15 +182,6 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     out
 }
 
-/// As [`cut`], but the end of the text is what stays.
-fn cut_front(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let turned: String = text.chars().rev().collect();
-    cut(&turned, width).chars().rev().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +217,6 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("abc", 0), "");
-        assert_eq!(cut_front("project/task-x-login", 8), "…x-login");
         for width in 1..40 {
             let text = shown(&[["日本語日本語", "7", "日本語日本語日本語"]], Some(width));
             assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");

@@ -1,7 +1,6 @@
 use run_agent_core::{Draft, Kind, Message, ProjectId, Timestamp};
 
 use super::*;
-use crate::scan::{self, Found, Source};
 
 fn key() -> StreamKey {
     StreamKey::project(ProjectId::parse("p").unwrap())
@@ -28,6 +27,7 @@ fn check(original: &str, edited: &str) -> Checked {
     let mut checked = reseal(edited.as_bytes(), original.as_bytes(), &key());
     let before = reseal(original.as_bytes(), original.as_bytes(), &key()).findings;
     checked.findings.retain(|f| !before.iter().any(|old| old.what == f.what && old.head == f.head));
+    checked.gone = gone(original.as_bytes(), &checked.bytes, &key());
     checked
 }
 
@@ -63,7 +63,24 @@ fn fields_and_whole_entries_may_be_changed_too() {
     let gone = original.replace(&entry(2, "two"), "");
     let checked = check(&original, &gone);
     assert_eq!(bodies(&checked.bytes), ["one", "three"]);
-    assert_eq!(checked.findings, []);
+    assert_eq!((checked.findings, checked.gone), (vec![], 1));
+}
+
+#[test]
+fn text_that_is_no_bus_any_more_is_told_and_what_is_gone_is_counted() {
+    let by_hand = "---\ntype: NOTE\n---\nby hand\n";
+    let original = [entry(1, "one"), by_hand.to_owned(), entry(2, "two")].concat();
+    for (edited, gone, is_broken) in [
+        (String::new(), 3, false),
+        ("\u{1}\u{2} noise\nand more\n".to_owned(), 3, true),
+        (original.replace("\n---\n", "\n---x\n"), 3, true),
+        (original.replacen("---\n", "---x\n", 1), 2, true),
+        (format!("{original}---\nx\n"), 0, false),
+        (original.clone(), 0, false),
+    ] {
+        let checked = check(&original, &edited);
+        assert_eq!((checked.gone, !checked.findings.is_empty()), (gone, is_broken), "{edited:?} {checked:?}");
+    }
 }
 
 #[test]

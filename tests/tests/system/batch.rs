@@ -149,7 +149,34 @@ fn without_a_task_the_files_name_finds_the_batch_again() {
         assert_eq!(root.run(&args).code, 0);
     }
     let task = root.only_task();
-    assert_eq!((task.task.slug(), root.view(&task).task().runs.len()), ("batch-nightly-checks", 1));
+    assert!(task.task.slug().starts_with("batch-nightly-checks-"), "{task}");
+    assert_eq!(root.view(&task).task().runs.len(), 1);
+    // Another folder's file of the same name is another batch.
+    let other = root.scratch().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(root.scratch().join("Nightly Checks.json"), other.join("Nightly Checks.json")).unwrap();
+    assert_eq!(root.command(&args).current_dir(&other).status().unwrap().code(), Some(0));
+    assert_eq!(root.tree().tasks(&task.project).unwrap().len(), 2);
+}
+
+#[test]
+fn the_folder_in_which_an_item_works_is_a_part_of_what_it_is() {
+    let root = Root::new();
+    let task = name("folders");
+    let text = "- {id: a, prompt: 'true', agent: shell}\n";
+    let args = batch(&root, &task, text);
+    let spec = root.scratch().join("b.yaml");
+    let args: Vec<&str> =
+        args.iter().map(|arg| if *arg == "b.yaml" { spec.to_str().unwrap() } else { arg }).collect();
+    let (one, two) = (root.scratch().join("one"), root.scratch().join("two"));
+    for folder in [&one, &two] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    for (folder, runs) in [(&one, 1), (&two, 2), (&one.join("../one"), 2)] {
+        let done = root.command(&args).current_dir(folder).output().unwrap();
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        assert_eq!(root.view(&task).task().runs.len(), runs, "in {}", folder.display());
+    }
 }
 
 #[test]
@@ -186,4 +213,17 @@ fn a_wrong_file_is_told_with_its_line_before_anything_is_made() {
     assert!(root.tree().projects().unwrap().is_empty());
     let both = root.run(&["job", "--prompt", "x", "batch", "--spec", "b.yaml"]);
     assert_eq!(both.code, 2, "{both:?}");
+}
+
+#[test]
+fn files_that_never_end_are_read_to_a_limit() {
+    let root = Root::new();
+    let task = name("endless");
+    for done in [
+        root.run(&batch(&root, &task, "- {id: a, prompt_file: /dev/zero, agent: shell}\n")),
+        root.run(&["job", "batch", "--project", "p", "--spec", "/dev/zero"]),
+        root.run(&["job", "--project", "p", "--agent", "shell", "--prompt-file", "/dev/zero"]),
+    ] {
+        assert_eq!((done.code, done.stderr.contains("bytes, the most that is read")), (2, true), "{done:?}");
+    }
 }

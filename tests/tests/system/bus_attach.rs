@@ -149,3 +149,26 @@ fn questions_and_last_words_may_be_long_too() {
         root.messages(&task).into_iter().filter(|m| m.content.attachment_path.is_some()).collect();
     assert_eq!(long_ones.len(), 3);
 }
+
+#[test]
+fn a_file_that_is_too_large_is_refused_before_it_is_copied() {
+    let root = Root::new();
+    let task = root.task_with("sparse", "true");
+    let path = root.scratch().join("sparse");
+    std::fs::File::create(&path).unwrap().set_len(5 * 1024 * 1024 * 1024).unwrap();
+    // With room for a small file alone, a copy would fail for another reason before it is refused.
+    let script = format!(
+        "ulimit -f 1000; exec {} bus post --task {} --attach {}",
+        run_agent_tests::binary().display(),
+        task.task,
+        path.display()
+    );
+    let mut command = std::process::Command::new("sh");
+    let done = command.args(["-c", &script]).env("JRUN_ROOT", root.path()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(
+        (done.status.code(), stderr.contains("the most that is attached")),
+        (Some(2), true),
+        "{done:?}"
+    );
+}

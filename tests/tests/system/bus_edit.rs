@@ -99,3 +99,34 @@ fn an_editor_that_changes_nothing_or_fails_leaves_everything() {
     let none = root.run(&["bus", "edit", "--task", "task-20261121-093000-nowhere"]);
     assert_eq!(none.code, 5, "{none:?}");
 }
+
+#[test]
+fn a_result_that_is_no_bus_any_more_is_not_taken_unless_it_is_wanted() {
+    let root = Root::new();
+    let task = root.task_with("noise", "true");
+    post(&root, &task, "one");
+    let bus = root.tree().layout.bus_file(&task.key());
+    let before = std::fs::read(&bus).unwrap();
+    for (script, word) in [
+        (": > \"$1\"", "messages would be gone"),
+        ("echo noise > \"$1\"", "messages would be gone"),
+        ("sed -i 's/^---$/---x/' \"$1\"", "would not be read"),
+        ("rm \"$1\"; ln -s /etc/hostname \"$1\"", "no regular file"),
+        ("rm \"$1\"; mkfifo \"$1\"", "no regular file"),
+    ] {
+        let done = edit(&root, &task, script, &[]);
+        assert_eq!((done.code, done.stderr.contains(word)), (1, true), "{script}: {done:?}");
+        assert_eq!(std::fs::read(&bus).unwrap(), before, "{script}: the bus is as it was");
+    }
+    assert_eq!(edit(&root, &task, ": > \"$1\"", &["--force"]).code, 0);
+    assert_eq!(root.messages(&task).len(), 0);
+}
+
+#[test]
+fn a_program_is_told_that_nothing_was_changed() {
+    let root = Root::new();
+    let task = root.task_with("same", "true");
+    let done = edit(&root, &task, "true", &["--json"]);
+    let told: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((done.code, &told["changed"]), (0, &serde_json::json!(false)), "{done:?}");
+}

@@ -158,3 +158,45 @@ fn discover_tells_which_bus_and_why() {
     assert_eq!((none.code, none.stdout.as_str()), (2, ""), "{none:?}");
     assert!(root.tree().store.open(&task.key()).is_ok());
 }
+
+#[test]
+fn an_export_takes_no_place_but_that_of_a_file_outside_the_root() {
+    use std::os::unix::fs::FileTypeExt;
+    let root = Root::new();
+    let task = root.task_with("goals", "true");
+    let id = post(&root, &task, "FACT", "to be exported");
+    let scratch = root.scratch();
+    let export = |goal: &str| {
+        root.run(&["bus", "export", "--task", task.task.as_str(), "--format", "ndjson", "--out", goal])
+    };
+
+    let pipe = scratch.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    assert_eq!(export(pipe.to_str().unwrap()).code, 0);
+    assert!(reader.join().unwrap().contains(&id), "it was written into the pipe");
+    assert!(std::fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+
+    std::fs::write(scratch.join("real"), "before").unwrap();
+    std::os::unix::fs::symlink("real", scratch.join("link")).unwrap();
+    assert_eq!(export("link").code, 0);
+    assert!(scratch.join("link").is_symlink(), "a link stays one");
+    assert!(std::fs::read_to_string(scratch.join("real")).unwrap().contains(&id));
+    std::os::unix::fs::symlink("nothing", scratch.join("dangling")).unwrap();
+    assert_eq!(export("dangling").code, 2);
+
+    let bus = root.tree().layout.bus_file(&task.key());
+    let before = std::fs::read(&bus).unwrap();
+    std::os::unix::fs::symlink(&bus, scratch.join("bus")).unwrap();
+    let fresh = bus.with_file_name("TASK-MESSAGE-BUS.20261121-093000.md");
+    let store = root.tree().layout.store_file();
+    for goal in [bus.to_str().unwrap(), "bus", fresh.to_str().unwrap(), store.to_str().unwrap()] {
+        let done = export(goal);
+        assert_eq!((done.code, done.stderr.contains("storage folder")), (2, true), "{goal}: {done:?}");
+    }
+    assert_eq!(std::fs::read(&bus).unwrap(), before, "the bus is as it was");
+    assert_eq!(export(bus.with_file_name("mine.ndjson").to_str().unwrap()).code, 0, "an agent's own file");
+}

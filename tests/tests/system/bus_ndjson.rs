@@ -124,3 +124,21 @@ fn a_line_that_is_refused_ends_the_stream_or_is_passed_over() {
         assert!(told[1]["error"].is_string() && told[2]["msg_id"].is_string(), "{told:?}");
     }
 }
+
+#[test]
+fn a_line_is_an_object_with_or_without_a_byte_order_mark() {
+    let root = Root::new();
+    let task = root.task_with("objects", "true");
+    let done = feed(&root, &task, "[\"FACT\",\"b\",[],[],{},null,null]\n", &[]);
+    assert_eq!((done.code, done.stderr.contains("no JSON object")), (2, true), "{done:?}");
+    let done = feed(&root, &task, "1\n", &[]);
+    assert_eq!((done.code, done.stderr.contains("expected a JSON object")), (2, true), "{done:?}");
+    assert_eq!(feed(&root, &task, "\u{feff}{\"body\":\"marked\"}\n", &[]).code, 0);
+    for line in [r#"{"body":"x","meta":{"":"v"}}"#, r#"{"body":"x","links":[""]}"#] {
+        assert_eq!(feed(&root, &task, line, &[]).code, 2, "{line}");
+    }
+    let large = serde_json::json!({ "body": "x".repeat(100_000) }).to_string();
+    let told: serde_json::Value =
+        serde_json::from_str(&feed(&root, &task, &large, &["--json"]).stdout).unwrap();
+    assert!(told["attachment_path"].as_str().unwrap().starts_with("ATTACH-"), "{told}");
+}

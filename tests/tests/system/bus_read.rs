@@ -118,3 +118,33 @@ fn a_follower_goes_on_behind_what_it_has_read_when_the_file_is_replaced() {
     let code = until("the follower ends", || follower.try_wait().unwrap(), String::new).code();
     assert_eq!(code, Some(5));
 }
+
+#[test]
+fn who_follows_ends_with_his_reader_though_nothing_new_comes() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    let root = Root::new();
+    let task = run_agent_tests::name("piped");
+    let run = root.ok(&run_agent_tests::shell_args(
+        "job",
+        &task,
+        "echo first; until [ -e \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.02; done",
+        &["--detach"],
+    ));
+    for args in [
+        &["bus", "follow", "--task", task.task.as_str()][..],
+        &["output", &run, "--follow", "--stdout"],
+        &["watch", task.task.as_str()],
+    ] {
+        let mut child = root.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "{args:?}");
+        drop(reader);
+        let ended = || child.try_wait().unwrap();
+        let status = until("the command ends", ended, || format!("{args:?}"));
+        assert_eq!(status.code(), Some(0), "{args:?}");
+    }
+    std::fs::write(root.tree().task(&task).folder().join("go"), "").unwrap();
+}

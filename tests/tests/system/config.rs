@@ -384,3 +384,17 @@ fn a_format_that_is_newer_is_refused_and_kept() {
     assert!(done.code == 2 && done.stderr.contains("format 2 is newer"), "{done:?}");
     assert_eq!(store_yaml(&root), text);
 }
+
+#[test]
+fn init_takes_the_place_of_no_device_pipe_or_dangling_link() {
+    use std::os::unix::fs::FileTypeExt;
+    let root = Root::new();
+    let pipe = root.scratch().join("pipe.hcl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let done = root.run(&["config", "init", "--config", "pipe.hcl"]);
+    assert_eq!((done.code, done.stderr.contains("no regular file")), (2, true), "{done:?}");
+    assert!(std::fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    std::os::unix::fs::symlink("nothing.hcl", root.scratch().join("link.hcl")).unwrap();
+    let done = root.run(&["config", "init", "--config", "link.hcl"]);
+    assert_eq!((done.code, done.stderr.contains("is a link to nothing.hcl")), (2, true), "{done:?}");
+}

@@ -224,3 +224,20 @@ fn status_from_a_checkpoint_tells_the_same_damage_and_world() {
     let _ = std::fs::remove_file(&checkpoint);
     assert_eq!(status(), cut);
 }
+
+#[test]
+fn a_program_finds_tasks_and_runs_under_the_names_that_they_have_everywhere() {
+    let root = Root::new();
+    let task = root.task_with("names", "run-agent bus post --type QUESTION --blocking --body 'which?'");
+    let id = task.task.as_str();
+    assert_eq!(root.json(&["list", "--json"])["items"][0]["task_id"], id);
+    let status = root.json(&["status", "--task", id, "--json"]);
+    assert_eq!(status["task_id"], id);
+    let questions = status["open_questions"].as_object().unwrap();
+    let question = questions.values().next().unwrap();
+    assert!(question["run_id"].is_string() && question.get("run").is_none(), "{question}");
+    for line in root.ok(&["replay", "--task", id, "--json"]).lines() {
+        let change: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&change["task_id"], change.get("task")), (&serde_json::json!(id), None), "{change}");
+    }
+}

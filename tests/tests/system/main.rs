@@ -14,6 +14,7 @@ mod config;
 mod context;
 mod durability;
 mod found;
+mod given;
 mod incumbent;
 mod kills;
 mod list;

@@ -133,3 +133,15 @@ fn damage_is_told_where_it_stands_and_the_rest_is_told_too() {
     let json = root.ok(&["replay", "story", "--json"]);
     assert!(json.lines().any(|line| line.contains(r#""change":"damage""#)), "{json}");
 }
+
+#[test]
+fn what_is_neither_a_time_nor_an_id_is_told_what_a_moment_is() {
+    let root = Root::new();
+    let task = root.task_with("moments", "true");
+    for moment in ["25:00:00", "now", "2026-13-01", ""] {
+        let done = root.run(&["replay", "--task", task.task.as_str(), "--at", moment]);
+        assert_eq!((done.code, done.stderr.contains("is no moment: write")), (2, true), "{done:?}");
+    }
+    let unknown = "MSG-20261121-093000-000000000-PID00001-0001";
+    assert_eq!(root.run(&["replay", "--task", task.task.as_str(), "--at", unknown]).code, 5);
+}

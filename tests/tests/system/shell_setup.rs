@@ -89,3 +89,16 @@ fn markers_that_do_not_belong_together_are_told_and_left() {
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
+
+#[test]
+fn a_start_up_file_that_is_a_dangling_link_or_a_pipe_is_left_alone() {
+    let root = Root::new();
+    let rc = root.scratch().join(".bashrc");
+    std::os::unix::fs::symlink("nothing", &rc).unwrap();
+    let done = run(&root, &["shell-setup", "install"]);
+    assert_eq!((done.code, done.stderr.contains("is a link to nothing")), (2, true), "{done:?}");
+    std::fs::remove_file(&rc).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&rc).status().unwrap().success());
+    let done = run(&root, &["shell-setup", "install"]);
+    assert_eq!((done.code, done.stderr.contains("no regular file")), (2, true), "{done:?}");
+}

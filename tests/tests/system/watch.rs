@@ -98,7 +98,9 @@ fn a_time_limit_and_an_interrupt_end_the_watch_and_nothing_else() {
     let mut watch =
         root.command(&["watch", "long"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Whoever loses his reader ends of himself.
+    let mut reader = BufReader::new(watch.stdout.take().unwrap());
+    reader.read_line(&mut line).unwrap();
     kill(watch.id(), "INT");
     assert_eq!(watch.wait().unwrap().code(), Some(130));
     go(&root, &task);

@@ -194,8 +194,10 @@ fn a_wrap_that_is_killed_on_its_terminal_has_its_run_closed_once_the_command_is_
     kill(wrap, "KILL");
     until("wrap is gone", || (!alive(wrap)).then_some(()), String::new);
     assert!(alive(pid));
-    let status = root.run(&["status", "--task", task.task.as_str()]);
-    assert!(status.stdout.contains("its supervisor was lost"), "{status:?}");
+    // A process looks gone when its first thread is; the others hold its lock a moment longer.
+    let status = || root.run(&["status", "--task", task.task.as_str()]);
+    let told = || status().stdout.contains("its supervisor was lost").then_some(());
+    until("the loss is told", told, || format!("{:?}", status()));
     kill(pid, "KILL");
     until("the command is gone", || (!alive(pid)).then_some(()), String::new);
     let lookers: Vec<_> = (0..6)
@@ -261,4 +263,11 @@ fn a_kill_of_wrap_at_any_step_on_a_terminal_leaves_a_run_with_one_end() {
         assert_eq!(run.end().unwrap().0.exit_code, noted, "{step}");
         assert_eq!(root.count(&task, "RUN_CRASH"), 1, "{step}");
     }
+}
+
+#[test]
+fn the_time_limit_is_told_with_its_own_code() {
+    let root = Root::new();
+    let done = root.run(&["wrap", "--project", "p", "--timeout", "100ms", "--", "sleep", "60"]);
+    assert_eq!((done.code, done.stderr.contains("time limit")), (124, true), "{done:?}");
 }

@@ -1,13 +1,15 @@
 //! The file that says what a batch consists of: read, checked, put into an order. What is wrong is told with file and
 //! line; all of it is wrong usage.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::locate::{self, Step};
 use super::raw::{RawItem, RawSpec, Top, Word};
 use crate::args;
+use crate::commands::prompt;
 use crate::find;
 
 /// A file is small; one that is not is no batch.
@@ -52,8 +54,8 @@ impl Spec {
         }
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
         for (n, item) in raw.tasks.iter().enumerate() {
-            if item.id.0.trim().is_empty() {
-                return Err(file.wrong(&[Step::Index(n), ID], "the id is empty"));
+            if let Err(what) = args::key(&item.id.0) {
+                return Err(file.wrong(&[Step::Index(n), ID], &format!("the id: {what}")));
             }
             if let Some(first) = places.insert(&item.id.0, n) {
                 let first = file.line(&[Step::Index(first), ID]).map(|line| format!(" in line {line}"));
@@ -93,15 +95,10 @@ impl Spec {
 
 impl File {
     fn read(path: &Path) -> Result<(Self, RawSpec), String> {
-        let cannot = |error: std::io::Error| format!("cannot read the batch {}: {error}", path.display());
-        let size = std::fs::metadata(path).map_err(cannot)?.len();
-        if size > FILE_MAX {
-            return Err(format!(
-                "{}: {size} bytes; a batch has at most {FILE_MAX}; put long prompts into files (prompt_file)",
-                path.display()
-            ));
-        }
-        let text = std::fs::read_to_string(path).map_err(cannot)?;
+        let cannot = |what: String| format!("cannot read the batch {}: {what}", path.display());
+        let opened = std::fs::File::open(path).map_err(|e| cannot(e.to_string()))?;
+        let text = prompt::text(opened, FILE_MAX)
+            .map_err(|what| cannot(format!("{what}; long prompts go into files (prompt_file)")))?;
         let json = path.extension().is_some_and(|extension| extension == "json");
         let parsed: Result<Top, (Option<(usize, usize)>, String)> = if json {
             serde_json::from_str(&text).map_err(|e| (Some((e.line(), e.column())), e.to_string()))
@@ -157,7 +154,7 @@ impl File {
     fn edges(&self, items: &[RawItem], places: &BTreeMap<&str, usize>) -> Result<Vec<Vec<usize>>, String> {
         let mut edges = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
-            let mut on = Vec::new();
+            let (mut on, mut seen) = (Vec::new(), BTreeSet::new());
             for name in &item.depends_on.0 {
                 let Some(place) = places.get(name.0.as_str()) else {
                     let near = find::nearest(&name.0, places.keys().copied());
@@ -165,7 +162,7 @@ impl File {
                         format!("`{}` depends on `{}`, which is not in this file{near}", item.id.0, name.0);
                     return Err(self.wrong(&[Step::Index(n), Step::Key(&["depends_on"])], &what));
                 };
-                if !on.contains(place) {
+                if seen.insert(*place) {
                     on.push(*place);
                 }
             }
@@ -176,19 +173,29 @@ impl File {
 
     /// The order of the file, but for those that must wait for later ones.
     fn order(&self, items: &[RawItem], edges: &[Vec<usize>]) -> Result<Vec<usize>, String> {
-        let mut order = Vec::with_capacity(items.len());
-        while order.len() < items.len() {
-            let ready = (0..items.len())
-                .find(|n| !order.contains(n) && edges[*n].iter().all(|on| order.contains(on)));
-            let Some(ready) = ready else { return Err(self.cycle(items, edges, &order)) };
-            order.push(ready);
+        let mut missing: Vec<usize> = edges.iter().map(Vec::len).collect();
+        let mut waiting = vec![Vec::new(); items.len()];
+        for (n, on) in edges.iter().enumerate() {
+            on.iter().for_each(|on| waiting[*on].push(n));
         }
-        Ok(order)
+        let mut ready: BinaryHeap<Reverse<usize>> =
+            (0..items.len()).filter(|n| missing[*n] == 0).map(Reverse).collect();
+        let mut order = Vec::with_capacity(items.len());
+        while let Some(Reverse(next)) = ready.pop() {
+            order.push(next);
+            for n in &waiting[next] {
+                missing[*n] -= 1;
+                if missing[*n] == 0 {
+                    ready.push(Reverse(*n));
+                }
+            }
+        }
+        if order.len() < items.len() { Err(self.cycle(items, edges, &missing)) } else { Ok(order) }
     }
 
     /// Names the circle that keeps what is left from being ordered.
-    fn cycle(&self, items: &[RawItem], edges: &[Vec<usize>], order: &[usize]) -> String {
-        let left = |n: &usize| !order.contains(n);
+    fn cycle(&self, items: &[RawItem], edges: &[Vec<usize>], missing: &[usize]) -> String {
+        let left = |n: &usize| missing[*n] > 0;
         // Everything that is left depends on something that is left: following that comes round.
         let mut path: Vec<usize> = (0..items.len()).find(left).into_iter().collect();
         let from = loop {
@@ -217,7 +224,7 @@ impl File {
             (Some(text), None) => text.clone(),
             (None, Some(path)) => {
                 let path = self.beside(path);
-                std::fs::read_to_string(&path).map_err(|error| {
+                prompt::file(&path).map_err(|error| {
                     let what = format!("cannot read the prompt file {}: {error}", path.display());
                     self.wrong(&[Step::Index(entry), Step::Key(&["prompt_file"])], &what)
                 })?
@@ -278,6 +285,18 @@ mod tests {
             (Some("mine"), Some("shell"))
         );
         assert_eq!(spec.items[3].timeout, Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn the_order_takes_a_heap_and_no_walk_through_all_for_each() {
+        // A chain against the order of the file is the worst case: quadratic work would take minutes.
+        let mut text = String::new();
+        for n in 0..20_000 {
+            let on = if n == 19_999 { String::new() } else { format!(", depends_on: {}", n + 1) };
+            text.push_str(&format!("- {{id: {n}, prompt: x{on}}}\n"));
+        }
+        let spec = read("s.yaml", &text).unwrap();
+        assert!(spec.items.iter().rev().enumerate().all(|(n, item)| item.id == n.to_string()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::render;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent bus edit --task fix-login")]
 pub(crate) struct EditArgs {
-    /// Take the result although entries in it cannot be read
+    /// Take the result although entries are gone from it or cannot be read
     #[arg(long)]
     force: bool,
 }
@@ -30,7 +30,7 @@ pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
     let backend = super::discover::backend(&context)?;
     if backend != "fs" {
         return Err(Failure::usage(format!(
-            "this root holds its events in a `{backend}` store, whose files are not text; bus edit is for the fs store"
+            "this root holds its events in a store of the kind {backend}, whose files are not text; bus edit is for the fs store"
         )));
     }
     let edit = Edit::begin(&context.tree.layout, &Options::default(), &key).map_err(of_edit)?;
@@ -42,13 +42,11 @@ pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     let checked = loop {
         let ended = open_editor(&copy);
-        let edited =
-            std::fs::read(&copy).map_err(|e| Failure::io(format!("cannot read {}", copy.display()), &e))?;
+        let edited = read(&copy)?;
         if edited == edit.original() {
             let _ = std::fs::remove_file(&copy);
             ended?;
-            render::say("nothing was changed");
-            return Ok(Exit::Done);
+            return nothing_changed(&context);
         }
         // An editor that failed may have written half of what was meant.
         ended.map_err(|failure| failure.and(&kept(&copy)))?;
@@ -61,10 +59,10 @@ pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
                 render::safe_line(&finding.what)
             ));
         }
-        if checked.findings.is_empty() || args.force {
+        if (checked.findings.is_empty() && checked.gone == 0) || args.force {
             break checked;
         }
-        match ask(&copy, checked.findings.len())? {
+        match ask(&copy, &checked)? {
             Answer::EditAgain => {}
             Answer::Take => break checked,
         }
@@ -74,11 +72,35 @@ pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// The copy as the editor left it. A link or a pipe in its place is nobody's edit of it.
+fn read(copy: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error: &io::Error| Failure::io(format!("cannot read {}", copy.display()), error);
+    let meta = copy.symlink_metadata().map_err(|e| failed(&e))?;
+    if !meta.is_file() {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{} is no regular file any more; the bus is as it was", copy.display()),
+        ));
+    }
+    std::fs::read(copy).map_err(|e| failed(&e))
+}
+
+fn nothing_changed(context: &Context) -> Outcome {
+    if context.json {
+        render::json(&serde_json::json!({
+            "changed": false, "resealed": 0, "gone": 0, "findings": 0, "appended_meanwhile": 0,
+        }))?;
+    } else {
+        render::say("nothing was changed");
+    }
+    Ok(Exit::Done)
+}
+
 fn put(context: &Context, edit: &Edit, checked: &Checked, copy: &Path) -> Result<(), Failure> {
     let appended = edit.finish(&checked.bytes).map_err(|error| of_edit(error).and(&kept(copy)))?;
     if context.json {
         return render::json(&serde_json::json!({
-            "resealed": checked.resealed, "findings": checked.findings.len(), "appended_meanwhile": appended,
+            "changed": true, "resealed": checked.resealed, "gone": checked.gone, "findings": checked.findings.len(), "appended_meanwhile": appended,
         }));
     }
     let kept = if appended > 0 {
@@ -86,8 +108,12 @@ fn put(context: &Context, edit: &Edit, checked: &Checked, copy: &Path) -> Result
     } else {
         String::new()
     };
+    let gone = match checked.gone {
+        0 => String::new(),
+        gone => format!("; gone: {}", render::count(gone as u64, "message")),
+    };
     render::say(&format!(
-        "edited; changed and sealed again: {}{kept}",
+        "edited; changed and sealed again: {}{gone}{kept}",
         render::count(checked.resealed as u64, "message")
     ));
     Ok(())
@@ -135,17 +161,20 @@ enum Answer {
     Take,
 }
 
-fn ask(copy: &Path, findings: usize) -> Result<Answer, Failure> {
+fn ask(copy: &Path, checked: &Checked) -> Result<Answer, Failure> {
+    let gone = (checked.gone > 0)
+        .then(|| format!("{} would be gone", render::count(checked.gone as u64, "message")));
+    let unread = (!checked.findings.is_empty())
+        .then(|| format!("{} would not be read", render::count(checked.findings.len() as u64, "place")));
+    let what = gone.into_iter().chain(unread).collect::<Vec<_>>().join(" and ");
     let kept = Failure::new(
         Exit::Failed,
-        format!(
-            "{findings} places would not be read; the bus is as it was, and {} (--force takes such a result)",
-            kept(copy)
-        ),
+        format!("{what}; the bus is as it was, and {} (--force takes such a result)", kept(copy)),
     );
     if !io::stdin().is_terminal() {
         return Err(kept);
     }
+    render::say(&what);
     loop {
         let _ = write!(io::stderr(), "edit again (e), take it as it is (t), or give up (q)? ");
         let mut line = String::new();

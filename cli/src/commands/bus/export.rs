@@ -4,7 +4,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use run_agent_core::layout::OWN_FOLDER;
 use run_agent_core::{Cursor, MsgId, StreamKey};
+use run_agent_runner::attach;
 use run_agent_runner::new_file::{NewFile, folder_of};
 use run_agent_store_fs::markdown;
 
@@ -65,21 +67,21 @@ pub(super) fn run(global: &Global, args: &ExportArgs) -> Outcome {
         }
     };
     if let Some(path) = &args.out {
-        let (messages, path) = (count.messages, path.display());
+        let path = path.display();
         if context.json {
             render::json(&serde_json::json!({
-                "messages": messages, "attachments": count.attachments, "damaged": count.damaged,
+                "messages": count.messages, "attachments": count.attachments, "damaged": count.damaged,
                 "path": path.to_string(),
             }))?;
         } else {
-            render::say(&format!("{} of {key} written to {path}", render::count(messages, "message")));
+            render::say(&format!("{} of {key} written to {path}", render::count(count.messages, "message")));
         }
     }
     if count.attachments > 0 && !args.full {
         let (folder, _) = context.tree.layout.stream(&key);
         render::say(&format!(
-            "note: {} attachments are named and not contained; they lie in {}",
-            count.attachments,
+            "note: the files of {} are not in the export; they lie in {}",
+            render::count(count.attachments, "attachment"),
             folder.display()
         ));
     }
@@ -101,15 +103,72 @@ fn to_file(
     path: &Path,
 ) -> Result<Count, Failure> {
     let failed = |error: &io::Error| Failure::io(format!("cannot write {}", path.display()), error);
-    if path.is_dir() {
-        return Err(Failure::usage(format!("{} is a folder; name a file in it", path.display())));
+    match goal(context, path)? {
+        Goal::File(goal) => {
+            let file = NewFile::in_folder(&folder_of(&goal), 0o666).map_err(|e| failed(&e))?;
+            let mut out = BufWriter::with_capacity(1 << 16, file);
+            let count = write(context, key, args, since, &mut out, &failed)?;
+            let file = out.into_inner().map_err(|e| failed(e.error()))?;
+            file.replace(&goal, true).map_err(|e| failed(&e))?;
+            Ok(count)
+        }
+        Goal::Sink => {
+            let sink = std::fs::OpenOptions::new().write(true).open(path).map_err(|e| failed(&e))?;
+            let mut out = BufWriter::with_capacity(1 << 16, sink);
+            let count = write(context, key, args, since, &mut out, &failed)?;
+            out.flush().map_err(|e| failed(&e))?;
+            Ok(count)
+        }
     }
-    let file = NewFile::in_folder(&folder_of(path), 0o666).map_err(|e| failed(&e))?;
-    let mut out = BufWriter::with_capacity(1 << 16, file);
-    let count = write(context, key, args, since, &mut out, &failed)?;
-    let file = out.into_inner().map_err(|e| failed(e.error()))?;
-    file.replace(path, true).map_err(|e| failed(&e))?;
-    Ok(count)
+}
+
+/// What `--out` names.
+enum Goal {
+    /// A file that is there or not, with no link on the way: it is replaced in one step.
+    File(PathBuf),
+    /// A device or a pipe: it is written into, since a file that took its place would break all that use it.
+    Sink,
+}
+
+fn goal(context: &Context, path: &Path) -> Result<Goal, Failure> {
+    let failed = |error: &io::Error| Failure::io(format!("cannot write {}", path.display()), error);
+    let there = match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return Err(Failure::usage(format!("{} is a folder; name a file in it", path.display())));
+        }
+        Ok(meta) if !meta.is_file() => return Ok(Goal::Sink),
+        Ok(_) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(failed(&error)),
+    };
+    // A link stays one: what it leads to is replaced.
+    let goal = if there {
+        std::fs::canonicalize(path).map_err(|e| failed(&e))?
+    } else if path.is_symlink() {
+        return Err(Failure::usage(format!("{} is a link to nothing; name the file itself", path.display())));
+    } else {
+        let folder = std::fs::canonicalize(folder_of(path)).map_err(|e| failed(&e))?;
+        folder.join(path.file_name().unwrap_or_default())
+    };
+    if is_of_root(context, &goal, there) {
+        return Err(Failure::usage(format!(
+            "{} lies inside the storage folder, whose files an export must not replace; name a new file, or one elsewhere",
+            path.display()
+        )));
+    }
+    Ok(Goal::File(goal))
+}
+
+/// True for what the root holds already, which nothing tells from what it lives on, and for the names of its streams.
+fn is_of_root(context: &Context, goal: &Path, there: bool) -> bool {
+    let root = context.tree.layout.root();
+    let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let Ok(inside) = goal.strip_prefix(&root) else { return false };
+    let name = goal.file_name().unwrap_or_default().to_string_lossy();
+    there
+        || inside.starts_with(OWN_FOLDER)
+        || name.contains("MESSAGE-BUS")
+        || name.starts_with(attach::PREFIX)
 }
 
 /// A reader that went away is no error.

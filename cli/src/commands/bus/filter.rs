@@ -17,7 +17,7 @@ pub(crate) struct FilterArgs {
     #[arg(long, value_name = "RUN", add = Complete::new(runs))]
     from_run: Option<String>,
     /// Only messages whose text contains this (with --full, their attachments' too)
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     grep: Option<String>,
 }
 

@@ -13,6 +13,7 @@ use run_agent_core::{Draft, Durability, Kind, Link, MsgId, Parent, RunId, Stream
 use run_agent_runner::attach;
 use serde::Deserialize;
 
+use super::fields;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render;
@@ -21,6 +22,8 @@ use crate::render;
 const PIECE: usize = 256 * 1024;
 /// The longest line: a large text, and room for its escapes.
 const LINE_MAX: usize = 80 * 1024 * 1024;
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The fields are the API's. `attach` names a file to go with the message.
 #[derive(Debug, Deserialize)]
@@ -111,6 +114,8 @@ impl Poster<'_> {
     /// Takes a line. What it names as attachment is written at once, so that an append has only messages to write.
     fn take(&mut self, line: &[u8]) -> Result<(), Failure> {
         self.line += 1;
+        // Some programs mark a text in this way.
+        let line = if self.line == 1 { line.strip_prefix(BOM).unwrap_or(line) } else { line };
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -136,12 +141,19 @@ impl Poster<'_> {
     }
 
     fn draft(&self, line: &[u8]) -> Result<Draft, Failure> {
+        // A list would be taken for the fields in the order in which they happen to be declared.
+        if line.trim_ascii_start().starts_with(b"[") {
+            return Err(Failure::usage(
+                "it is a JSON list and no JSON object; write a line as {\"body\":\"…\"}",
+            ));
+        }
         let line: Line = serde_json::from_slice(line).map_err(|e| no_line(&e))?;
         let kind = line.kind.unwrap_or_else(|| self.kind.clone());
         decide::may_post(&kind)?;
         let mut draft = Draft::new(kind, self.key.project.clone(), self.key.task.clone(), line.body);
         draft.run.clone_from(&self.run);
         draft.issue = line.issue_id;
+        line.meta.keys().try_for_each(|name| fields::name(name))?;
         draft.meta = line.meta;
         draft.parents = line
             .parents
@@ -159,6 +171,7 @@ impl Poster<'_> {
                 AnyLink::Whole(link) => link,
             })
             .collect();
+        draft.links.iter().try_for_each(|link| fields::url(&link.url))?;
         let tree = &self.context.tree;
         if let Some(source) = line.attach {
             attach::file(tree, &self.key, &mut draft, &source, self.durability)?;
@@ -177,7 +190,10 @@ impl Poster<'_> {
         for entry in self.stream.append(batch, self.durability)? {
             let message = entry.message;
             if self.context.json {
-                let told = serde_json::json!({ "msg_id": message.id, "timestamp": message.ts });
+                let mut told = serde_json::json!({ "msg_id": message.id, "timestamp": message.ts });
+                if let Some(path) = message.content.attachment_path {
+                    told["attachment_path"] = path.into();
+                }
                 out.push_str(&told.to_string());
             } else {
                 out.push_str(message.id.as_str());
@@ -206,7 +222,8 @@ impl Poster<'_> {
 /// Which line of the input it is stands before it already.
 fn no_line(error: &serde_json::Error) -> Failure {
     let what = if error.is_syntax() { "it is not JSON: " } else { "" };
-    Failure::usage(format!("{what}{error}").replace(" at line 1 column ", " at column "))
+    let text = format!("{what}{error}").replace(" at line 1 column ", " at column ");
+    Failure::usage(text.replace("expected struct Line", "expected a JSON object"))
 }
 
 /// True when the fields, each byte escaped at the worst, may be beyond what a store takes.

@@ -1,5 +1,6 @@
 //! `bus post`: one message, or a stream of them.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use clap::Args;
 use run_agent_core::{Draft, Durability, Kind, Link, MsgId, Parent, decide};
 use run_agent_runner::attach;
 
-use super::ndjson;
+use super::{fields, ndjson};
 use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -20,7 +21,13 @@ pub(crate) struct PostArgs {
     #[arg(long = "type", value_name = "TYPE", default_value = "INFO")]
     kind: String,
     /// The text [default: stdin]; above 64 KiB it is attached
-    #[arg(long, visible_alias = "message", value_name = "TEXT", conflicts_with = "file")]
+    #[arg(
+        long,
+        visible_alias = "message",
+        value_name = "TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     body: Option<String>,
     /// A file with the text; `-` reads stdin
     #[arg(long, value_name = "FILE")]
@@ -58,6 +65,7 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
     // What can be known to be wrong is, before a root is made.
     let kind = Kind::parse(&args.kind)?;
     decide::may_post(&kind)?;
+    let (links, meta) = (links(args)?, meta(args)?);
     let context = Context::open(global)?;
     context.caller()?;
     let durability = args.durability.unwrap_or(context.tree.durability);
@@ -69,13 +77,8 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
     let mut draft = Draft::new(kind, key.project.clone(), key.task.clone(), body(args)?);
     draft.run = context.run_for(&key);
     draft.parents = parents(args)?;
-    draft.links = args.links.iter().map(|url| Link { url: url.clone(), label: None, kind: None }).collect();
-    for field in &args.meta {
-        let (name, value) = field
-            .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("--meta {field}: write it as key=value")))?;
-        draft.meta.insert(name.to_owned(), value.to_owned());
-    }
+    draft.links = links;
+    draft.meta = meta;
     if args.blocking {
         draft.meta.insert("blocking".to_owned(), "true".to_owned());
     }
@@ -97,6 +100,25 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
         render::out(&format!("{}\n", message.id))?;
     }
     Ok(Exit::Done)
+}
+
+fn links(args: &PostArgs) -> Result<Vec<Link>, Failure> {
+    let link = |url: &String| {
+        fields::url(url)?;
+        Ok(Link { url: url.clone(), label: None, kind: None })
+    };
+    args.links.iter().map(link).collect()
+}
+
+fn meta(args: &PostArgs) -> Result<BTreeMap<String, String>, Failure> {
+    let field = |field: &String| {
+        let (name, value) = field.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("--meta {}: write it as key=value", field.escape_debug()))
+        })?;
+        fields::name(name)?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    args.meta.iter().map(field).collect()
 }
 
 fn parents(args: &PostArgs) -> Result<Vec<Parent>, Failure> {

@@ -12,6 +12,7 @@ use super::filter::{Filter, FilterArgs};
 use super::show::{self, Printer};
 use super::window;
 use crate::args::{Global, duration};
+use crate::commands::reader;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render;
@@ -152,8 +153,10 @@ impl<'a> Reader<'a> {
 
     fn go_on(&mut self, printer: &Printer<'_>) -> Outcome {
         loop {
-            let page = self.next(Duration::from_secs(3600))?;
+            // News are told by the file system; only the reader's end has to be looked for.
+            let page = self.next(LOOK_AGAIN)?;
             printer.page(&page, None)?;
+            reader::still_there()?;
         }
     }
 
@@ -167,6 +170,7 @@ impl<'a> Reader<'a> {
             if printer.page(&page, None)? > 0 {
                 return Ok(Exit::Done);
             }
+            reader::still_there()?;
             if wake.interrupted() {
                 return Ok(Exit::Interrupted);
             }

@@ -17,7 +17,7 @@ use crate::render::{self, Hue, Paint};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent bus search 'connection refused' --all-projects --since 2h")]
 pub(crate) struct SearchArgs {
-    /// What to look for
+    /// What to look for; `--` stands before what begins with `-`
     #[arg(value_name = "TEXT")]
     text: String,
     /// TEXT is a regular expression
@@ -77,7 +77,13 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> Outcome {
     let pattern = if args.regex { args.text.clone() } else { regex::escape(&args.text) };
     let pattern =
         RegexBuilder::new(&pattern).case_insensitive(args.ignore_case).multi_line(true).build().map_err(
-            |e| Failure::usage(format!("`{}` is no regular expression: {}", args.text, one_line(&e))),
+            |e| {
+                Failure::usage(format!(
+                    "`{}` is no regular expression: {}",
+                    run_agent_core::text::head(&args.text, 100).escape_debug(),
+                    one_line(&e)
+                ))
+            },
         )?;
     let kinds = filter::kinds(&args.kinds)?;
     let since = args.since.as_deref().map(moment).transpose()?;
@@ -98,7 +104,8 @@ pub(super) fn run(global: &Global, args: &SearchArgs) -> Outcome {
         match search.stream(key) {
             Ok(true) => {}
             Ok(false) => {
-                render::say(&format!("stopped after {} messages; --limit 0 shows all", search.limit));
+                let found = render::count(search.limit as u64, "message");
+                render::say(&format!("stopped after {found}; --limit 0 shows all"));
                 return Ok(Exit::Done);
             }
             // One task that is deleted or cannot be read hides no other.
@@ -142,7 +149,10 @@ pub(crate) fn of_project(context: &Context, project: &ProjectId) -> Result<Vec<S
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Failure::not_found(format!("no project `{project}`")));
         }
-        Err(error) => return Err(Failure::io(format!("project {project}"), &error)),
+        Err(error) => {
+            let folder = context.tree.layout.project(project);
+            return Err(Failure::io(format!("cannot read the project folder {}", folder.display()), &error));
+        }
     };
     let of_tasks = tasks.into_iter().map(|task| StreamKey::task(project.clone(), task));
     Ok(std::iter::once(StreamKey::project(project.clone())).chain(of_tasks).collect())
@@ -268,6 +278,9 @@ fn around(text: &str, at: usize) -> &str {
 
 /// The reason alone: the crate draws the expression over several lines.
 fn one_line(error: &regex::Error) -> String {
+    if let regex::Error::CompiledTooBig(_) = error {
+        return "it would grow too large; repeat less in it".to_owned();
+    }
     let text = error.to_string();
     let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     last.trim_start_matches("error: ").to_owned()

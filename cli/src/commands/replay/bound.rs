@@ -3,7 +3,7 @@
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use run_agent_core::store::{ReadError, Stream};
-use run_agent_core::{Cursor, Entry, MsgId, Timestamp};
+use run_agent_core::{Cursor, Entry, MsgId, Timestamp, text};
 
 use crate::error::Failure;
 
@@ -29,9 +29,9 @@ impl Bound {
             });
         }
         let no_moment = || {
-            let text = text.escape_debug();
             Failure::usage(format!(
-                "`{text}` is no moment: write a message id, 2026-11-21T09:30:15Z, `2026-11-21 09:30` or 09:30:15"
+                "`{}` is no moment: write a message id, 2026-11-21T09:30:15Z, `2026-11-21 09:30` or 09:30:15",
+                text::head(text, 100).escape_debug()
             ))
         };
         let id = MsgId::parse(text).map_err(|_| no_moment())?;

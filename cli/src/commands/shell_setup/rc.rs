@@ -33,8 +33,20 @@ impl RcFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
                 path.clone()
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let goal = fs::read_link(&path).unwrap_or_default();
+                return Err(Failure::usage(format!(
+                    "{} is a link to {}, which is not there; remove the link, or make that file",
+                    path.display(),
+                    goal.display()
+                )));
+            }
             Err(error) => return Err(Failure::io(format!("cannot follow {}", path.display()), &error)),
         };
+        // Reading a pipe would wait for its writer.
+        if target.exists() && !target.is_file() {
+            return Err(Failure::usage(format!("{} is no regular file", path.display())));
+        }
         Ok(Self { path, target })
     }
 
