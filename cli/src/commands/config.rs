@@ -154,7 +154,7 @@ fn add(located: Located) -> Result<&'static str, Failure> {
     let path = std::fs::canonicalize(&path).map_err(cannot)?;
     if !path.is_file() {
         return Err(Failure::usage(format!(
-            "{} is no regular file, so nothing can be added to it; name one with --config",
+            "{} is not a regular file, so nothing can be added to it; name one with --config",
             path.display()
         )));
     }

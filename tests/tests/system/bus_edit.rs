@@ -111,8 +111,8 @@ fn a_result_that_is_no_bus_any_more_is_not_taken_unless_it_is_wanted() {
         (": > \"$1\"", "messages would be gone"),
         ("echo noise > \"$1\"", "messages would be gone"),
         ("sed -i 's/^---$/---x/' \"$1\"", "would not be read"),
-        ("rm \"$1\"; ln -s /etc/hostname \"$1\"", "no regular file"),
-        ("rm \"$1\"; mkfifo \"$1\"", "no regular file"),
+        ("rm \"$1\"; ln -s /etc/hostname \"$1\"", "not a regular file"),
+        ("rm \"$1\"; mkfifo \"$1\"", "not a regular file"),
     ] {
         let done = edit(&root, &task, script, &[]);
         assert_eq!((done.code, done.stderr.contains(word)), (1, true), "{script}: {done:?}");

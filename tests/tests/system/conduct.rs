@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use run_agent_tests::{Done, Root, name};
+use run_agent_tests::{Done, Root, name, until};
 
 /// One clear line and the right exit code.
 fn refused(done: &Done, code: i32, words: &[&str]) {
@@ -126,6 +126,9 @@ fn a_broken_run_info_fails_nothing_and_is_told_on_its_run() {
     let view = root.view(&task);
     let (id, _) = view.task().runs.iter().next().unwrap();
     let info = root.tree().run(&task, id).info();
+    // The supervisor brings the file up to date after it has posted the end.
+    let text = || std::fs::read_to_string(&info).unwrap_or_default();
+    until("the file tells the end", || text().contains("status: completed").then_some(()), text);
     for (text, word) in [("{", "not a run-info file"), ("version: 9\nrun_id: x\n", "version 9 is newer")] {
         std::fs::write(&info, text).unwrap();
         let status = root.json(&["status", "--task", "broken", "--json"]);

@@ -392,7 +392,7 @@ fn init_takes_the_place_of_no_device_pipe_or_dangling_link() {
     let pipe = root.scratch().join("pipe.hcl");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let done = root.run(&["config", "init", "--config", "pipe.hcl"]);
-    assert_eq!((done.code, done.stderr.contains("no regular file")), (2, true), "{done:?}");
+    assert_eq!((done.code, done.stderr.contains("not a regular file")), (2, true), "{done:?}");
     assert!(std::fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
     std::os::unix::fs::symlink("nothing.hcl", root.scratch().join("link.hcl")).unwrap();
     let done = root.run(&["config", "init", "--config", "link.hcl"]);

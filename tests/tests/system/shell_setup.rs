@@ -100,5 +100,5 @@ fn a_start_up_file_that_is_a_dangling_link_or_a_pipe_is_left_alone() {
     std::fs::remove_file(&rc).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&rc).status().unwrap().success());
     let done = run(&root, &["shell-setup", "install"]);
-    assert_eq!((done.code, done.stderr.contains("no regular file")), (2, true), "{done:?}");
+    assert_eq!((done.code, done.stderr.contains("not a regular file")), (2, true), "{done:?}");
 }

@@ -16,7 +16,8 @@ fn args<'a>(task: &'a TaskName, script: &'a str) -> Vec<&'a str> {
 fn on_terminal(root: &Root, args: &[&str]) -> Command {
     let quoted: Vec<String> = args.iter().map(|arg| format!("'{}'", arg.replace('\'', r"'\''"))).collect();
     let inner = root.command(&[]);
-    let line = format!("'{}' {}", inner.get_program().to_string_lossy(), quoted.join(" "));
+    // Without `exec` a shell may stay in between, which takes the terminal's signals too.
+    let line = format!("exec '{}' {}", inner.get_program().to_string_lossy(), quoted.join(" "));
     let mut command = Command::new("script");
     command.args(["-qefc", &line, "/dev/null"]).envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
     for (name, _) in inner.get_envs().filter(|(_, value)| value.is_none()) {

@@ -79,7 +79,7 @@ fn read(copy: &Path) -> Result<Vec<u8>, Failure> {
     if !meta.is_file() {
         return Err(Failure::new(
             Exit::Failed,
-            format!("{} is no regular file any more; the bus is as it was", copy.display()),
+            format!("{} is not a regular file any more; the bus is as it was", copy.display()),
         ));
     }
     std::fs::read(copy).map_err(|e| failed(&e))

@@ -45,7 +45,7 @@ impl RcFile {
         };
         // Reading a pipe would wait for its writer.
         if target.exists() && !target.is_file() {
-            return Err(Failure::usage(format!("{} is no regular file", path.display())));
+            return Err(Failure::usage(format!("{} is not a regular file", path.display())));
         }
         Ok(Self { path, target })
     }
