@@ -128,7 +128,7 @@ fn a_broken_run_info_fails_nothing_and_is_told_on_its_run() {
     let info = root.tree().run(&task, id).info();
     // The supervisor brings the file up to date after it has posted the end.
     let text = || std::fs::read_to_string(&info).unwrap_or_default();
-    until("the file tells the end", || text().contains("status: completed").then_some(()), text);
+    until("the file tells the end", || text().contains("status: \"completed\"").then_some(()), text);
     for (text, word) in [("{", "not a run-info file"), ("version: 9\nrun_id: x\n", "version 9 is newer")] {
         std::fs::write(&info, text).unwrap();
         let status = root.json(&["status", "--task", "broken", "--json"]);

@@ -167,6 +167,10 @@ fn every_command_has_a_manual_page() {
         assert!(names.iter().any(|name| name == page), "{page} in {names:?}");
     }
     assert!(!names.iter().any(|name| name.contains("_shim")), "{names:?}");
+    // Terminals of the locale `C` show no other characters, and `man` warns of them there.
+    for name in &names {
+        assert!(std::fs::read(folder.join(name)).unwrap().is_ascii(), "{name}");
+    }
     if Path::new("/usr/bin/man").exists() {
         let done = shell(&root, &BASH, "man --warnings=all -l man1/run-agent-bus-post.1 | cat");
         assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");

@@ -35,7 +35,7 @@ pub(crate) struct PostArgs {
     /// A file of any kind to go with the message; its name is the text where none is given
     #[arg(long, value_name = "FILE")]
     attach: Option<PathBuf>,
-    /// A message that this one answers, supersedes …; repeatable
+    /// A message that this one answers, supersedes or follows; repeatable
     #[arg(long = "parent", value_name = "ID[:KIND]")]
     parents: Vec<String>,
     /// Several parents at once
