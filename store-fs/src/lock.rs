@@ -130,7 +130,7 @@ impl Memory {
     /// What the line at `path` says, read without the lock: a reader must wait for no writer. A line that is being
     /// rewritten fails its checksum and is read again; one that stays damaged counts as absent.
     pub(crate) fn peek(path: &Path) -> io::Result<Self> {
-        let file = match File::open(path) {
+        let file = match os::open_to_read(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::NEW),
             Err(error) => return Err(error),
@@ -220,15 +220,15 @@ impl From<io::Error> for LockError {
 
 impl LockFile {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut options = OpenOptions::new();
+        let file = os::open(path, options.read(true).write(true).create(true).truncate(false).mode(0o600))?;
         let identity = os::look_at(&file)?.identity;
         Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default(), looked: Cell::default() })
     }
 
     /// The lock file of a stream that somebody has appended to.
     pub(crate) fn open_existing(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = os::open(path, OpenOptions::new().read(true).write(true))?;
         let identity = os::look_at(&file)?.identity;
         Ok(Self { file, path: path.to_owned(), identity, known: RefCell::default(), looked: Cell::default() })
     }

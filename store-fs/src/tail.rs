@@ -154,7 +154,8 @@ impl FsStream {
         file.read_exact_at(&mut tail, at).map_err(|e| self.append_error("cannot be read", e))?;
         let stamp = run_agent_core::text::stamp(Timestamp::now());
         let torn = self.bus.with_extension(format!("md.torn-{stamp}-{at}"));
-        let kept = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&torn);
+        let mut options = OpenOptions::new();
+        let kept = os::open(&torn, options.write(true).create(true).truncate(true).mode(0o600));
         kept.and_then(|mut kept| kept.write_all(&tail).and_then(|()| kept.sync_data()))
             .map_err(|e| self.append_error("has a torn tail that cannot be kept aside", e))?;
         file.set_len(at).map_err(|e| self.append_error("has a torn tail that cannot be cut off", e))

@@ -201,6 +201,22 @@ fn many_lines_of_the_oldest_form_are_read_page_by_page() {
 }
 
 #[test]
+fn a_lock_that_is_a_link_is_not_written_through() {
+    let bus = Bus::set(&["first"], Options::default());
+    let outside = bus.file.with_file_name("outside");
+    std::fs::write(&outside, "somebody's").unwrap();
+    let lock = bus.file.with_extension("lock");
+    std::fs::remove_file(&lock).unwrap();
+    symlink(&outside, &lock).unwrap();
+    let draft = Draft::new(Kind::FACT, key().project, key().task, "no");
+    let error = bus.open().append(vec![draft], Durability::None).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("symbolic link"), "{error}: {cause}");
+    assert!(bus.open().last(5).is_err());
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "somebody's");
+}
+
+#[test]
 fn a_bus_that_is_a_link_is_not_followed_out_of_the_root() {
     let bus = Bus::with(&["one"]);
     let outside = bus.root().join("outside.md");
