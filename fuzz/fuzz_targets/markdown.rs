@@ -101,7 +101,7 @@ fn check_scan(bytes: &[u8], source: Source<'_>) {
         end = next;
         let Found::Entry { message, .. } = found else { continue };
         if let Ok((alone, len)) = markdown::decode(&bytes[at..next], source.key) {
-            assert_eq!((&alone, len), (&**message, next - at), "a sealed entry is the same by itself");
+            assert_eq!((&alone, len), (message, next - at), "a sealed entry is the same by itself");
         }
         check_again(message, source.key);
     }
@@ -144,7 +144,7 @@ fn check_written(messages: &[Message], key: &StreamKey, u: &mut Unstructured<'_>
     let read: Vec<&Message> = found
         .iter()
         .map(|found| match found {
-            Found::Entry { message, .. } => &**message,
+            Found::Entry { message, .. } => message,
             Found::Damage { .. } => panic!("what was written is damage: {found:?}"),
         })
         .collect();

@@ -46,7 +46,7 @@ pub fn text(u: &mut Unstructured<'_>) -> Result<String> {
     }
     let mut text = String::new();
     for _ in 0..u.int_in_range(0..=8)? {
-        text.push_str(if u.ratio(1, 4)? { u.arbitrary()? } else { *u.choose(&SCRAPS)? });
+        text.push_str(if u.ratio(1, 4)? { u.arbitrary()? } else { u.choose(&SCRAPS)? });
     }
     Ok(text)
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::{arrows, step::Step, tool};
+use crate::{arrows, fuzz, step::Step, tool};
 
 pub(crate) fn run() -> Result<()> {
     tool::need("deny")?;
@@ -16,5 +16,7 @@ pub(crate) fn run() -> Result<()> {
     // Advisories need a database from the network and change without a commit: they belong to `deep`.
     // Duplicate versions are warnings; their inclusion graphs would fill screens. `cargo tree -i` shows one on demand.
     Step::cargo(["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]).run()?;
-    Step::cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]).run()
+    Step::cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])
+        .run()?;
+    fuzz::check()
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{metadata, step::Step};
 
-const TARGETS: [&str; 2] = ["fold", "markdown"];
+const TARGETS: [&str; 3] = ["config", "fold", "markdown"];
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const MINUTES: u32 = 10;
 /// What libFuzzer steers by: counters at every edge, and the operands of comparisons.
@@ -31,6 +31,16 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
         }
     }
     run_targets(if targets.is_empty() { &TARGETS } else { &targets }, minutes)
+}
+
+/// The targets compile, also where no nightly compiler runs them: without the fuzzer's own code.
+pub(crate) fn check() -> Result<()> {
+    let folder = metadata::read()?.target_directory.join("fuzz-check");
+    Step::cargo(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--no-default-features", "--target-dir"])
+        .args(&[&folder])
+        .args(&["--", "-D", "warnings"])
+        .env("RUSTFLAGS", "--cfg fuzzing")
+        .run()
 }
 
 fn run_targets(targets: &[&str], minutes: u32) -> Result<()> {
