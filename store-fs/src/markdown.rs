@@ -300,18 +300,27 @@ struct Seal {
     covered: usize,
 }
 
+/// The line of the checksum, which has the same length in every entry: `crc32: "8 digits"`.
+const CRC_LINE: usize = 18;
+
 fn seal(header: &[u8]) -> Result<Seal, DecodeError> {
     let read = || -> Option<Seal> {
-        let without_end = header.strip_suffix(b"\n")?;
-        let crc_at = without_end.iter().rposition(|b| *b == b'\n')? + 1;
-        let crc_line = std::str::from_utf8(&without_end[crc_at..]).ok()?;
-        let hex = crc_line.strip_prefix("crc32: \"")?.strip_suffix('"')?;
-        let bytes_at = without_end[..crc_at - 1].iter().rposition(|b| *b == b'\n')? + 1;
-        let bytes_line = std::str::from_utf8(&without_end[bytes_at..crc_at - 1]).ok()?;
-        let bytes = bytes_line.strip_prefix("bytes: ")?.parse().ok()?;
-        let exact = hex.len() == 8 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        let crc = exact.then(|| u32::from_str_radix(hex, 16).ok())??;
-        Some(Seal { bytes, crc, covered: crc_at })
+        let (covered, crc_line) = header.split_at_checked(header.len().checked_sub(CRC_LINE)?)?;
+        let hex = crc_line.strip_prefix(b"crc32: \"")?.strip_suffix(b"\"\n")?;
+        let before = covered.strip_suffix(b"\n")?;
+        let bytes_at = memchr::memrchr(b'\n', before)? + 1;
+        let bytes = before[bytes_at..].strip_prefix(b"bytes: ")?;
+        let bytes = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+        let mut crc = 0;
+        for digit in hex {
+            crc = crc << 4
+                | u32::from(match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return None,
+                });
+        }
+        Some(Seal { bytes, crc, covered: covered.len() })
     };
     read().ok_or(DecodeError::NotOurs)
 }

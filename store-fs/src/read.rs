@@ -57,6 +57,7 @@ impl FsStream {
     /// Turns what was found in a window that begins at byte `at` of the file into a page.
     fn collect(page: &mut Page, scan: Scan, bus: &Bus, at: u64) {
         let cursor = |offset: usize| Cursor::new(bus.base + at + offset as u64);
+        page.entries.reserve(scan.found.len());
         for found in scan.found {
             match found {
                 Found::Entry { at, next, message } => {

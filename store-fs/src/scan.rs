@@ -96,11 +96,16 @@ enum Piece {
     Undecided(Tail),
 }
 
+/// An entry with a short body.
+const SMALL_ENTRY: usize = 256;
+
 /// Scans from an edge: a file's start, or a cursor. At most `limit` entries. What is undecided at the end of the bytes
 /// is left for a later look.
 #[must_use]
 pub fn forward(bytes: &[u8], source: Source<'_>, limit: usize) -> Scan {
-    let mut scan = Scan { legacy: source.legacy, ..Scan::default() };
+    // Room for all that fits at a size that few entries are below: to grow is to copy everything that was found.
+    let found = Vec::with_capacity(limit.min(bytes.len() / SMALL_ENTRY));
+    let mut scan = Scan { found, legacy: source.legacy, ..Scan::default() };
     let mut entries = 0;
     while scan.rest < bytes.len() && entries < limit {
         let at = scan.rest;
