@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, tz::Offset};
 use serde::{Deserialize, Serialize};
 
 use crate::text;
@@ -262,7 +262,7 @@ impl MsgId {
             return None;
         }
         let small = |from: usize| number(from, 2).and_then(|n| i8::try_from(n).ok());
-        jiff::civil::DateTime::new(
+        let at = jiff::civil::DateTime::new(
             i16::try_from(number(0, 4)?).ok()?,
             small(4)?,
             small(6)?,
@@ -270,11 +270,8 @@ impl MsgId {
             small(11)?,
             small(13)?,
             number(16, 9)?,
-        )
-        .ok()?
-        .to_zoned(TimeZone::UTC)
-        .ok()
-        .map(|z| z.timestamp())
+        );
+        Offset::UTC.to_timestamp(at.ok()?).ok()
     }
 }
 
