@@ -70,8 +70,9 @@ pub(crate) fn rescue_path(bus: &Path, base: u64) -> PathBuf {
 pub(crate) fn archives(bus: &Path) -> io::Result<Vec<Archive>> {
     let stem = bus.file_stem().unwrap_or_default().as_encoded_bytes();
     let mut found = Vec::new();
-    let entries = match std::fs::read_dir(bus.parent().unwrap_or(Path::new("."))) {
-        Ok(entries) => entries,
+    let folder = bus.parent().unwrap_or(Path::new("."));
+    let (folder, entries) = match File::open(folder).and_then(|open| Ok((open, std::fs::read_dir(folder)?))) {
+        Ok(open) => open,
         // Whoever looks for the stream itself says that it is gone.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(error) => return Err(error),
@@ -86,7 +87,7 @@ pub(crate) fn archives(bus: &Path) -> io::Result<Vec<Archive>> {
         });
         let Some(base) = base else { continue };
         let path = entry.path();
-        match os::look(&path) {
+        match os::look_in(&folder, &path) {
             Ok(seen) => found.push(Archive { base, len: seen.len, number: seen.number(), path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -24,6 +24,9 @@ impl FsStream {
                 (Page { next: Cursor::new(end), ..Page::default() }, end)
             }
         };
+        if page.entries.len() >= count {
+            return Ok(page);
+        }
         for archive in self.archives(base)?.iter().rev() {
             let Some(missing) = count.checked_sub(page.entries.len()).filter(|missing| *missing > 0) else {
                 break;

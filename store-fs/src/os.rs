@@ -53,6 +53,12 @@ mod system {
         Ok(seen(&statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, ASKED)?))
     }
 
+    /// As [`look`], of a path in this open folder: the way there is walked once for many.
+    pub(crate) fn look_in(folder: &File, path: &Path) -> io::Result<Seen> {
+        let name = path.file_name().unwrap_or_default();
+        Ok(seen(&statx(folder.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW, ASKED)?))
+    }
+
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
         Ok(seen(&statx(file.as_fd(), "", AtFlags::EMPTY_PATH, ASKED)?))
     }
@@ -89,6 +95,10 @@ mod system {
         std::fs::symlink_metadata(path).map(|meta| seen(&meta))
     }
 
+    pub(crate) fn look_in(_: &File, path: &Path) -> io::Result<Seen> {
+        look(path)
+    }
+
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
         file.metadata().map(|meta| seen(&meta))
     }
@@ -104,7 +114,7 @@ mod system {
     }
 }
 
-pub(crate) use system::{is_linked, look, look_at, rename_new};
+pub(crate) use system::{is_linked, look, look_at, look_in, rename_new};
 
 /// How long ago the file was last written to. A time that lies ahead, after the clock was set back, does not come again.
 pub(crate) fn age(file: &File) -> Option<Duration> {
