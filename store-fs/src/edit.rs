@@ -107,8 +107,8 @@ impl Edit {
     pub fn check(&self, edited: &[u8]) -> Checked {
         let mut checked = reseal(edited, &self.original, &self.key);
         let before = reseal(&self.original, &self.original, &self.key).findings;
-        let is_old = |f: &Finding| before.iter().any(|old| old.what == f.what && old.head == f.head);
-        checked.findings.retain(|finding| !is_old(finding));
+        let before: HashSet<(String, Vec<u8>)> = before.into_iter().map(|f| (f.what, f.head)).collect();
+        checked.findings.retain(|f| !before.contains(&(f.what.clone(), f.head.clone())));
         checked.gone = gone(&self.original, &checked.bytes, &self.key);
         checked
     }
@@ -228,12 +228,13 @@ fn reseal(edited: &[u8], original: &[u8], key: &StreamKey) -> Checked {
 
 /// Adds what a reader passes over and nothing was said about: what is no entry, by us or by hand.
 fn add_damage(checked: &mut Checked, key: &StreamKey) {
+    let told: HashSet<usize> = checked.findings.iter().map(|finding| finding.line).collect();
     let (mut line, mut passed) = (1, 0);
     for found in scan::forward(&checked.bytes, whole(key), usize::MAX).found {
         let Found::Damage { at, next, what, .. } = found else { continue };
         line += checked.bytes[passed..at].iter().filter(|b| **b == b'\n').count();
         passed = at;
-        if checked.findings.iter().all(|finding| finding.line != line) {
+        if !told.contains(&line) {
             let head = checked.bytes[at..next.min(at + HEAD)].to_vec();
             checked.findings.push(Finding { line, what: what.to_string(), head });
         }

@@ -25,6 +25,13 @@ impl Seen {
     }
 }
 
+fn must_be_regular(is_file: bool) -> io::Result<()> {
+    if is_file {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
 fn rename_checked(from: &Path, to: &Path) -> io::Result<()> {
     if to.symlink_metadata().is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
@@ -36,7 +43,7 @@ fn rename_checked(from: &Path, to: &Path) -> io::Result<()> {
 mod system {
     use std::os::fd::AsFd;
 
-    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
     use super::{File, Path, Seen, io};
 
@@ -60,7 +67,9 @@ mod system {
     }
 
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
-        Ok(seen(&statx(file.as_fd(), "", AtFlags::EMPTY_PATH, ASKED)?))
+        let stat = statx(file.as_fd(), "", AtFlags::EMPTY_PATH, ASKED)?;
+        super::must_be_regular(FileType::from_raw_mode(stat.stx_mode.into()).is_file())?;
+        Ok(seen(&stat))
     }
 
     /// True while some name is left of an open file.
@@ -100,7 +109,9 @@ mod system {
     }
 
     pub(crate) fn look_at(file: &File) -> io::Result<Seen> {
-        file.metadata().map(|meta| seen(&meta))
+        let meta = file.metadata()?;
+        super::must_be_regular(meta.is_file())?;
+        Ok(seen(&meta))
     }
 
     /// True while some name is left of an open file.
@@ -124,9 +135,10 @@ pub(crate) fn age(file: &File) -> Option<Duration> {
     })
 }
 
-/// Opens a file of a stream. A link is not followed: it may lead out of the root.
+/// Opens a file of a stream. A link is not followed: it may lead out of the root. A pipe is not waited for; [`look_at`]
+/// refuses it, and it cannot be read at a place.
 pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    let opened = options.clone().custom_flags(libc::O_NOFOLLOW).open(path);
+    let opened = options.clone().custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     opened.map_err(|error| match error.raw_os_error() {
         Some(libc::ELOOP) => {
             io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, which is not followed")

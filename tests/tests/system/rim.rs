@@ -125,3 +125,35 @@ fn no_error_repeats_a_value_at_full_length() {
         assert!(done.stderr.len() < 2000, "{}", done.stderr.len());
     }
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_bus_or_its_lock_is_waited_for_by_nobody() {
+    let root = Root::new();
+    let (broken, _sound) = (root.task_with("broken", "true"), root.task_with("sound", "true"));
+    let bus = root.tree().layout.bus_file(&broken.key());
+    let text = std::fs::read(&bus).unwrap();
+    std::fs::remove_file(&bus).unwrap();
+    pipe(&bus);
+    let listed = in_time(&root, &["list"]);
+    assert!(listed.stdout.contains("sound") && listed.stdout.contains("unreadable"), "{listed:?}");
+    for args in [
+        &["status", "broken"][..],
+        &["bus", "read", "--task", "broken"],
+        &["bus", "export", "--task", "broken"],
+        &["bus", "post", "--task", "broken", "--body", "x"],
+    ] {
+        let done = in_time(&root, args);
+        assert!(done.code == 1 && done.stderr.contains("not a regular file"), "{done:?}");
+    }
+    std::fs::remove_file(&bus).unwrap();
+    std::fs::write(&bus, text).unwrap();
+    let lock = bus.with_extension("lock");
+    std::fs::remove_file(&lock).unwrap();
+    pipe(&lock);
+    for args in
+        [&["bus", "read", "--task", "broken"][..], &["bus", "post", "--task", "broken", "--body", "x"]]
+    {
+        let done = in_time(&root, args);
+        assert!(done.code == 1 && done.stderr.contains("lock"), "{done:?}");
+    }
+}
