@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::error::{Exit, Failure};
 
 pub(crate) use color::{Hue, Paint, choose_colors};
-pub(crate) use message::{event_line, message_text, short, story_line};
+pub(crate) use message::{event_line, message_text, replay_line, short, story_line};
 pub(crate) use progress::{Progress, progress};
 pub(crate) use table::{Cell, Column, columns, cut, table};
 pub(crate) use time::{ago, lasted, span, when};

@@ -131,8 +131,9 @@ pub fn update_prompt(
 }
 
 fn task_text(prompt: &str, source: &str, depends_on: Vec<TaskId>) -> TaskText {
-    let line =
-        prompt.lines().map(|l| l.trim_start_matches('#').trim()).find(|l| !l.is_empty()).unwrap_or_default();
+    // A heading without its marks; what only opens a block of code says nothing.
+    let mut lines = prompt.lines().map(|line| line.trim_start_matches('#').trim());
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with("```")).unwrap_or_default();
     TaskText {
         title: text::head(line, 120).to_owned(),
         source: source.to_owned(),

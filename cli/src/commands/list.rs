@@ -63,7 +63,7 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     shown.truncate(args.limit(context.json).unwrap_or(total));
     if context.json {
         render::json(&Items { items: &shown, total })?;
-        return Ok(Exit::Done);
+        return Ok(if all_read { Exit::Done } else { Exit::Failed });
     }
     if found.is_empty() {
         if !all_read {

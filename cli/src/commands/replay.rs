@@ -204,7 +204,7 @@ impl Story {
             }
             let states =
                 if states.is_empty() { String::new() } else { format!("  => {}", states.join(", ")) };
-            render::out(&format!("{}{states}\n", render::event_line(&entry.message)))?;
+            render::out(&format!("{}{states}\n", render::replay_line(&entry.message)))?;
         }
         Ok(Exit::Done)
     }

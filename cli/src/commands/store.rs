@@ -9,7 +9,7 @@ use super::bus::of_project;
 use crate::args::{Global, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::render;
+use crate::render::{self, Cell, Column};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent store verify")]
@@ -109,7 +109,10 @@ fn verify(context: &Context, deep: bool) -> Outcome {
         }
         let found = match troubles.len() {
             0 => "nothing is damaged".to_owned(),
-            n => format!("{}; what stands around is read", render::count(n as u64, "damaged place")),
+            n => format!(
+                "{}; what stands around is read, and `run-agent bus edit` opens a bus to mend it",
+                render::count(n as u64, "damaged place")
+            ),
         };
         out.push_str(&format!(
             "{}, {}: {found}\n",
@@ -207,24 +210,31 @@ fn stats(context: &Context) -> Outcome {
         return Ok(Exit::Done);
     }
     let now = Timestamp::now();
-    let head = ["STREAM", "MESSAGES", "BYTES", "FILES", "ATTACHMENTS", "LAST"].map(str::to_owned).to_vec();
-    let mut table = vec![head];
+    let mut table = Vec::new();
     for row in &rows {
-        table.push(vec![
-            row.stream.clone(),
-            row.messages.to_string(),
-            row.bytes.to_string(),
-            row.files.to_string(),
-            row.attachments.to_string(),
-            row.last_timestamp.map_or_else(|| "-".to_owned(), |at| render::when(at, now)),
-        ]);
+        let numbers = [row.messages, row.bytes, row.files, row.attachments].map(|n| n.to_string());
+        let last = row.last_timestamp.map_or_else(|| "-".to_owned(), |at| render::when(at, now));
+        table.push(cells(row.stream.clone(), numbers, last));
     }
     let attachments = sum(&rows, |row| row.attachments);
     let files = sum(&rows, |row| row.files);
     let all = [messages, bytes, files, attachments].map(|n| n.to_string());
-    table.push(std::iter::once(render::count(rows.len() as u64, "stream")).chain(all).collect());
-    render::out(&render::table(&table))?;
+    table.push(cells(render::count(rows.len() as u64, "stream"), all, String::new()));
+    render::out(&render::columns(&COLUMNS, &table))?;
     Ok(Exit::Done)
+}
+
+const COLUMNS: [Column; 6] = [
+    Column::new("STREAM", 9).min(16).kept(),
+    Column::new("MESSAGES", 8).right().kept(),
+    Column::new("BYTES", 7).right().kept(),
+    Column::new("FILES", 2).right(),
+    Column::new("ATTACHMENTS", 1).right(),
+    Column::new("LAST", 3),
+];
+
+fn cells(stream: String, numbers: [String; 4], last: String) -> Vec<Cell> {
+    std::iter::once(stream).chain(numbers).chain([last]).map(Cell::new).collect()
 }
 
 fn sum(rows: &[Row], what: impl Fn(&Row) -> u64) -> u64 {

@@ -15,8 +15,8 @@ pub(crate) fn message_text(message: &Message) -> String {
     let kind = content.kind.as_str();
     let mut head = format!(
         "{} {} {}",
-        paint.hue(Hue::Quiet, &clock(message.ts)),
-        paint.hue(Hue::of_kind(kind), &format!("{kind:<9}")),
+        paint.hue(Hue::Quiet, &moment(message.ts)),
+        paint.hue(Hue::of_kind(kind), &format!("{kind:<KIND_WIDTH$}")),
         message.id
     );
     if let Some(run) = &content.run {
@@ -36,9 +36,16 @@ pub(crate) fn event_line(message: &Message) -> String {
     let time = if std::io::stdout().is_terminal() {
         format!("{:>8}", ago(message.ts, Timestamp::now()))
     } else {
-        clock(message.ts)
+        moment(message.ts)
     };
     line(message, &time, Paint::stdout(), width().unwrap_or(LINE_MAX).saturating_sub(2))
+}
+
+/// As [`event_line`], in a story that is told again: with the times by which its moments are named.
+pub(crate) fn replay_line(message: &Message) -> String {
+    let terminal = std::io::stdout().is_terminal();
+    let time = if terminal { message.ts.strftime("%T%.3f").to_string() } else { moment(message.ts) };
+    line(message, &time, Paint::stdout(), width().unwrap_or(LINE_MAX))
 }
 
 /// A message as one line of a story that is told on stderr while it happens. `None` for what the next line says again.
@@ -79,7 +86,18 @@ pub(crate) fn short(run: &str) -> &str {
     run.splitn(3, '-').nth(2).unwrap_or(run)
 }
 
+/// When it was, in full for a program, and for a person without the date of today.
+fn moment(ts: Timestamp) -> String {
+    let day = |ts: Timestamp| ts.as_second().div_euclid(24 * 60 * 60);
+    if !std::io::stdout().is_terminal() {
+        return format!("{ts:.3}");
+    }
+    if day(ts) == day(Timestamp::now()) {
+        return clock(ts);
+    }
+    ts.strftime("%F %T").to_string()
+}
+
 fn clock(ts: Timestamp) -> String {
-    let utc = ts.to_zoned(jiff::tz::TimeZone::UTC);
-    format!("{:02}:{:02}:{:02}", utc.hour(), utc.minute(), utc.second())
+    ts.strftime("%T").to_string()
 }

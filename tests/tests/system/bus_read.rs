@@ -84,9 +84,24 @@ fn damage_is_told_in_its_place_and_the_rest_is_read() {
     assert_eq!(lines[1]["damage"]["shown"]["body"], "!", "what is left of it, for people");
     let text = root.run(&args[..4]);
     assert!(text.stdout.contains("    !\n    ┄┄ damaged: the checksum"), "{text:?}");
-    assert!(text.stderr.contains(place), "{text:?}");
+    assert!(text.stdout.contains(place) && text.stderr.is_empty(), "once is enough: {text:?}");
     let export = root.run(&["bus", "export", "--task", task.task.as_str()]);
     assert_eq!(export.code, 1, "an export that lacks something says so: {}", export.stderr);
+}
+
+#[test]
+fn what_is_damaged_and_can_be_shown_counts_among_the_last() {
+    let root = Root::new();
+    let task = root.task_with("damaged", "true");
+    fill(&root, &task, 9);
+    let bus = root.tree().layout.bus_file(&task.key());
+    let text = std::fs::read_to_string(&bus).unwrap();
+    let broken = (0..9).fold(text, |text, n| text.replace(&format!("\n{n}\n"), &format!("\n{n}!\n")));
+    std::fs::write(&bus, broken.replace("bytes: 1\n", "bytes: 2\n")).unwrap();
+    let done = root.run(&["bus", "read", "--task", "damaged", "--tail", "2"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    assert_eq!(done.stdout.matches("damaged: the checksum").count(), 2, "{done:?}");
+    assert!(done.stdout.contains("    7!") && done.stdout.contains("    8!"), "{done:?}");
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub(crate) struct EditArgs {
     force: bool,
 }
 
+/// So many places are told one by one: whoever broke more than that sees why.
+const FINDINGS_SHOWN: usize = 20;
+
 pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
     let context = Context::open(global)?;
     let key = context.stream()?;
@@ -51,13 +54,16 @@ pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
         // An editor that failed may have written half of what was meant.
         ended.map_err(|failure| failure.and(&kept(&copy)))?;
         let checked = edit.check(&edited);
-        for finding in &checked.findings {
+        for finding in checked.findings.iter().take(FINDINGS_SHOWN) {
             render::say(&format!(
                 "{}:{}: {}",
                 copy.display(),
                 finding.line,
                 render::safe_line(&finding.what)
             ));
+        }
+        if let Some(more) = checked.findings.len().checked_sub(FINDINGS_SHOWN).filter(|more| *more > 0) {
+            render::say(&format!("… and {more} more"));
         }
         if (checked.findings.is_empty() && checked.gone == 0) || args.force {
             break checked;

@@ -124,8 +124,8 @@ impl<'a> Reader<'a> {
     /// The last `count` that match of what stands before this reader's place.
     fn history(&self, printer: &Printer<'_>, count: usize) -> Result<usize, Failure> {
         let (stream, end) = (self.follow.stream(), self.follow.cursor());
-        let mut from = window::last_matching(&**stream, count, end, &mut |entry| {
-            printer.is_unfiltered() || printer.matches(&entry.message)
+        let mut from = window::last_matching(&**stream, count, end, &mut |message| {
+            printer.is_unfiltered() || printer.matches(message)
         })?;
         let mut shown = 0;
         while from < end {

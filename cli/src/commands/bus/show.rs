@@ -119,8 +119,11 @@ impl<'a> Printer<'a> {
     /// Damage is told to people at once; a program finds it in its place among the messages. What can still be made of
     /// it is shown as what it is.
     fn damage(&self, out: &mut String, damage: &Damage) -> Result<(), Failure> {
-        warn(damage);
         let shown = damage.shown.as_deref().and_then(|message| self.wanted(message));
+        // What is shown below says so itself.
+        if shown.is_none() || self.context.json {
+            warn(damage);
+        }
         if self.context.json {
             let mut told = serde_json::json!({ "place": damage.place, "what": damage.what });
             if let Some(shown) = &shown {
@@ -130,7 +133,8 @@ impl<'a> Printer<'a> {
         }
         if let Some(shown) = &shown {
             self.message(out, shown)?;
-            out.push_str(&format!("    ┄┄ damaged: {}\n", render::safe_line(&damage.what)));
+            let Damage { what, place, .. } = damage;
+            out.push_str(&format!("    ┄┄ damaged: {}\n", render::safe_line(&format!("{what} ({place})"))));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use run_agent_core::store::{Page, ReadError};
-use run_agent_core::{Cursor, Entry, Stream, Timestamp};
+use run_agent_core::{Cursor, Entry, Message, Stream, Timestamp};
 
 /// The first look where nothing says how many are wanted, in entries.
 const FIRST: usize = 256;
@@ -18,7 +18,7 @@ pub(super) fn last_matching(
     stream: &dyn Stream,
     count: usize,
     end: Cursor,
-    matches: &mut dyn FnMut(&Entry) -> bool,
+    matches: &mut dyn FnMut(&Message) -> bool,
 ) -> Result<Cursor, ReadError> {
     if count == 0 {
         return Ok(end);
@@ -27,10 +27,14 @@ pub(super) fn last_matching(
     let mut size = count;
     while size <= LAST {
         let page = stream.last(size)?;
-        let entries = before(&page, end);
-        let found = entries.iter().rev().filter(|entry| matches(entry)).nth(count - 1);
-        if let Some(first) = found {
-            return Ok(first.at);
+        let entries = before(&page, end).iter().map(|entry| (entry.at, &entry.message));
+        // What is damaged and can still be shown is one of them.
+        let damaged = page.damage.iter().filter_map(|damage| Some((damage.at, damage.shown.as_deref()?)));
+        let all = entries.chain(damaged.filter(|(at, _)| *at < end));
+        let mut places: Vec<Cursor> = all.filter(|(_, message)| matches(message)).map(|(at, _)| at).collect();
+        places.sort_unstable();
+        if let Some(first) = places.len().checked_sub(count) {
+            return Ok(places[first]);
         }
         if page.entries.len() < size {
             return Ok(Cursor::START);
@@ -39,7 +43,7 @@ pub(super) fn last_matching(
     }
     let mut places = VecDeque::new();
     forward(stream, Cursor::START, end, &mut |entry| {
-        if matches(entry) {
+        if matches(&entry.message) {
             places.push_back(entry.at);
             if places.len() > count {
                 places.pop_front();
