@@ -259,7 +259,7 @@ pub(crate) struct StatusArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent output --task fix-login --merged --tail 100")]
 pub(crate) struct OutputArgs {
-    /// The run [default: the newest of the task]
+    /// The run [default: the newest of the task that no agent started]
     #[arg(value_name = "RUN", add = Complete::new(runs))]
     pub(crate) run: Option<String>,
     /// Raw stdout instead of output.md

@@ -90,8 +90,10 @@ fn which(context: &Context, args: &OutputArgs) -> Result<(TaskName, RunId), Fail
     }
     let name = context.required_task()?;
     let view = TaskView::open(&context.tree, &name)?;
-    match view.task().runs.keys().next_back() {
-        Some(id) => Ok((name, id.clone())),
+    // A task's answer is that of who was given it, not of a child that began later.
+    let runs = &view.task().runs;
+    match runs.iter().rfind(|(_, run)| run.parent.is_none()).or_else(|| runs.iter().next_back()) {
+        Some((id, _)) => Ok((name, id.clone())),
         None => Err(Failure::not_found(format!("task {name} has no run yet"))),
     }
 }

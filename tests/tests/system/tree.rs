@@ -113,3 +113,10 @@ fn the_demo_shows_what_it_promises() {
     assert!(done.stdout.contains("A warm hello, world!"), "{done:?}");
     assert!(done.stdout.contains("root #2") && done.stdout.contains("TASK-MESSAGE-BUS.md"), "{done:?}");
 }
+
+#[test]
+fn the_output_of_a_task_is_that_of_who_was_given_it() {
+    let root = Root::new();
+    let _ = root.task_with("fan", "run-agent job --agent shell --prompt 'echo CHILD' >&2; echo ROOT-ANSWER");
+    assert_eq!(root.ok(&["output", "--task", "fan"]), "ROOT-ANSWER");
+}
