@@ -163,3 +163,13 @@ fn who_follows_ends_with_his_reader_though_nothing_new_comes() {
     }
     std::fs::write(root.tree().task(&task).folder().join("go"), "").unwrap();
 }
+
+#[test]
+fn a_slip_in_a_type_is_told_to_whoever_finds_nothing() {
+    let root = Root::new();
+    let task = root.task_with("slip", "true");
+    fill(&root, &task, 1);
+    let read = |kind: &str| root.run(&["bus", "read", "--task", "slip", "--type", kind]);
+    assert!(read("PROGRES").stderr.contains("did you mean `PROGRESS`?"));
+    assert_eq!((read("PROGRESS").stderr.as_str(), read("RUN_STOP").stderr.as_str()), ("", ""));
+}

@@ -6,6 +6,7 @@ use run_agent_core::{Kind, Message, RunId};
 
 use crate::commands::completion::runs;
 use crate::error::Failure;
+use crate::find;
 
 // Which messages are wanted, on a command line.
 #[derive(Debug, Clone, Default, Args)]
@@ -39,6 +40,11 @@ impl Filter {
 
     pub(super) fn is_empty(&self) -> bool {
         self.kinds.is_empty() && self.run.is_none() && self.text.is_none()
+    }
+
+    /// What may be a slip in the types, for whoever finds nothing.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.kinds.iter().filter_map(find::note_on_type).collect()
     }
 
     /// What the envelope alone decides.

@@ -85,6 +85,7 @@ pub(super) fn run(global: &Global, args: &ReadArgs) -> Outcome {
     let since = args.which.since.as_deref().map(MsgId::parse).transpose()?;
     let context = Context::open(global)?;
     let key = context.stream()?;
+    let notes = filter.notes();
     let printer = Printer::new(&context, key.clone(), filter, args.which.full);
     let (mut reader, first) = match since {
         Some(id) => {
@@ -100,6 +101,9 @@ pub(super) fn run(global: &Global, args: &ReadArgs) -> Outcome {
             (reader, first)
         }
     };
+    if first == 0 {
+        notes.iter().for_each(|note| render::say(note));
+    }
     if args.follow {
         return reader.go_on(&printer);
     }

@@ -128,10 +128,10 @@ mod tests {
             (30_000, 1),
         ] {
             let mut matches =
-                |entry: &Entry| entry.message.content.body.parse::<usize>().unwrap() % divisor == 0;
+                |message: &Message| message.content.body.parse::<usize>().unwrap() % divisor == 0;
             let from = last_matching(&*stream, count, end, &mut matches).unwrap();
-            let wanted = all.iter().filter(|entry| matches(entry)).count().min(count);
-            let found = all.iter().filter(|entry| entry.at >= from && matches(entry)).count();
+            let wanted = all.iter().filter(|entry| matches(&entry.message)).count().min(count);
+            let found = all.iter().filter(|entry| entry.at >= from && matches(&entry.message)).count();
             assert_eq!(found, wanted, "the last {count} of each {divisor}th");
         }
         assert_eq!(last_matching(&*stream, 0, end, &mut |_| true).unwrap(), end);
