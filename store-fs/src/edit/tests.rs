@@ -1,6 +1,8 @@
-use run_agent_core::{Draft, Kind, Message, ProjectId, Timestamp};
+use run_agent_core::{Draft, Kind, Message, MsgId, ProjectId, Timestamp};
 
 use super::*;
+use crate::markdown;
+use crate::scan::{self, Found, Source};
 
 fn key() -> StreamKey {
     StreamKey::project(ProjectId::parse("p").unwrap())
