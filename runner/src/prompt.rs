@@ -21,6 +21,8 @@ pub struct Preamble<'a> {
     pub bus: &'a std::path::Path,
     pub agent: &'a str,
     pub parent: Option<&'a RunId>,
+    /// How many runs stand above this one.
+    pub depth: u32,
     /// How many levels of children are left below this run.
     pub depth_left: u32,
     pub now: Timestamp,
@@ -56,7 +58,7 @@ fn where_you_are(out: &mut String, p: &Preamble<'_>) {
     let _ = writeln!(
         out,
         "You are an agent started by run-agent. It is {} (UTC).\n\n\
-         JRUN_PROJECT_ID={}\nJRUN_TASK_ID={}\nJRUN_ID={}\n{parent}JRUN_ROOT={}\nJRUN_RUNS_DIR={}\n\
+         JRUN_PROJECT_ID={}\nJRUN_TASK_ID={}\nJRUN_ID={}\n{parent}JRUN_DEPTH={}\nJRUN_ROOT={}\nJRUN_RUNS_DIR={}\n\
          JRUN_TASK_FOLDER={task}\nJRUN_RUN_FOLDER={run}\nJRUN_MESSAGE_BUS={}\n\
          TASK_FOLDER={task}\nRUN_FOLDER={run}\n\n\
          The run folder is for prompts, outputs and temporary files of this run alone.\n\
@@ -65,6 +67,7 @@ fn where_you_are(out: &mut String, p: &Preamble<'_>) {
         p.name.project,
         p.name.task,
         p.run_id,
+        p.depth,
         p.root.display(),
         p.task.runs().display(),
         p.bus.display(),

@@ -15,7 +15,7 @@ use super::batch::{self, JobCommand};
 use super::output::Tail;
 use super::{prompt, target};
 use crate::args::{self, Global, JobArgs};
-use crate::context::Context;
+use crate::context::{Context, variable};
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint};
 
@@ -102,14 +102,23 @@ fn batch_alone(args: &JobArgs) -> Result<(), Failure> {
 
 /// The calling run and the depth of a run that it starts. Too deep is known before anything is made.
 pub(crate) fn parent_and_depth(context: &Context) -> Result<(Option<RunId>, u32), Failure> {
-    let Some(caller) = context.caller()? else { return Ok((None, 0)) };
-    let view = TaskView::open(&context.tree, &caller.name)?;
-    let depth = view.run(&caller.run).map_or(0, |run| run.depth) + 1;
+    // The stream knows how deep a run of this root is; of one of another root only the environment tells.
+    let said = variable("JRUN_ID").and_then(|_| variable("JRUN_DEPTH")).and_then(|text| text.parse().ok());
+    let caller = context.caller()?;
+    let known = match caller {
+        Some(caller) => TaskView::open(&context.tree, &caller.name)?.run(&caller.run).map(|run| run.depth),
+        None => None,
+    };
+    let depth = match (known.max(said), caller) {
+        (Some(depth), _) => u32::saturating_add(depth, 1),
+        (None, Some(_)) => 1,
+        (None, None) => 0,
+    };
     let max = context.config()?.max_depth();
-    if max > 0 && depth > max {
+    if depth > 0 && max > 0 && depth > max {
         return Err(Refusal::TooDeep { depth, max }.into());
     }
-    Ok((Some(caller.run.clone()), depth))
+    Ok((caller.map(|caller| caller.run.clone()), depth))
 }
 
 fn detached(context: &Context, name: &TaskName, run: &RunId) -> Outcome {

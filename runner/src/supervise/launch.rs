@@ -20,6 +20,8 @@ pub struct Launch {
     pub cwd: PathBuf,
     pub attempt: Option<u32>,
     pub parent: Option<RunId>,
+    /// How many runs stand above it; a root run has none.
+    pub depth: u32,
     pub previous: Option<RunId>,
     /// How long the agent's processes get to end by themselves when a stop does not say.
     pub grace_ms: u64,

@@ -185,6 +185,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         cwd: request.cwd.to_owned(),
         attempt: request.root.as_ref().map(|root| root.attempt),
         parent: request.parent.clone(),
+        depth: request.depth,
         previous: request.root.as_ref().and_then(|root| root.previous.clone()),
         grace_ms: u64::try_from(request.grace.as_millis()).unwrap_or(u64::MAX),
         timeout_ms: request.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
@@ -260,6 +261,7 @@ fn prompt_text(tree: &Tree, view: &TaskView, request: &Request<'_>, id: &RunId, 
         bus: &tree.layout.bus_file(&view.name.key()),
         agent: request.backend.name(),
         parent: request.parent.as_ref(),
+        depth: request.depth,
         depth_left: request.max_depth.saturating_sub(request.depth),
         now: Timestamp::now(),
         start: request.root.as_ref().map(|root| root.why),
@@ -381,6 +383,8 @@ pub(super) fn set_environment(command: &mut Command, tree: &Tree, launch: &Launc
         Some(parent) => command.env("JRUN_PARENT_ID", parent.as_str()),
         None => command.env_remove("JRUN_PARENT_ID"),
     };
+    // What it starts in another root lies as deep as in this one.
+    command.env("JRUN_DEPTH", launch.depth.to_string());
     command.env("JRUN_ROOT", tree.layout.root());
     command.env("JRUN_RUNS_DIR", task.runs());
     command.env("JRUN_TASK_FOLDER", task.folder());

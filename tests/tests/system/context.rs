@@ -241,3 +241,30 @@ fn printed_commands_can_be_pasted() {
     let pasted = Done::of(pasted.args(["-c", &shell]).current_dir("/").output().unwrap(), &[]);
     assert_eq!(pasted.code, 0, "{printed}: {pasted:?}");
 }
+
+#[test]
+fn the_depth_of_a_run_holds_in_another_root() {
+    let root = Root::new();
+    let other = root.scratch().join("other");
+    // Each agent hands on to the other root.
+    let script = root.scratch().join("ping");
+    let text = format!(
+        "if [ \"$JRUN_ROOT\" = {own} ]; then next={other}; else next={own}; fi\n\
+         echo $JRUN_DEPTH >> {log}\n\
+         run-agent --root $next job --project p --agent shell --prompt '. {script}' 2>> {log}\n",
+        own = root.path().display(),
+        other = other.display(),
+        log = root.scratch().join("log").display(),
+        script = script.display(),
+    );
+    std::fs::write(&script, text).unwrap();
+    let config = root.scratch().join(".config/run-agent");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("config.hcl"), "limits { max_depth = 2 }\n").unwrap();
+    let prompt = format!(". {}", script.display());
+    let _ = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", &prompt]);
+    let log = std::fs::read_to_string(root.scratch().join("log")).unwrap();
+    let depths: Vec<&str> = log.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+    assert_eq!(depths, ["0", "1", "2"], "{log}");
+    assert!(log.contains("above the limit of 2"), "{log}");
+}
