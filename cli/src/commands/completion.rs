@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::CompletionCandidate as Candidate;
@@ -60,16 +61,18 @@ pub(crate) fn run(args: &CompletionArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Noted once, since clap removes the variable before it asks for names.
+static IS_ASKED: OnceLock<()> = OnceLock::new();
+
 /// Whether a shell asks what fits: it is told names and nothing else.
 pub(crate) fn is_asked() -> bool {
-    std::env::var_os(ASKED).is_some_and(|shell| !shell.is_empty())
+    IS_ASKED.get().is_some()
 }
 
 /// Answers a shell that asks what fits, and nobody else.
 pub(crate) fn answer() -> Option<ExitCode> {
-    if !is_asked() {
-        return None;
-    }
+    std::env::var_os(ASKED).filter(|shell| !shell.is_empty())?;
+    let _ = IS_ASKED.set(());
     let here = std::env::current_dir().ok();
     let answered =
         CompleteEnv::with_factory(Cli::command).var(ASKED).try_complete(std::env::args_os(), here.as_deref());

@@ -268,3 +268,15 @@ fn the_depth_of_a_run_holds_in_another_root() {
     assert_eq!(depths, ["0", "1", "2"], "{log}");
     assert!(log.contains("above the limit of 2"), "{log}");
 }
+
+#[test]
+fn a_shell_that_asks_for_names_is_told_no_warning() {
+    let (root, copy) = root_and_copy();
+    let mut command = root.command(&["--", "run-agent", "status", ""]);
+    command
+        .env("RUN_AGENT_COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", "2")
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9");
+    let done = Done::of(command.env_remove("JRUN_ROOT").current_dir(&copy).output().unwrap(), &[]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+}
