@@ -46,6 +46,7 @@ pub(crate) use self::read::{Form, Given};
 use self::schema::{AGENT, SETTINGS, Status};
 use self::value::Value;
 use crate::error::{Exit, Failure};
+use crate::render;
 
 /// A configuration without a mistake; the defaults where nothing is set.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +82,8 @@ impl From<Unusable> for Failure {
         let mut text = problems.first().map(|first| source.show(first)).unwrap_or_default();
         if problems.len() > 1 {
             let more = problems.len() - 1;
-            text.push_str(&format!("\n({more} more; `run-agent config validate` shows all)"));
+            let validate = render::command("config validate");
+            text.push_str(&format!("\n({more} more; {validate} shows all)"));
         }
         Self::usage(text)
     }

@@ -191,7 +191,7 @@ impl Context {
             let text = format!("no project `{project}` in {}", self.tree.layout.root().display());
             return Err(Failure::not_found(text)
                 .code(Code::UnknownProject)
-                .suggest_or(near, "see `run-agent list`"));
+                .suggest_or(near, &format!("see {}", render::command("list"))));
         }
         Ok(project)
     }
@@ -241,19 +241,12 @@ impl Context {
         let mut others = self.tree.projects().unwrap_or_default().into_iter().filter(|p| *p != name.project);
         let clash = others.any(|other| self.tree.layout.task(&other, &name.task).folder().is_dir());
         let project = if clash { format!(" --project {}", name.project) } else { String::new() };
-        format!("{}{project} --task {}", self.root_flag(), name.task)
+        format!("{}{project} --task {}", render::place(), name.task)
     }
 
     /// ` --root DIR` and ` --config FILE` where a flag names them: a printed command would look elsewhere without.
-    pub(crate) fn root_flag(&self) -> String {
-        let mut text = String::new();
-        if self.flags.root.is_some() {
-            text.push_str(&format!(" --root {}", render::quoted(self.tree.layout.root())));
-        }
-        if let (Some(_), Some(named)) = (&self.flags.config, &self.named_config) {
-            text.push_str(&format!(" --config {}", render::quoted(&named.path)));
-        }
-        text
+    pub(crate) fn root_flag(&self) -> &'static str {
+        render::place()
     }
 
     /// Who asks, in words for events.

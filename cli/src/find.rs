@@ -6,6 +6,7 @@ use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
 
 use crate::error::{Code, Failure};
+use crate::render;
 
 /// How every task's id begins: alone it tells none from another.
 const TASK_PREFIX: &str = "task-";
@@ -77,7 +78,7 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             let failure = Failure::not_found(format!("no task `{}` in {place}", text.escape_debug()));
             Err(failure
                 .code(Code::UnknownTask)
-                .suggest_or(near(text, known.into_iter()), "see `run-agent list`"))
+                .suggest_or(near(text, known.into_iter()), &format!("see {}", render::command("list"))))
         }
         several => Err(ambiguous(text, "tasks", several.iter().map(ToString::to_string).collect())),
     }
@@ -111,7 +112,7 @@ pub(crate) fn run(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(
     let failure = Failure::not_found(format!("no run `{run}` in {}", tree.layout.root().display()));
     Err(failure.code(Code::UnknownRun).suggest_or(
         near(text, known.iter().map(String::as_str)),
-        "`run-agent status` shows the runs of a task",
+        &format!("{} shows the runs of a task", render::command("status")),
     ))
 }
 
@@ -125,9 +126,8 @@ fn is_part_of_run(text: &str) -> bool {
 }
 
 fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(TaskName, RunId), Failure> {
-    let fits = |(_, run): &(TaskName, RunId)| {
-        run.as_str().starts_with(text) || crate::render::short(run.as_str()) == text
-    };
+    let fits =
+        |(_, run): &(TaskName, RunId)| run.as_str().starts_with(text) || render::short(run.as_str()) == text;
     let mut all: Vec<(TaskName, RunId)> = every_run(tree)?.into_iter().filter(fits).collect();
     all.sort_by(|a, b| a.1.cmp(&b.1));
     let own: Vec<_> = all.iter().filter(|(name, _)| Some(name) == first).cloned().collect();

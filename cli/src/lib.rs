@@ -45,6 +45,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage::report(&error),
     };
     render::choose_colors(cli.global.color);
+    render::choose_place(&cli.global);
     log::start(cli.global.verbose);
     let (json, verbose) = (cli.global.json, cli.global.verbose);
     tracing::debug!(command = ?cli.command, "command");

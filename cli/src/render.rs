@@ -9,9 +9,11 @@ mod tree;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
+use crate::args::Global;
 use crate::error::{Exit, Failure};
 
 pub(crate) use color::{Hue, Paint, choose_colors};
@@ -121,6 +123,30 @@ pub(crate) fn quoted(path: &Path) -> String {
         return text.into_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// The flags of this call that say where a command works: what is printed to be called would look elsewhere without.
+static PLACE: OnceLock<String> = OnceLock::new();
+
+/// Takes ` --root DIR` and ` --config FILE` where a flag names them.
+pub(crate) fn choose_place(flags: &Global) {
+    let mut text = String::new();
+    for (flag, path) in [("root", &flags.root), ("config", &flags.config)] {
+        if let Some(path) = path.as_ref().and_then(|path| std::path::absolute(path).ok()) {
+            text.push_str(&format!(" --{flag} {}", quoted(&path)));
+        }
+    }
+    let _ = PLACE.set(text);
+}
+
+/// As [`choose_place`] took them: nothing, or words with a blank before them.
+pub(crate) fn place() -> &'static str {
+    PLACE.get().map_or("", String::as_str)
+}
+
+/// A command of ours, between backticks, as it can be called.
+pub(crate) fn command(words: &str) -> String {
+    format!("`run-agent {words}{}`", place())
 }
 
 /// `1 run`, `2 runs`.

@@ -106,7 +106,11 @@ fn path(global: &Global) -> Outcome {
     if global.json {
         render::json(&json!({ "path": path.to_string_lossy(), "why": why.text(), "exists": there }))?;
     } else {
-        let note = if there { "" } else { "; it is not there yet, `run-agent config init` writes it" };
+        let note = if there {
+            String::new()
+        } else {
+            format!("; it is not there yet, {} writes it", render::command("config init"))
+        };
         render::say(&format!("{}{note}", why.text()));
         render::out(&format!("{}\n", path.display()))?;
     }

@@ -53,10 +53,9 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
         }
     }
     let id = &name.task;
-    let root = context.tree.layout.root();
-    let own_root = if global.root.is_some() { format!(" --root {}", root.display()) } else { String::new() };
+    let place = context.root_flag();
     out.push_str(&format!(
-        "\nfiles: {}\n  the bus      {}\n  the runs     {}\nlook at it again: run-agent{own_root} status {id}\n                  run-agent{own_root} bus read --task {id} --tail 100\n",
+        "\nfiles: {}\n  the bus      {}\n  the runs     {}\nlook at it again: run-agent{place} status {id}\n                  run-agent{place} bus read --task {id} --tail 100\n",
         folder.display(),
         context.tree.layout.bus_file(&name.key()).display(),
         context.tree.task(&name).runs().display(),

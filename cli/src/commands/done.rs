@@ -29,8 +29,9 @@ pub(crate) fn run(global: &Global, args: &DoneArgs) -> Outcome {
             return Err(Failure::new(
                 Exit::Failed,
                 format!(
-                    "{} is not a regular file; remove it and call `run-agent done` again",
-                    path.display()
+                    "{} is not a regular file; remove it and call {} again",
+                    path.display(),
+                    render::command("done")
                 ),
             ));
         }

@@ -69,7 +69,8 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
         if !all_read {
             return Ok(Exit::Failed);
         }
-        render::say("no tasks yet; start one with `run-agent task --prompt …`, or see `run-agent demo`");
+        let (task, demo) = (render::command("task --prompt …"), render::command("demo"));
+        render::say(&format!("no tasks yet; start one with {task}, or see {demo}"));
         return Ok(Exit::Done);
     }
     if shown.is_empty() {

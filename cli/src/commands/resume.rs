@@ -42,7 +42,11 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
     if marker == Marker::NotAFile {
         return Err(Failure::new(
             Exit::Failed,
-            format!("{} is not a regular file; remove it, and call `run-agent resume` again", done.display()),
+            format!(
+                "{} is not a regular file; remove it, and call `run-agent resume{}` again",
+                done.display(),
+                context.flags_for(&name)
+            ),
         ));
     }
     let mut view = TaskView::open(&context.tree, &name)?;

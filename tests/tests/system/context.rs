@@ -280,3 +280,24 @@ fn a_shell_that_asks_for_names_is_told_no_warning() {
     let done = Done::of(command.env_remove("JRUN_ROOT").current_dir(&copy).output().unwrap(), &[]);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""));
 }
+
+#[test]
+fn commands_that_an_error_names_look_where_this_one_looked() {
+    let root = Root::new();
+    let _ = root.task_with("one", "true");
+    let blank = root.scratch().join("with blank");
+    std::fs::rename(root.path(), &blank).unwrap();
+    let named = blank.to_str().unwrap();
+    for args in [
+        &["status", "nowhere-near"][..],
+        &["status", "--project", "nowhere-near"],
+        &["status", "20261121-1200000000-1-1"],
+    ] {
+        let args = [&["--root", named], args].concat();
+        let done = root.run(&args);
+        assert!(done.code == 5 && done.stderr.contains(&format!(" --root '{named}'`")), "{done:?}");
+    }
+    assert!(!root.run(&["list", "--project", "nowhere-near"]).stderr.contains("--root"));
+    let demo = root.run(&["--root", named, "demo"]);
+    assert!(demo.stdout.contains(&format!("run-agent --root '{named}' status")), "{demo:?}");
+}
