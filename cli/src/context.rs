@@ -16,11 +16,11 @@ use run_agent_store_fs::FsStore;
 use crate::args::Global;
 use crate::config::Config;
 use crate::config::locate::{self, Located, Why};
-use crate::error::{Code, Exit, Failure};
+use crate::error::Failure;
 use crate::{find, render, root};
 
 use surroundings::{
-    Around, around, below, caller_of_environment, no_link, project_root, variables_count, with_task_split,
+    Around, around, below, caller_of_environment, project_root, variables_count, with_task_split,
 };
 pub(crate) use surroundings::{CallerRun, person, suggested_project, variable};
 
@@ -79,7 +79,7 @@ impl Context {
         let sync_every = file.options.sync_every;
         let store = Arc::new(FsStore::new(layout.clone(), file.options));
         let variables = variables_count(flags);
-        let own_flags = with_task_split(flags, &layout)?;
+        let own_flags = with_task_split(flags, &layout, manner == Manner::Configured)?;
         Ok(Self {
             tree: Tree { layout, store, durability: file.durability, sync_every },
             json: flags.json,
@@ -172,10 +172,17 @@ impl Context {
 
     /// The project that is meant, if any.
     pub(crate) fn project(&self) -> Result<Option<ProjectId>, Failure> {
+        let project = self.project_by_name()?;
+        if let Some(project) = &project {
+            self.tree.no_link(&self.tree.layout.project(project))?;
+        }
+        Ok(project)
+    }
+
+    /// As [`Context::project`]; whether a link lies there is not looked at yet.
+    fn project_by_name(&self) -> Result<Option<ProjectId>, Failure> {
         if let Some(name) = self.flags.project.clone().or_else(|| self.variable("JRUN_PROJECT_ID")) {
-            let project = ProjectId::parse(&name)?;
-            no_link(&self.tree.layout.project(&project))?;
-            return Ok(Some(project));
+            return Ok(Some(ProjectId::parse(&name)?));
         }
         Ok(self.caller.as_ref().map(|c| c.name.project.clone()).or_else(|| self.around().project.clone()))
     }
@@ -183,27 +190,20 @@ impl Context {
     /// As [`Context::project`], and the project must be there.
     pub(crate) fn existing_project(&self) -> Result<Option<ProjectId>, Failure> {
         let project = self.project()?;
-        if let Some(project) = &project
-            && !self.tree.layout.project(project).is_dir()
-        {
-            let known = self.tree.projects().unwrap_or_default();
-            let near = find::near(project.as_str(), known.iter().map(ProjectId::as_str));
-            let text = format!("no project `{project}` in {}", self.tree.layout.root().display());
-            return Err(Failure::not_found(text)
-                .code(Code::UnknownProject)
-                .suggest_or(near, &format!("see {}", render::command("list"))));
+        if let Some(project) = &project {
+            find::project(&self.tree, project)?;
         }
         Ok(project)
     }
 
     /// The task that is meant, if any; it must be there.
     pub(crate) fn task(&self) -> Result<Option<TaskName>, Failure> {
-        if let (Some(text), Some(project)) = (&self.flags.task, self.project()?)
+        if let (Some(text), Some(project)) = (&self.flags.task, self.project_by_name()?)
             && let Ok(task) = TaskId::parse(text)
         {
             // A full id needs no look around.
             let name = TaskName { project, task };
-            no_link(self.tree.task(&name).folder())?;
+            self.tree.no_link(self.tree.task(&name).folder())?;
             if self.tree.task(&name).folder().is_dir() {
                 return Ok(Some(name));
             }
@@ -224,7 +224,7 @@ impl Context {
         // A task of the folder's is none of another project that was named.
         let found = own.or_else(here).filter(|name| Some(&name.project) == project.as_ref());
         if let Some(name) = &found {
-            no_link(self.tree.task(name).folder())?;
+            self.tree.no_link(self.tree.task(name).folder())?;
         }
         Ok(found)
     }
@@ -276,9 +276,9 @@ impl Context {
     pub(crate) fn stream_and_why(&self) -> Result<(StreamKey, &'static str), Failure> {
         if let Some(text) = &self.flags.task {
             // A full id names its stream; opening it tells whether it is there.
-            let key = match (TaskId::parse(text), self.project()?) {
+            let key = match (TaskId::parse(text), self.project_by_name()?) {
                 (Ok(task), Some(project)) => {
-                    no_link(self.tree.layout.task(&project, &task).folder())?;
+                    self.tree.no_link(self.tree.layout.task(&project, &task).folder())?;
                     StreamKey::task(project, task)
                 }
                 _ => self.required_task()?.key(),
@@ -329,28 +329,8 @@ impl Context {
             _ => return Err(wrong()),
         };
         let layout = &self.tree.layout;
-        no_link(&layout.project(&key.project))?;
-        if let Some(task) = &key.task {
-            no_link(layout.task(&key.project, task).folder())?;
-        }
+        self.tree.no_link(&layout.stream(&key).0)?;
         if layout.bus_file(&key).file_name() == Some(file) { Ok(key) } else { Err(wrong()) }
-    }
-
-    /// A path below the root that a link leads out of it is refused; one that is not there leads nowhere.
-    pub(crate) fn no_way_out(&self, path: &Path) -> Result<(), Failure> {
-        let Ok(real) = path.canonicalize() else { return Ok(()) };
-        let root = self.tree.layout.root();
-        if root.canonicalize().is_ok_and(|root| real.starts_with(root)) {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Exit::Failed,
-            format!(
-                "{} leads out of the storage folder, to {}, and is not followed",
-                path.display(),
-                real.display()
-            ),
-        ))
     }
 
     /// The run that the caller's messages carry: its own, in a stream of its own project.
@@ -369,7 +349,7 @@ impl Context {
     ) -> Result<PathBuf, Failure> {
         let folder = match flag {
             Some(folder) => std::path::absolute(folder).map_err(|e| Failure::io(folder.display(), &e))?,
-            None => match project_root(&self.tree, project) {
+            None => match project_root(&self.tree, project)? {
                 Some(root) => root,
                 None => std::env::current_dir().map_err(|e| Failure::io("the working folder", &e))?,
             },

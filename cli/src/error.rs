@@ -3,7 +3,10 @@
 mod from;
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
+
+use run_agent_runner::below::IsLink;
 
 use crate::render::{self, Hue, Paint};
 
@@ -145,6 +148,15 @@ impl Failure {
 
     pub(crate) fn io(what: impl std::fmt::Display, error: &io::Error) -> Self {
         Self::new(Exit::Failed, format!("{what}: {error}")).code(Code::Io)
+    }
+
+    /// A file below the root that cannot be read.
+    pub(crate) fn unread(path: &Path, error: &io::Error) -> Self {
+        // The link is named by its own place.
+        match IsLink::behind(error) {
+            Some(link) => Self::new(Exit::Failed, link.to_string()),
+            None => Self::io(format!("cannot read {}", path.display()), error),
+        }
     }
 
     /// The end of a command whose reader went away: no error, and nothing to say.

@@ -1,6 +1,5 @@
 //! From what a person types to what is there: unique slugs and prefixes, and "did you mean".
 
-use run_agent_core::layout::Layout;
 use run_agent_core::{Kind, ProjectId, RunId, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
@@ -11,14 +10,27 @@ use crate::render;
 /// How every task's id begins: alone it tells none from another.
 const TASK_PREFIX: &str = "task-";
 
-/// `project/task`, as lists and errors name a task. Of a project that is there: a slip makes no new one.
-pub(crate) fn split<'a>(layout: &Layout, text: &'a str) -> Option<(ProjectId, &'a str)> {
+/// `project/task`, as lists and errors name a task.
+pub(crate) fn split(text: &str) -> Option<(ProjectId, &str)> {
     let (project, task) = text.split_once('/')?;
     if task.is_empty() || task.contains('/') {
         return None;
     }
-    let project = ProjectId::parse(project).ok()?;
-    layout.project(&project).is_dir().then_some((project, task))
+    Some((ProjectId::parse(project).ok()?, task))
+}
+
+/// That this project is there, and is no link.
+pub(crate) fn project(tree: &Tree, project: &ProjectId) -> Result<(), Failure> {
+    let folder = tree.layout.project(project);
+    tree.no_link(&folder)?;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let known = tree.projects().unwrap_or_default();
+    let near = near(project.as_str(), known.iter().map(ProjectId::as_str));
+    let text = format!("no project `{project}` in {}", tree.layout.root().display());
+    let list = format!("see {}", render::command("list"));
+    Err(Failure::not_found(text).code(Code::UnknownProject).suggest_or(near, &list))
 }
 
 /// The task with this id, unique slug or unique prefix, in one project or in all; or in the one that the text names.
@@ -27,12 +39,13 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     if text.trim().is_empty() {
         return Err(Failure::usage("the task's name is empty"));
     }
-    if let Some((own, task)) = split(&tree.layout, text) {
+    if let Some((own, task)) = split(text) {
         if let Some(other) = project.filter(|project| **project != own) {
             return Err(Failure::usage(format!(
                 "`{text}` is no task of the project `{other}`; leave one of the projects out"
             )));
         }
+        self::project(tree, &own)?;
         return self::task(tree, Some(&own), task);
     }
     let projects = match project {
@@ -43,6 +56,7 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     };
     let mut all = Vec::new();
     for project in projects {
+        tree.no_link(&tree.layout.project(&project))?;
         // A project that is not there (yet) has no tasks.
         let tasks = match tree.tasks(&project) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -55,7 +69,8 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             all.push(TaskName { project: project.clone(), task });
         }
     }
-    let exact: Vec<&TaskName> = all.iter().filter(|name| is_exactly(name, text)).collect();
+    let exact: Vec<&TaskName> =
+        all.iter().filter(|n| text == n.task.as_str() || text == n.task.slug()).collect();
     let matches: Vec<&TaskName> = if exact.is_empty() {
         let says_something = text.len() > TASK_PREFIX.len();
         all.iter().filter(|n| says_something && n.task.as_str().starts_with(text)).collect()
@@ -84,18 +99,19 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     }
 }
 
-/// Its id or slug, and each with the project before it, which is how the screen shows a task.
-fn is_exactly(name: &TaskName, text: &str) -> bool {
-    let whole = text.strip_prefix(name.project.as_str()).and_then(|rest| rest.strip_prefix('/'));
-    [Some(text), whole]
-        .into_iter()
-        .flatten()
-        .any(|part| part == name.task.as_str() || part == name.task.slug())
-}
-
 /// The task that a run belongs to. Looks in `first` before it looks everywhere. What the screen shows of a run, its pid
 /// and sequence, and the beginning of its id are enough where only one run fits.
 pub(crate) fn run(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(TaskName, RunId), Failure> {
+    let (name, run) = run_that_may_be_a_link(tree, first, text)?;
+    tree.no_link(tree.run(&name, &run).folder())?;
+    Ok((name, run))
+}
+
+fn run_that_may_be_a_link(
+    tree: &Tree,
+    first: Option<&TaskName>,
+    text: &str,
+) -> Result<(TaskName, RunId), Failure> {
     let run = match RunId::parse(text) {
         Ok(run) => run,
         Err(_) if is_part_of_run(text) => return run_by_part(tree, first, text),

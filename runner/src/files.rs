@@ -1,7 +1,7 @@
 //! Small files that others may read while they are replaced, and locks that tell whether their holder lives.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -24,28 +24,26 @@ pub fn replace(path: &Path, text: &[u8], sync: bool) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// Opens a file to read it. What is no regular file, as anybody may put it there, is refused: a pipe could be waited
+/// Opens a file that a person named, by a link or not. What lies below the root is opened by [`Tree::open`].
+///
+/// What is no regular file, as anybody may put it there, is refused: a pipe could be waited
 /// on for ever.
+///
+/// [`Tree::open`]: crate::Tree::open
 ///
 /// # Errors
 /// When it cannot be opened, or is no regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    regular(OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+}
+
+/// A file that was opened without waiting, if it is one to read.
+pub(crate) fn regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         return Ok(file);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
-}
-
-/// The text of a regular file.
-///
-/// # Errors
-/// As [`open_regular`], and when it is no UTF-8 text.
-pub fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    open_regular(path)?.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Opens (and makes) a file that is locked for as long as somebody lives.

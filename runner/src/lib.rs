@@ -4,6 +4,7 @@
 //! | question | file |
 //! | --- | --- |
 //! | which root and store do we work on? | [`tree`] |
+//! | what of a link below the root? | [`below`] |
 //! | what does a task's stream say now, and may this be appended? | [`view`] |
 //! | what of it need not be read again? | `checkpoint`, [`roster`], `sealed` |
 //! | how do projects and tasks come to be? | [`make`] |
@@ -23,6 +24,7 @@
 
 pub mod agent;
 pub mod attach;
+pub mod below;
 mod checkpoint;
 pub mod drive;
 mod failpoint;

@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
 use run_agent_core::layout::RunPaths;
+
+use crate::tree::Tree;
 
 /// Which stream a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,36 +89,42 @@ pub fn merge_order(marks: &[Mark], stdout_len: u64, stderr_len: u64) -> Vec<(Sou
 
 /// Reads the marks of a run; none when there are none.
 #[must_use]
-pub fn marks(run: &RunPaths) -> Vec<Mark> {
-    crate::files::read_text(&run.marks()).unwrap_or_default().lines().filter_map(Mark::parse).collect()
+pub fn marks(tree: &Tree, run: &RunPaths) -> Vec<Mark> {
+    tree.read_text(&run.marks()).unwrap_or_default().lines().filter_map(Mark::parse).collect()
 }
 
 /// Sees to `output.md`: the agent's own file if it wrote one, else what it printed.
 ///
 /// # Errors
 /// When the run's folder cannot be written.
-pub(crate) fn see_to_final(run: &RunPaths) -> io::Result<()> {
+pub(crate) fn see_to_final(tree: &Tree, run: &RunPaths) -> io::Result<()> {
+    tree.no_link(run.folder()).map_err(io::Error::other)?;
     let output = run.output();
     if output.symlink_metadata().is_ok() {
         return Ok(());
     }
     let temporary = run.folder().join(".output.md");
-    match std::fs::copy(run.stdout(), &temporary) {
-        Ok(_) => std::fs::rename(&temporary, &output),
+    match tree.open(&run.stdout()) {
+        Ok(mut printed) => {
+            let mut options = File::options();
+            let mut copy = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            io::copy(&mut printed, &mut copy)?;
+            std::fs::rename(&temporary, &output)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::write(&output, ""),
         Err(error) => Err(error),
     }
 }
 
-/// The last `lines` lines of a file, reading at most `max` bytes of it.
+/// The last `lines` lines of a file below the root, reading at most `max` bytes of it.
 ///
 /// # Errors
 /// When the file cannot be read; one that is not there is empty.
-pub fn tail_of(path: &Path, lines: usize, max: u64) -> io::Result<String> {
+pub fn tail_of(tree: &Tree, path: &Path, lines: usize, max: u64) -> io::Result<String> {
     if lines == 0 {
         return Ok(String::new());
     }
-    let mut file = match crate::files::open_regular(path) {
+    let mut file = match tree.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(error),

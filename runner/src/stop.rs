@@ -103,7 +103,7 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
     wait_for_driver(tree, view)?;
     close::close_dead(tree, view)?;
     if view.task().ralph.stopping.is_some() {
-        let holder = std::fs::read_to_string(tree.task(&view.name).loop_lock()).unwrap_or_default();
+        let holder = tree.read_text(&tree.task(&view.name).loop_lock()).unwrap_or_default();
         return Ok(Stopped::DriverHangs(holder.trim().to_owned()));
     }
     let runs = view.task().runs.iter().filter(|(id, run)| run.stopping.is_some() && !before.contains(id));

@@ -1,12 +1,16 @@
 //! The root that everything works on: where files lie, and the store in which its streams live.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use run_agent_core::event::Scope;
 use run_agent_core::layout::{Layout, RunPaths, TaskPaths};
 use run_agent_core::{Durability, ProjectId, RunId, Store, StreamKey, TaskId};
+
+use crate::below::{self, IsLink};
 
 /// One root with its store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,24 +60,54 @@ impl Tree {
         self.task(name).run(run)
     }
 
-    /// The projects of this root, in order of name. What is no project is passed over.
+    /// Refuses a path below the root on which a link lies.
+    ///
+    /// # Errors
+    /// With the first link.
+    pub fn no_link(&self, path: &Path) -> Result<(), IsLink> {
+        below::no_link(self.layout.root(), path)
+    }
+
+    /// Opens a regular file below the root to read it. No link is followed.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is no regular file, or a link lies on the way ([`IsLink::behind`]).
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        below::open(self.layout.root(), path)
+    }
+
+    /// The text of a regular file below the root.
+    ///
+    /// # Errors
+    /// As [`Tree::open`], and when it is no UTF-8 text.
+    pub fn read_text(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        self.open(path)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// The projects of this root, in order of name. What is no project is passed over; a root that is not there has
+    /// none.
     ///
     /// # Errors
     /// When the root cannot be read.
-    pub fn projects(&self) -> std::io::Result<Vec<ProjectId>> {
-        folders(self.layout.root().to_owned(), |name| ProjectId::parse(name).ok())
+    pub fn projects(&self) -> io::Result<Vec<ProjectId>> {
+        match folders(self.layout.root().to_owned(), |name| ProjectId::parse(name).ok()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            projects => projects,
+        }
     }
 
     /// The tasks of a project, in order of time.
     ///
     /// # Errors
     /// When the project's folder cannot be read.
-    pub fn tasks(&self, project: &ProjectId) -> std::io::Result<Vec<TaskId>> {
+    pub fn tasks(&self, project: &ProjectId) -> io::Result<Vec<TaskId>> {
         folders(self.layout.project(project), |name| TaskId::parse(name).ok())
     }
 }
 
-fn folders<T: Ord>(folder: PathBuf, parse: impl Fn(&str) -> Option<T>) -> std::io::Result<Vec<T>> {
+fn folders<T: Ord>(folder: PathBuf, parse: impl Fn(&str) -> Option<T>) -> io::Result<Vec<T>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

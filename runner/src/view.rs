@@ -9,6 +9,7 @@ use run_agent_core::store::{AppendError, Condition, Damage, Page, ReadError};
 use run_agent_core::world::Task;
 use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, World};
 
+use crate::below::IsLink;
 use crate::checkpoint::{Checkpoint, Keeper};
 use crate::tree::{TaskName, Tree};
 
@@ -34,6 +35,8 @@ pub struct TaskView {
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     #[error(transparent)]
+    Link(#[from] IsLink),
+    #[error(transparent)]
     Follow(#[from] FollowError),
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -51,8 +54,9 @@ impl TaskView {
     /// what comes after it.
     ///
     /// # Errors
-    /// When the task is not there or cannot be read.
+    /// When the task is not there or cannot be read, or a link leads to it or its runs.
     pub fn open(tree: &Tree, name: &TaskName) -> Result<Self, ViewError> {
+        tree.no_link(&tree.task(name).runs())?;
         let mut keeper = Keeper::new(&tree.layout, name);
         let key = name.key();
         let kept = keeper.load(|| tree.store.open(&key)).map_err(FollowError::from)?;

@@ -5,6 +5,7 @@ use run_agent_core::decide::Refusal;
 use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
+use run_agent_runner::below::IsLink;
 use run_agent_runner::supervise::Streams;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
 use run_agent_runner::tree::TaskName;
@@ -142,7 +143,7 @@ fn wait_for(
 ) -> Outcome {
     wake.watch_stream(&context.tree, name);
     let waited = if follow {
-        let mut tail = Tail::merged(&context.tree.run(name, run));
+        let mut tail = Tail::merged(&context.tree, &context.tree.run(name, run));
         tail.follow(&context.tree, view, run, wake)?
     } else {
         let _progress = render::progress(format!("waiting for run {run}"));
@@ -183,9 +184,11 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
     }
     if !shown {
         let output = context.tree.run(name, id).output();
-        context.no_way_out(&output)?;
-        if output.is_file() {
-            Tail::one(output).pump(true)?;
+        match context.tree.open(&output) {
+            Ok(_) => Tail::one(&context.tree, output).pump(true)?,
+            Err(error) if IsLink::behind(&error).is_some() => return Err(Failure::unread(&output, &error)),
+            // An agent that left none, or something else of that name, has no answer to show.
+            Err(_) => {}
         }
     }
     Ok(exit)

@@ -10,7 +10,7 @@ use run_agent_runner::supervise::close;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;
-use run_agent_runner::{TaskView, Tree, files};
+use run_agent_runner::{TaskView, Tree};
 
 use super::reader;
 use crate::args::{Global, OutputArgs};
@@ -27,17 +27,6 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
     let context = Context::open(global)?;
     let (name, id) = which(&context, args)?;
     let paths = context.tree.run(&name, &id);
-    // Whatever is shown of a run lies in its folder: a link that an agent left may lead anywhere.
-    for path in [
-        paths.folder().to_owned(),
-        paths.stdout(),
-        paths.stderr(),
-        paths.prompt(),
-        paths.output(),
-        paths.marks(),
-    ] {
-        context.no_way_out(&path)?;
-    }
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
     if context.json && (args.follow || args.merged) {
@@ -50,16 +39,19 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
         return follow(&context, &name, &id, args, &mut view);
     }
     if context.json {
-        return as_json(&name, &id, &paths, args);
+        return as_json(&context, &name, &id, args);
     }
     if args.merged {
-        let mut tail = Tail::merged(&paths);
-        tail.skip_to_last(args.tail);
+        let mut tail = Tail::merged(&context.tree, &paths);
+        tail.skip_to_last(args.tail)?;
         tail.pump(true)?;
         return Ok(Exit::Done);
     }
     let (_, path) = file(&paths, args);
-    if !path.exists() {
+    if let Err(error) = context.tree.open(&path) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(Failure::unread(&path, &error));
+        }
         let active = view.run(&id).is_some_and(run_agent_core::world::Run::is_active);
         let hint = if active && path == paths.output() {
             "the run has not ended; see --stdout, or --follow"
@@ -68,18 +60,12 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
         };
         return Err(Failure::not_found(format!("{} is not there: {hint}", path.display())));
     }
-    // Anything else of that name, as an agent may make it, could be waited on for ever.
-    if path.exists() && !path.is_file() {
-        return Err(Failure::new(Exit::Failed, format!("{} is not a regular file", path.display())));
-    }
     match args.tail {
         Some(lines) => {
-            render::out(&tail_of(&path, lines, TAIL_MAX).map_err(|e| Failure::io(path.display(), &e))?)?;
+            let text = tail_of(&context.tree, &path, lines, TAIL_MAX);
+            render::out(&text.map_err(|e| Failure::unread(&path, &e))?)?;
         }
-        None => {
-            let mut tail = Tail::one(path);
-            tail.pump(true)?;
-        }
+        None => Tail::one(&context.tree, path).pump(true)?,
     }
     Ok(Exit::Done)
 }
@@ -110,19 +96,22 @@ fn file(paths: &RunPaths, args: &OutputArgs) -> (&'static str, PathBuf) {
     }
 }
 
-fn as_json(name: &TaskName, id: &RunId, paths: &RunPaths, args: &OutputArgs) -> Outcome {
-    let (what, path) = file(paths, args);
-    let meta =
-        std::fs::metadata(&path).map_err(|e| Failure::not_found(format!("{}: {e}", path.display())))?;
-    if !meta.is_file() {
-        return Err(Failure::new(Exit::Failed, format!("{} is not a regular file", path.display())));
-    }
-    let size = meta.len();
-    let content = match args.tail {
-        Some(lines) => tail_of(&path, lines, TAIL_MAX),
-        None => std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+fn as_json(context: &Context, name: &TaskName, id: &RunId, args: &OutputArgs) -> Outcome {
+    let (what, path) = file(&context.tree.run(name, id), args);
+    let unread = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => Failure::not_found(format!("{}: {e}", path.display())),
+        _ => Failure::unread(&path, &e),
     };
-    let content = content.map_err(|e| Failure::io(path.display(), &e))?;
+    let mut opened = context.tree.open(&path).map_err(unread)?;
+    let size = opened.metadata().map_err(unread)?.len();
+    let content = match args.tail {
+        Some(lines) => tail_of(&context.tree, &path, lines, TAIL_MAX).map_err(unread)?,
+        None => {
+            let mut bytes = Vec::new();
+            opened.read_to_end(&mut bytes).map_err(unread)?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    };
     render::json(&serde_json::json!({
         "project_id": name.project, "task_id": name.task, "run_id": id, "name": what, "content": content, "size_bytes": size,
     }))?;
@@ -132,11 +121,11 @@ fn as_json(name: &TaskName, id: &RunId, paths: &RunPaths, args: &OutputArgs) -> 
 fn follow(context: &Context, name: &TaskName, id: &RunId, args: &OutputArgs, view: &mut TaskView) -> Outcome {
     let paths = context.tree.run(name, id);
     let mut tail = match (args.stdout, args.stderr) {
-        (true, _) => Tail::one(paths.stdout()),
-        (_, true) => Tail::one(paths.stderr()),
-        _ => Tail::merged(&paths),
+        (true, _) => Tail::one(&context.tree, paths.stdout()),
+        (_, true) => Tail::one(&context.tree, paths.stderr()),
+        _ => Tail::merged(&context.tree, &paths),
     };
-    tail.skip_to_last(args.tail);
+    tail.skip_to_last(args.tail)?;
     let mut wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     wake.watch_stream(&context.tree, name);
@@ -150,6 +139,7 @@ fn follow(context: &Context, name: &TaskName, id: &RunId, args: &OutputArgs, vie
 /// Prints files as they grow, each byte once.
 #[derive(Debug)]
 pub(crate) struct Tail {
+    tree: Tree,
     stdout: Option<(PathBuf, u64)>,
     stderr: Option<(PathBuf, u64)>,
     marks_of: Option<RunPaths>,
@@ -157,8 +147,9 @@ pub(crate) struct Tail {
 
 impl Tail {
     /// Both streams, in the order that the run's marks tell.
-    pub(crate) fn merged(paths: &RunPaths) -> Self {
+    pub(crate) fn merged(tree: &Tree, paths: &RunPaths) -> Self {
         Self {
+            tree: tree.clone(),
             stdout: Some((paths.stdout(), 0)),
             stderr: Some((paths.stderr(), 0)),
             marks_of: Some(paths.clone()),
@@ -166,18 +157,19 @@ impl Tail {
     }
 
     /// One file.
-    pub(crate) fn one(path: PathBuf) -> Self {
-        Self { stdout: Some((path, 0)), stderr: None, marks_of: None }
+    pub(crate) fn one(tree: &Tree, path: PathBuf) -> Self {
+        Self { tree: tree.clone(), stdout: Some((path, 0)), stderr: None, marks_of: None }
     }
 
     /// Begins with the last lines of each file.
-    fn skip_to_last(&mut self, lines: Option<usize>) {
-        let Some(lines) = lines else { return };
+    fn skip_to_last(&mut self, lines: Option<usize>) -> Result<(), Failure> {
+        let Some(lines) = lines else { return Ok(()) };
         for (path, at) in self.stdout.iter_mut().chain(self.stderr.iter_mut()) {
-            let len = std::fs::metadata(&*path).map_or(0, |meta| meta.len());
-            let kept = tail_of(path, lines, TAIL_MAX).map_or(0, |text| text.len() as u64);
+            let len = len_of(&self.tree, path)?;
+            let kept = tail_of(&self.tree, path, lines, TAIL_MAX).map_or(0, |text| text.len() as u64);
             *at = len.saturating_sub(kept);
         }
+        Ok(())
     }
 
     /// Prints until the run has ended and everything is out.
@@ -206,11 +198,10 @@ impl Tail {
 
     /// Prints what has grown. Unless it is the end, only what the marks have put in order.
     pub(crate) fn pump(&mut self, to_end: bool) -> Result<(), Failure> {
-        let len = |file: &Option<(PathBuf, u64)>| {
-            file.as_ref().and_then(|(path, _)| std::fs::metadata(path).ok()).map_or(0, |meta| meta.len())
-        };
-        let (mut stdout_len, mut stderr_len) = (len(&self.stdout), len(&self.stderr));
-        let marks = self.marks_of.as_ref().map(marks).unwrap_or_default();
+        let len =
+            |file: &Option<(PathBuf, u64)>| file.as_ref().map_or(Ok(0), |(path, _)| len_of(&self.tree, path));
+        let (mut stdout_len, mut stderr_len) = (len(&self.stdout)?, len(&self.stderr)?);
+        let marks = self.marks_of.as_ref().map(|run| marks(&self.tree, run)).unwrap_or_default();
         if let (true, false, Some(last)) = (self.marks_of.is_some(), to_end, marks.last()) {
             (stdout_len, stderr_len) = (last.stdout.min(stdout_len), last.stderr.min(stderr_len));
         }
@@ -222,7 +213,7 @@ impl Tail {
             if let Some((path, at)) = file
                 && range.end > *at
             {
-                copy(path, range.start.max(*at), range.end)?;
+                copy(&self.tree, path, range.start.max(*at), range.end)?;
                 *at = range.end;
             }
         }
@@ -230,9 +221,18 @@ impl Tail {
     }
 }
 
-fn copy(path: &Path, from: u64, to: u64) -> Result<(), Failure> {
-    let io_error = |e: io::Error| Failure::io(path.display(), &e);
-    let mut file = files::open_regular(path).map_err(io_error)?;
+/// How long a file is; one that is not there (yet) is empty.
+fn len_of(tree: &Tree, path: &Path) -> Result<u64, Failure> {
+    match tree.open(path).and_then(|file| file.metadata()) {
+        Ok(meta) => Ok(meta.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(Failure::unread(path, &error)),
+    }
+}
+
+fn copy(tree: &Tree, path: &Path, from: u64, to: u64) -> Result<(), Failure> {
+    let io_error = |e: io::Error| Failure::unread(path, &e);
+    let mut file = tree.open(path).map_err(io_error)?;
     file.seek(SeekFrom::Start(from)).map_err(io_error)?;
     let mut left = to - from;
     while left > 0 {

@@ -17,7 +17,7 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
     let name = context.required_task()?;
     let paths = context.tree.task(&name);
     if files::is_locked(&paths.loop_lock()).map_err(|e| Failure::io(paths.loop_lock().display(), &e))? {
-        let holder = std::fs::read_to_string(paths.loop_lock()).unwrap_or_default();
+        let holder = context.tree.read_text(&paths.loop_lock()).unwrap_or_default();
         return Err(Failure::new(
             Exit::Locked,
             format!(

@@ -10,7 +10,7 @@ use run_agent_runner::{TaskView, files, marker};
 
 use crate::args::{Global, StatusArgs};
 use crate::context::Context;
-use crate::error::{Exit, Outcome};
+use crate::error::{Exit, Failure, Outcome};
 use crate::find;
 use crate::render::{self, Hue, Paint};
 
@@ -46,13 +46,13 @@ fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
     for (id, run) in &task.runs {
         let path = context.tree.run(name, id).info();
         let place = path.display().to_string();
-        match files::read_text(&path) {
+        match context.tree.read_text(&path) {
             Ok(text) => {
                 if let Err(error) = RunInfo::from_yaml(&text, &place) {
                     notes.push(format!("run {id}: {error}"));
                 }
             }
-            Err(error) => notes.push(format!("run {id}: cannot read {place}: {error}")),
+            Err(error) => notes.push(format!("run {id}: {}", Failure::unread(&path, &error))),
         }
         if run.is_active() {
             match close::life(&context.tree, name, id, run) {
@@ -195,7 +195,7 @@ fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, note
     let Some(run) = view.run(id) else {
         let text =
             format!("run {id} is not in the stream of {name}: its starter was killed before it could say so");
-        return Err(crate::error::Failure::not_found(text));
+        return Err(Failure::not_found(text));
     };
     let info = RunInfo::project(&name.project, &name.task, id, run);
     if context.json {

@@ -1,5 +1,6 @@
 //! Which task `task` and `job` work on, and making it when it is new.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use run_agent_core::id::SLUG_MAX;
@@ -135,15 +136,13 @@ pub(crate) fn make(
 /// The prompt of a task that is there.
 pub(crate) fn prompt_of(context: &Context, name: &TaskName) -> Result<String, Failure> {
     let path = context.tree.task(name).prompt();
-    match run_agent_runner::files::read_text(&path) {
-        Ok(text) if text.trim().is_empty() => Err(Failure::usage(format!(
-            "{} is empty; give the task a prompt with --prompt and --update-prompt",
-            path.display()
-        ))),
-        Ok(text) => Ok(text),
-        Err(error) => Err(Failure::usage(format!(
-            "cannot read {}: {error}; give the task a prompt with --prompt and --update-prompt",
-            path.display()
-        ))),
-    }
+    let failure = match context.tree.read_text(&path) {
+        Ok(text) if text.trim().is_empty() => Failure::usage(format!("{} is empty", path.display())),
+        Ok(text) => return Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Failure::usage(format!("cannot read {}: {error}", path.display()))
+        }
+        Err(error) => Failure::unread(&path, &error),
+    };
+    Err(failure.hint("give the task a prompt with --prompt and --update-prompt"))
 }

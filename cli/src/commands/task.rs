@@ -1,6 +1,7 @@
 //! `task`: create or continue a task, and drive its Ralph loop.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,7 +76,13 @@ fn check_prompt(
 ) -> Result<(), Failure> {
     let Some(given) = given else { return target::prompt_of(context, name).map(drop) };
     let path = context.tree.task(name).prompt();
-    let there = files::read_text(&path).unwrap_or_default();
+    let there = match context.tree.read_text(&path) {
+        Ok(text) => text,
+        Err(error) if update || error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(Failure::unread(&path, &error).hint("replace it with --update-prompt"));
+        }
+    };
     if there == given {
         return Ok(());
     }

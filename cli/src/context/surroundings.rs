@@ -1,6 +1,7 @@
 //! What a command is told by its surroundings: the environment, the working folder, the user, and links on the way.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use run_agent_core::layout::Layout;
 use run_agent_core::{ProjectId, RunId, TaskId};
@@ -8,7 +9,7 @@ use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
 
 use crate::args::Global;
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::find;
 
 /// The run whose agent called this command.
@@ -33,11 +34,15 @@ pub(super) fn caller_of_environment() -> Option<CallerRun> {
 }
 
 /// `project_root` of the project's home-folders file.
-pub(super) fn project_root(tree: &Tree, project: &ProjectId) -> Option<PathBuf> {
-    let text = run_agent_runner::files::read_text(&tree.layout.home_folders(project)).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("project_root:"))?.trim();
-    let root = run_agent_core::text::unquote(line).unwrap_or_else(|| line.to_owned());
-    Some(PathBuf::from(root)).filter(|root| root.is_absolute())
+pub(super) fn project_root(tree: &Tree, project: &ProjectId) -> Result<Option<PathBuf>, Failure> {
+    let path = tree.layout.home_folders(project);
+    let text = match tree.read_text(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|e| Failure::unread(&path, &e))?,
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix("project_root:")).map(str::trim);
+    let root = line.map(|line| run_agent_core::text::unquote(line).unwrap_or_else(|| line.to_owned()));
+    Ok(root.map(PathBuf::from).filter(|root| root.is_absolute()))
 }
 
 /// The folder and name of the project that the working folder suggests: the git top folder's, or its own.
@@ -66,35 +71,31 @@ pub(super) fn variables_count(flags: &Global) -> bool {
     named == theirs || matches!((named.canonicalize(), theirs.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// `--task PROJECT/TASK`, as lists and errors name a task, is `--project` and `--task`.
-pub(super) fn with_task_split(flags: &Global, layout: &Layout) -> Result<Global, Failure> {
+/// `--task PROJECT/TASK`, as lists and errors name a task, is `--project` and `--task`. Where a project could be made
+/// it must be there: a slip, such as the name of a branch, makes no new one.
+pub(super) fn with_task_split(flags: &Global, layout: &Layout, may_make: bool) -> Result<Global, Failure> {
     let mut flags = flags.clone();
-    if let Some((project, task)) = flags.task.as_deref().and_then(|text| find::split(layout, text)) {
+    if let Some((project, task)) = flags.task.as_deref().and_then(find::split) {
         let named = flags.project.as_ref().filter(|named| **named != project.as_str());
         if let Some(named) = named {
             return Err(Failure::usage(format!(
                 "--task names the project `{project}`, and --project `{named}`; leave one out"
             )));
         }
+        if may_make && layout.project(&project).symlink_metadata().is_err() {
+            return Err(Failure::usage(format!("--task {project}/{task} names no project that is there"))
+                .hint(format!("a new one is made with --project {project} --task {task}")));
+        }
         (flags.project, flags.task) = (Some(project.to_string()), Some(task.to_owned()));
     }
     Ok(flags)
 }
 
-/// Nothing below the root is reached by a link, which may lead out of it.
-pub(super) fn no_link(folder: &Path) -> Result<(), Failure> {
-    match folder.symlink_metadata() {
-        Ok(meta) if meta.is_symlink() => Err(Failure::new(
-            Exit::Failed,
-            format!("{} is a link, and links below the storage folder are not followed", folder.display()),
-        )),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
 /// The way from the root to a path below it, however either of them is written.
 pub(super) fn below(path: &Path, root: &Path) -> Option<PathBuf> {
-    if let Ok(inside) = path.strip_prefix(root) {
+    // Before `..` is gone the words say nothing about the place.
+    let plain = !path.components().any(|part| part == Component::ParentDir);
+    if let (true, Ok(inside)) = (plain, path.strip_prefix(root)) {
         return Some(inside.to_owned());
     }
     path.canonicalize().ok()?.strip_prefix(root.canonicalize().ok()?).ok().map(Path::to_owned)

@@ -9,6 +9,7 @@ use run_agent_core::message::KindError;
 use run_agent_core::store::{AppendError, OpenError, ReadError};
 use run_agent_runner::agent::AgentError;
 use run_agent_runner::attach::AttachError;
+use run_agent_runner::below::IsLink;
 use run_agent_runner::drive::DriveError;
 use run_agent_runner::make::MakeError;
 use run_agent_runner::supervise::start::StartError;
@@ -81,6 +82,7 @@ fn of_follow(error: &FollowError) -> Exit {
 
 fn of_view(error: &ViewError) -> Exit {
     match error {
+        ViewError::Link(_) => Exit::Failed,
         ViewError::Follow(error) => of_follow(error),
         ViewError::Append(error) => of_append(error),
     }
@@ -112,6 +114,7 @@ failed! {
     ReadError => of_read,
     FollowError => of_follow,
     ViewError => of_view,
+    IsLink => |_| Exit::Failed,
     AgentError => |_| Exit::NotFound,
     AttachError => |error| if error.is_usage() { Exit::Usage } else { Exit::Failed },
     StartError => of_start,
@@ -161,6 +164,7 @@ fn within(error: &Any) -> Option<&Any> {
     }
     if let Some(error) = error.downcast_ref::<ViewError>() {
         return Some(match error {
+            ViewError::Link(error) => error,
             ViewError::Follow(error) => error,
             ViewError::Append(error) => error,
         });

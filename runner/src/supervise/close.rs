@@ -234,13 +234,13 @@ pub fn end_run(
 ) -> Result<bool, ViewError> {
     let paths = tree.run(&view.name, id);
     // What cannot be written here is shown as missing by whoever looks; the event matters more.
-    let _ = output::see_to_final(&paths);
+    let _ = output::see_to_final(tree, &paths);
     let scope = view.name.scope(Some(id.clone()));
     let agent = view.run(id).map(|run| run.agent.clone()).unwrap_or_default();
     let body = line_for(
         &agent,
         &end,
-        &output::tail_of(&paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default(),
+        &output::tail_of(tree, &paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default(),
     );
     let draft = Event::RunEnd(end).draft(&scope, cause, body);
     let posted = view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
@@ -284,6 +284,9 @@ pub(super) fn project_info(tree: &Tree, view: &TaskView, id: &RunId) {
     if let Some(run) = view.run(id) {
         let info = RunInfo::project(&view.name.project, &view.name.task, id, run);
         // A projection: it can be made again from the stream at any time.
-        let _ = files::replace(&tree.run(&view.name, id).info(), info.to_yaml().as_bytes(), false);
+        let run = tree.run(&view.name, id);
+        if tree.no_link(run.folder()).is_ok() {
+            let _ = files::replace(&run.info(), info.to_yaml().as_bytes(), false);
+        }
     }
 }

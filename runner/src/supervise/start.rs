@@ -154,6 +154,8 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         max_depth: request.max_depth,
     };
     view.fold()?;
+    // An agent may have put a link there while its loop goes on.
+    tree.no_link(&tree.task(&view.name).runs()).map_err(ViewError::from)?;
     // Asked early so that a refusal leaves no folder; asked again under the append lock, where it counts.
     decide::may_make_run(view.task(), new).map_err(StartError::Refused)?;
 

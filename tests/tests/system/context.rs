@@ -4,7 +4,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use run_agent_tests::{Done, Root};
+use run_agent_runner::files::is_locked;
+use run_agent_runner::tree::TaskName;
+use run_agent_tests::{Done, Root, until};
 
 /// A command in a folder, with no root named.
 fn inside(root: &Root, folder: &Path, args: &[&str]) -> Done {
@@ -17,12 +19,20 @@ fn root_of(done: &Done) -> String {
     json["root"].as_str().unwrap().to_owned()
 }
 
+/// Copies a folder once nothing in it goes away any more: a supervisor cleans up after its run was seen to end.
+fn copied(root: &Root, task: &TaskName, from: &Path, to: &Path) {
+    let runs = root.view(task).task().runs.keys().cloned().collect::<Vec<_>>();
+    let lives = |run| is_locked(&root.tree().run(task, run).supervisor_lock()).unwrap();
+    until("the supervisors have gone", || (!runs.iter().any(lives)).then_some(()), String::new);
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
 /// A root with a project, and a copy of it with a configuration that names an agent.
 fn root_and_copy() -> (Root, std::path::PathBuf) {
     let root = Root::new();
-    let _ = root.task_with("one", "true");
+    let task = root.task_with("one", "true");
     let copy = root.scratch().join("checkout");
-    assert!(Command::new("cp").arg("-a").arg(root.path()).arg(&copy).status().unwrap().success());
+    copied(&root, &task, &root.path(), &copy);
     std::fs::write(
         copy.join("config.hcl"),
         "agent \"evil\" {\n  type = \"command\"\n  argv = [\"true\"]\n}\n",
@@ -87,7 +97,7 @@ fn the_default_root_needs_no_line_of_its_own() {
 }
 
 /// The environment of a run's agent, of the newest run of a task.
-fn as_agent(root: &Root, task: &run_agent_runner::tree::TaskName, command: &mut Command) {
+fn as_agent(root: &Root, task: &TaskName, command: &mut Command) {
     let run = root.view(task).task().runs.keys().next_back().unwrap().clone();
     command
         .env("JRUN_PROJECT_ID", task.project.as_str())
@@ -96,7 +106,7 @@ fn as_agent(root: &Root, task: &run_agent_runner::tree::TaskName, command: &mut 
         .env("JRUN_MESSAGE_BUS", root.tree().layout.bus_file(&task.key()));
 }
 
-fn agents_call(root: &Root, task: &run_agent_runner::tree::TaskName, args: &[&str]) -> Done {
+fn agents_call(root: &Root, task: &TaskName, args: &[&str]) -> Done {
     let mut command = root.command(args);
     as_agent(root, task, &mut command);
     Done::of(command.output().unwrap(), args)
@@ -173,7 +183,7 @@ fn links_below_the_root_are_not_followed_out_of_it() {
             ["output", "--task", "one", form].into_iter().filter(|a| !a.is_empty()).collect();
         let done = root.run(&args);
         assert!(done.code == 1 && !done.stdout.contains("SECRET"), "{done:?}");
-        assert!(done.stderr.contains("leads out of the storage folder"), "{done:?}");
+        assert!(done.stderr.contains("is a link"), "{done:?}");
     }
     let elsewhere = root.scratch().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
@@ -209,6 +219,15 @@ fn a_task_may_be_named_with_its_project_everywhere() {
     }
     let slip = root.run(&["job", "--task", "feature/login", "--agent", "shell", "--prompt", "true"]);
     assert!(slip.code == 2 && !root.path().join("feature").exists(), "{slip:?}");
+    for args in [
+        &["status", "--task", "nope/one"][..],
+        &["status", "nope/one"],
+        &["output", "--task", "nope/one"],
+        &["bus", "post", "--task", "nope/one", "--body", "x"],
+    ] {
+        let done = root.run(args);
+        assert!(done.code == 5 && done.stderr.contains("no project `nope`"), "{done:?}");
+    }
     let other = root.run(&["status", "--project", "q", "--task", full.as_str()]);
     assert!(other.code == 2 && other.stderr.contains("names the project `p`"), "{other:?}");
 }
@@ -300,4 +319,98 @@ fn commands_that_an_error_names_look_where_this_one_looked() {
     assert!(!root.run(&["list", "--project", "nowhere-near"]).stderr.contains("--root"));
     let demo = root.run(&["--root", named, "demo"]);
     assert!(demo.stdout.contains(&format!("run-agent --root '{named}' status")), "{demo:?}");
+}
+
+#[test]
+fn runs_that_are_a_link_are_refused_before_anything_is_made() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let (runs, elsewhere) = (root.tree().task(&task).runs(), root.scratch().join("runs"));
+    std::fs::rename(&runs, &elsewhere).unwrap();
+    symlink(&elsewhere, &runs).unwrap();
+    let mark = root.scratch().join("ran");
+    let prompt = format!("touch {}", mark.display());
+    let bus = std::fs::read(root.tree().layout.bus_file(&task.key())).unwrap();
+    let full = task.to_string();
+    for args in [
+        &["job", "--task", full.as_str(), "--agent", "shell", "--prompt", prompt.as_str()][..],
+        &["task", "--task", full.as_str(), "--agent", "shell"],
+        &["wrap", "--task", full.as_str(), "--", "touch", mark.to_str().unwrap()],
+        &["status", full.as_str()],
+        &["stop", "--task", full.as_str()],
+    ] {
+        let done = root.run(args);
+        assert!(done.code == 1 && done.stderr.contains("runs is a link"), "{done:?}");
+    }
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1, "only the first run");
+    assert!(!mark.exists());
+    assert_eq!(std::fs::read(root.tree().layout.bus_file(&task.key())).unwrap(), bus);
+}
+
+#[test]
+fn a_project_that_is_a_link_is_refused_however_it_is_named() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let outside = root.scratch().join("q");
+    copied(&root, &task, &root.path().join("p"), &outside);
+    symlink(&outside, root.path().join("q")).unwrap();
+    let full = format!("q/{}", task.task);
+    for name in [full.as_str(), "q/one"] {
+        for args in [
+            &["status", name][..],
+            &["status", "--task", name],
+            &["watch", name],
+            &["replay", name],
+            &["stop", "--task", name],
+            &["bus", "read", "--task", name],
+            &["bus", "post", "--task", name, "--body", "x"],
+        ] {
+            let done = root.run(args);
+            assert!(done.code == 1 && done.stderr.contains("root/q is a link"), "{done:?}");
+        }
+    }
+}
+
+#[test]
+fn files_of_a_task_that_are_links_are_not_read() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let (paths, run) = (root.tree().task(&task), root.view(&task).task().runs.keys().next().unwrap().clone());
+    let secret = root.scratch().join("secret");
+    std::fs::write(&secret, "project_root: /SECRET\n").unwrap();
+    let home = root.tree().layout.home_folders(&task.project);
+    for file in [paths.prompt(), paths.run(&run).info(), home.clone()] {
+        let _ = std::fs::remove_file(&file);
+        symlink(&secret, &file).unwrap();
+    }
+    let status = root.run(&["status", "one"]);
+    assert!(status.code == 0 && status.stdout.contains("run-info.yaml is a link"), "{status:?}");
+    let go_on = ["task", "--task", "one", "--agent", "shell"];
+    let given = [&go_on[..], &["--prompt", "false"]].concat();
+    for args in [&go_on[..], &given] {
+        let done = root.run(args);
+        assert!(done.code == 1 && done.stderr.contains("TASK.md is a link"), "{done:?}");
+    }
+    let job = root.run(&["job", "--task", "one", "--agent", "shell", "--prompt", "true"]);
+    assert!(job.code == 1 && job.stderr.contains("home-folders.md is a link"), "{job:?}");
+    std::fs::remove_file(&home).unwrap();
+    // A prompt that is given takes the link's place, and leaves alone what it led to.
+    let update = [&go_on[..], &["--prompt", "run-agent done", "--update-prompt"]].concat();
+    assert_eq!(root.run(&update).code, 0);
+    assert!(std::fs::read_to_string(&secret).unwrap().contains("SECRET"));
+}
+
+#[test]
+fn a_bus_of_the_environment_may_be_written_with_dots() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let bus = root.path().join("p/../p").join(task.task.as_str()).join("TASK-MESSAGE-BUS.md");
+    let post = |bus: &Path| {
+        let mut command = root.command(&["bus", "post", "--body", "dotted"]);
+        Done::of(command.env("JRUN_MESSAGE_BUS", bus).output().unwrap(), &[])
+    };
+    assert_eq!(post(&bus).code, 0);
+    assert_eq!(root.messages(&task).last().unwrap().content.body, "dotted");
+    let out = post(&root.path().join("p/../../x/TASK-MESSAGE-BUS.md"));
+    assert!(out.code == 2 && out.stderr.contains("is no message bus below"), "{out:?}");
 }
