@@ -44,21 +44,35 @@ pub(crate) struct Context {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Working,
+    /// A message makes the root.
+    Posting,
     /// The command reads the configuration itself, and tells of a mistake in it.
-    Configured,
+    Steering,
+    /// As `Steering`, and makes root, project and task.
+    Starting,
     /// A shell asks for names.
     Looking,
 }
 
 impl Context {
-    /// Opens the root. It is made when it is not there.
+    /// Opens a root that is there. The default one need not be, and holds nothing then.
     pub(crate) fn open(flags: &Global) -> Result<Self, Failure> {
         Self::open_as(flags, Manner::Working)
     }
 
+    /// As [`Context::open`], and makes the root where it is not there.
+    pub(crate) fn open_or_make(flags: &Global) -> Result<Self, Failure> {
+        Self::open_as(flags, Manner::Posting)
+    }
+
     /// As [`Context::open`], for a command that asks for the configuration: that is where a mistake in it is told.
+    pub(crate) fn open_to_steer(flags: &Global) -> Result<Self, Failure> {
+        Self::open_as(flags, Manner::Steering)
+    }
+
+    /// As [`Context::open_to_steer`], for a command that makes what is not there: the root, a project, a task.
     pub(crate) fn open_configured(flags: &Global) -> Result<Self, Failure> {
-        Self::open_as(flags, Manner::Configured)
+        Self::open_as(flags, Manner::Starting)
     }
 
     /// As [`Context::open`], of a root that is there: nothing is written, and nothing is said.
@@ -68,18 +82,24 @@ impl Context {
 
     fn open_as(flags: &Global, manner: Manner) -> Result<Self, Failure> {
         let named_config = locate::named(flags)?;
-        let (root, _) = root::choose(flags, named_config.as_ref())?;
+        let (root, why) = root::choose(flags, named_config.as_ref())?;
         tracing::info!(root = %root.display(), "storage folder");
         let layout = Layout::new(root);
+        let variables = variables_count(flags);
+        let agent = variables && variable("JRUN_ID").is_some();
+        let open = |makes, quiet| {
+            root::open(&layout, named_config.as_ref(), why, root::Manner { makes, quiet, agent })
+        };
         let file = match manner {
             Manner::Looking => root::settled(&layout)?,
-            Manner::Working => root::open(&layout, named_config.as_ref(), false)?,
-            Manner::Configured => root::open(&layout, named_config.as_ref(), true)?,
+            Manner::Working => open(false, false)?,
+            Manner::Posting => open(true, false)?,
+            Manner::Steering => open(false, true)?,
+            Manner::Starting => open(true, true)?,
         };
         let sync_every = file.options.sync_every;
         let store = Arc::new(FsStore::new(layout.clone(), file.options));
-        let variables = variables_count(flags);
-        let own_flags = with_task_split(flags, &layout, manner == Manner::Configured)?;
+        let own_flags = with_task_split(flags, &layout, manner == Manner::Starting)?;
         Ok(Self {
             tree: Tree { layout, store, durability: file.durability, sync_every },
             json: flags.json,

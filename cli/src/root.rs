@@ -5,27 +5,49 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use run_agent_core::layout::{Layout, OWN_FOLDER};
+use run_agent_core::{ProjectId, StreamKey, TaskId};
 
 use crate::args::Global;
 use crate::commands::completion;
 use crate::config::locate::{self, Located};
 use crate::config::problem::Place;
 use crate::config::{Config, Form, Unusable, home_path, stub};
-use crate::context::variable;
 use crate::error::{Exit, Failure};
 use crate::render;
 use crate::store_file::{Seen, StoreFile, create_new, identity};
 
+/// What the root was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    Flag,
+    Variable,
+    Around,
+    Configured,
+    Default,
+}
+
+impl Why {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Flag => "--root",
+            Self::Variable => "JRUN_ROOT",
+            Self::Around => "the working folder, which lies in it",
+            Self::Configured => "storage.root",
+            Self::Default => "default",
+        }
+    }
+}
+
 /// The root, and what it was taken from.
-pub(crate) fn choose(flags: &Global, named: Option<&Located>) -> Result<(PathBuf, &'static str), Failure> {
+pub(crate) fn choose(flags: &Global, named: Option<&Located>) -> Result<(PathBuf, Why), Failure> {
     let given = std::env::var_os("JRUN_ROOT").filter(|root| !root.is_empty());
     let (root, why) = match (&flags.root, given) {
-        (Some(root), _) => (root.clone(), "--root"),
-        (None, Some(root)) => (root.into(), "JRUN_ROOT"),
+        (Some(root), _) => (root.clone(), Why::Flag),
+        (None, Some(root)) => (root.into(), Why::Variable),
         (None, None) => {
-            let (around, passed) = look_around();
+            let (around, passed) = look_around()?;
             let (root, why) = match around {
-                Some(root) => (root, "the working folder, which lies in it"),
+                Some(root) => (root, Why::Around),
                 // Only here does finding the root need the configuration.
                 None => default_root(named)?,
             };
@@ -38,28 +60,33 @@ pub(crate) fn choose(flags: &Global, named: Option<&Located>) -> Result<(PathBuf
 
 /// The root that the working folder lies in.
 pub(crate) fn root_around() -> Option<PathBuf> {
-    look_around().0
+    look_around().ok()?.0
 }
 
 /// The nearest folder around the working folder that is a root, and the nearer ones that only say so. A repository can
 /// hold whatever makes a root, and its configuration would name the commands to run: a folder that nobody named is
-/// believed only if its store file was written for this very folder.
-fn look_around() -> (Option<PathBuf>, Vec<PathBuf>) {
+/// believed only if its store file was written for this very folder. One that was and cannot be used is an error, as is
+/// one of ours in whose place lies what cannot be read: no other root is taken in its stead.
+fn look_around() -> Result<(Option<PathBuf>, Vec<PathBuf>), Failure> {
     let mut passed = Vec::new();
-    let Ok(here) = std::env::current_dir() else { return (None, passed) };
+    let Ok(here) = std::env::current_dir() else { return Ok((None, passed)) };
     for folder in here.ancestors() {
         let path = folder.join(OWN_FOLDER).join("store.yaml");
-        if !path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+        // Most folders hold none.
+        if path.symlink_metadata().is_err() {
             continue;
         }
-        let own = std::fs::metadata(folder).ok().and_then(|meta| identity(&meta));
-        let said = StoreFile::read(&path).ok().flatten().and_then(|file| file.folder);
-        if own.is_some() && own == said {
-            return (Some(folder.to_owned()), passed);
+        let Ok(meta) = std::fs::metadata(folder) else { continue };
+        match StoreFile::is_of(&path, identity(&meta).as_deref()) {
+            Ok(Some(true)) => return Ok((Some(folder.to_owned()), passed)),
+            Ok(Some(false)) => passed.push(folder.to_owned()),
+            Ok(None) => {}
+            // What another user left in a folder above says nothing to this one.
+            Err(_) if meta.uid() != nix::unistd::geteuid().as_raw() => passed.push(folder.to_owned()),
+            Err(error) => return Err(Failure::from(error).hint("or name another storage folder with --root")),
         }
-        passed.push(folder.to_owned());
     }
-    (None, passed)
+    Ok((None, passed))
 }
 
 /// Says once which folders were passed over, unless that is the root after all.
@@ -73,7 +100,7 @@ fn warn_of(passed: &[PathBuf], root: &Path) {
     SAID.call_once(|| {
         for folder in others {
             render::say(&format!(
-                "warning: the storage folder {} is passed over, since it was made elsewhere; to use it, name it once: --root {}",
+                "warning: the storage folder {} is passed over, since it was made elsewhere and its configuration names commands to run; only if you trust it, name it once: --root {}",
                 render::safe_line(&folder.display().to_string()),
                 render::quoted(folder),
             ));
@@ -81,27 +108,41 @@ fn warn_of(passed: &[PathBuf], root: &Path) {
     });
 }
 
-fn default_root(named: Option<&Located>) -> Result<(PathBuf, &'static str), Failure> {
+fn default_root(named: Option<&Located>) -> Result<(PathBuf, Why), Failure> {
     let located = match named {
         Some(named) => Some(named.clone()),
         None => locate::home()?,
     };
     let config = Config::read(located.as_ref())?;
     if let Some(root) = config.root() {
-        return Ok((root, "storage.root"));
+        return Ok((root, Why::Configured));
     }
-    let home = std::env::home_dir().map(|_| (home_path("~/run-agent"), "default"));
+    let home = std::env::home_dir().map(|_| (home_path("~/run-agent"), Why::Default));
     home.ok_or_else(|| {
         Failure::usage("there is no home folder; name the storage folder with --root or JRUN_ROOT")
     })
 }
 
-/// Makes the root on first use, refuses one that is another user's or another store's, and gives the storage settings
-/// in force. Where the configuration is the same as before this costs one look at it.
-///
-/// `quiet`: the caller reads the configuration itself, and tells of a mistake in it.
-pub(crate) fn open(layout: &Layout, named: Option<&Located>, quiet: bool) -> Result<StoreFile, Failure> {
-    let folder = own(layout.root())?;
+/// How a command opens a root.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    /// It makes a root that is not there.
+    pub(crate) makes: bool,
+    /// It reads the configuration itself, and tells of a mistake in it.
+    pub(crate) quiet: bool,
+    /// An agent of this root calls.
+    pub(crate) agent: bool,
+}
+
+/// Refuses a root that is another user's or another store's, makes one that is not there if the command does so, and
+/// gives the storage settings in force. Where the configuration is the same as before this costs one look at it.
+pub(crate) fn open(
+    layout: &Layout,
+    named: Option<&Located>,
+    why: Why,
+    manner: Manner,
+) -> Result<StoreFile, Failure> {
+    let folder = own(layout.root(), manner.makes)?;
     let path = layout.store_file();
     match StoreFile::read(&path)? {
         Some(mut file) => {
@@ -110,25 +151,47 @@ pub(crate) fn open(layout: &Layout, named: Option<&Located>, quiet: bool) -> Res
             let elsewhere = file.folder != folder;
             file.folder = folder;
             if !is_current(&file, layout, named) {
-                return refresh(layout, &path, file, named, quiet, elsewhere);
+                return refresh(layout, &path, file, named, manner, elsewhere);
             }
             if elsewhere {
                 let _ = file.replace(&path);
             }
             Ok(file)
         }
-        None => first_use(layout, &path, named, folder),
+        None if manner.makes || holds_streams(layout) => first_use(layout, &path, named, folder),
+        // Nobody said that there is one.
+        None if why == Why::Default => Ok(StoreFile::unmade()),
+        None => Err(no_root(layout)),
     }
+}
+
+/// Whether the folder is a root that lost its own file, or that another tool made: a project or task in it has a bus.
+fn holds_streams(layout: &Layout) -> bool {
+    let names = |folder: PathBuf| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok())
+    };
+    let has_bus = |key: &StreamKey| layout.bus_file(key).symlink_metadata().is_ok_and(|meta| meta.is_file());
+    names(layout.root().to_owned()).filter_map(|name| ProjectId::parse(&name).ok()).any(|project| {
+        let tasks = names(layout.project(&project)).filter_map(|name| TaskId::parse(&name).ok());
+        has_bus(&StreamKey::project(project.clone()))
+            || tasks.map(|task| StreamKey::task(project.clone(), task)).any(|key| has_bus(&key))
+    })
+}
+
+/// A name that leads to no root is a slip: nothing is made of it by a command that only looks.
+fn no_root(layout: &Layout) -> Failure {
+    Failure::not_found(format!("{} is no storage folder", layout.root().display()))
+        .hint("look at its name; one is made by `task`, `job`, `wrap`, `bus post`, `config init` and `demo`")
 }
 
 /// The storage settings in force in a root that is there, as they were last written down.
 pub(crate) fn settled(layout: &Layout) -> Result<StoreFile, Failure> {
-    let missing = || Failure::not_found(format!("{} is no storage folder", layout.root().display()));
-    StoreFile::read(&layout.store_file())?.ok_or_else(missing)
+    StoreFile::read(&layout.store_file())?.ok_or_else(|| no_root(layout))
 }
 
-/// Makes the root if it is not there, and gives its identity.
-fn own(root: &Path) -> Result<Option<String>, Failure> {
+/// The identity of the root's folder, which is this user's own. `make`: it is made if it is not there.
+fn own(root: &Path, make: bool) -> Result<Option<String>, Failure> {
     match std::fs::metadata(root) {
         Ok(meta) if !meta.is_dir() => Err(Failure::usage(format!("{} is not a folder", root.display()))),
         Ok(meta) => {
@@ -145,6 +208,7 @@ fn own(root: &Path) -> Result<Option<String>, Failure> {
                 ),
             ))
         }
+        Err(_) if !make => Ok(None),
         Err(_) => std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -212,10 +276,9 @@ fn refresh(
     path: &Path,
     old: StoreFile,
     named: Option<&Located>,
-    quiet: bool,
+    manner: Manner,
     elsewhere: bool,
 ) -> Result<StoreFile, Failure> {
-    let agent = variable("JRUN_ID").is_some();
     let found = find(layout, named).and_then(|found| {
         same_backend(&old, &found.config, found.located.as_ref()).map_err(Trouble::Refused)?;
         Ok(found.settings)
@@ -230,13 +293,13 @@ fn refresh(
             return Ok(new);
         }
         Err(Trouble::Broken(line, _)) => line,
-        Err(Trouble::Refused(failure)) if agent => failure.line(),
+        Err(Trouble::Refused(failure)) if manner.agent => failure.line(),
         Err(Trouble::Refused(failure)) => return Err(failure),
     };
     if elsewhere {
         let _ = old.replace(path);
     }
-    if !quiet {
+    if !manner.quiet {
         render::say(&format!("warning: {why} (the storage settings that were in force stay)"));
     }
     Ok(old)

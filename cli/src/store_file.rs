@@ -135,11 +135,42 @@ impl StoreFile {
         Self { folder: old.folder.clone(), rest: old.rest.clone(), ..self }
     }
 
+    /// The settings of a root that nothing was put into yet.
+    pub(crate) fn unmade() -> Self {
+        Self {
+            backend: "fs".to_owned(),
+            durability: Durability::Interval,
+            options: Options::default(),
+            config: None,
+            folder: None,
+            rest: Vec::new(),
+        }
+    }
+
+    /// Whether the file at `path` says that it was written for the folder with this identity ([`identity`]), or
+    /// `None` if there is no such file. One that does, or that is of a later version and may say so in another way, and
+    /// cannot be used is an error: to go on with another root would be to work in the wrong one.
+    pub(crate) fn is_of(path: &Path, folder: Option<&str>) -> Result<Option<bool>, StoreFileError> {
+        let text = match read_small(path) {
+            Ok(text) => text,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(source) => return Err(StoreFileError::Io { path: path.to_owned(), source }),
+        };
+        let mut lines = text.lines().rev().filter_map(|line| line.split_once(':'));
+        let said = lines.find(|(name, _)| name.trim() == "folder").map(|(_, text)| plain(text));
+        let own = folder.is_some() && said.as_deref() == folder;
+        match Self::parse(&text, path) {
+            Err(error) if own => Err(error),
+            Err(error @ StoreFileError::Newer { .. }) if said.is_none() => Err(error),
+            Ok(_) | Err(_) => Ok(Some(own)),
+        }
+    }
+
     /// Reads the file with one read. `None`: it is not there.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, StoreFileError> {
         match read_small(path) {
             Ok(text) => Self::parse(&text, path).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(source) => Err(StoreFileError::Io { path: path.to_owned(), source }),
         }
     }
@@ -263,12 +294,14 @@ pub(crate) fn create_new(path: &Path, text: &[u8]) -> io::Result<bool> {
     }
 }
 
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// The beginning of a small file, with one read.
 fn read_small(path: &Path) -> io::Result<String> {
     let mut bytes = [0; 8192];
-    // A pipe of that name, which somebody may put there, is waited for by nobody.
-    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    let read = file.read(&mut bytes)?;
+    let read = run_agent_runner::files::open_regular(path)?.read(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
 }
 

@@ -69,6 +69,14 @@ impl Root {
         Self { folder: tempfile::Builder::new().prefix("ra-").tempdir().unwrap(), binary: binary() }
     }
 
+    /// A root that is there and holds nothing.
+    #[must_use]
+    pub fn made() -> Self {
+        let root = Self::new();
+        let _ = root.ok(&["config", "init"]);
+        root
+    }
+
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("root")

@@ -16,7 +16,7 @@ use crate::config::problem::Source;
 use crate::config::schema::Status;
 use crate::config::value::Value;
 use crate::config::{self, Config, Form, json_schema, refresh, stub};
-use crate::context::variable;
+use crate::context::{Context, variable};
 use crate::error::{Exit, Failure, Outcome};
 use crate::store_file::{Seen, create_new};
 use crate::{render, root};
@@ -120,7 +120,12 @@ fn path(global: &Global) -> Outcome {
 fn init(global: &Global) -> Outcome {
     let (located, there) = locate(global)?;
     let path = located.path.clone();
+    let in_root = located.why == Why::Root;
     let done = if there { add(located)? } else { create(&path)? };
+    if in_root {
+        // A root with a configuration of its own is one from now on.
+        Context::open_or_make(&Global { project: None, task: None, ..global.clone() })?;
+    }
     if global.json {
         render::json(&json!({ "path": path.to_string_lossy(), "done": done }))?;
     } else {
@@ -251,8 +256,8 @@ fn rows(global: &Global, config: &Config, located: &Located) -> Result<Vec<Row>,
         if name == "storage.root" {
             value = Value::Text(root.display().to_string());
             // What the file says there counts only if nothing before it did.
-            if root_why != "storage.root" {
-                root_why.clone_into(&mut from);
+            if root_why != root::Why::Configured {
+                root_why.text().clone_into(&mut from);
             }
         }
         // A variable beats the block of an agent, as a flag would.

@@ -12,7 +12,7 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::render;
 
 pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
-    let context = Context::open_configured(global)?;
+    let context = Context::open_to_steer(global)?;
     context.caller()?;
     let name = context.required_task()?;
     let paths = context.tree.task(&name);

@@ -12,7 +12,7 @@ use crate::error::{Exit, Outcome};
 use crate::{find, render};
 
 pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
-    let context = Context::open_configured(global)?;
+    let context = Context::open_to_steer(global)?;
     context.caller()?;
     let grace = match (args.force, args.grace) {
         (true, _) => Duration::ZERO,

@@ -100,8 +100,10 @@ fn of_start(error: &StartError) -> Exit {
 
 failed! {
     StoreFileError => |error| match error {
-        StoreFileError::Io { .. } => Exit::Failed,
-        StoreFileError::Newer { .. }
+        StoreFileError::Io { source, .. } if source.kind() != io::ErrorKind::InvalidInput => Exit::Failed,
+        // What lies there is no file.
+        StoreFileError::Io { .. }
+        | StoreFileError::Newer { .. }
         | StoreFileError::Garbled { .. }
         | StoreFileError::NoVersion { .. }
         | StoreFileError::Backend { .. } => Exit::Usage,

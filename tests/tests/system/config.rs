@@ -28,7 +28,7 @@ fn shown(root: &Root, setting: &str) -> serde_json::Value {
 #[test]
 fn a_new_root_has_a_stub_that_sets_nothing_and_loses_nothing_when_uncommented() {
     let root = Root::new();
-    let _ = root.ok(&["list"]);
+    let _ = root.ok(&["config", "init"]);
     let config = root.path().join("config.hcl");
     let stub = std::fs::read_to_string(&config).unwrap();
     for setting in
@@ -58,11 +58,11 @@ fn no_stub_is_written_where_a_configuration_exists_or_was_taken_away() {
     let own = root.scratch().join(".config/run-agent");
     std::fs::create_dir_all(&own).unwrap();
     std::fs::write(own.join("config.yaml"), "stop:\n  grace: 7s\n").unwrap();
-    let _ = root.ok(&["list"]);
+    let _ = root.task_with("t", "true");
     assert!(!root.path().join("config.hcl").exists());
     assert_eq!(shown(&root, "stop.grace")["value"], "7s");
     let other = Root::new();
-    let _ = other.ok(&["list"]);
+    let _ = other.task_with("t", "true");
     std::fs::remove_file(other.path().join("config.hcl")).unwrap();
     let _ = other.ok(&["list"]);
     assert!(!other.path().join("config.hcl").exists());
@@ -171,7 +171,7 @@ fn twenty_processes_at_once_agree_on_a_new_root_and_on_a_change() {
             assert!(done.code == 0 && !done.stderr.contains("warning"), "{done:?}");
         }
     };
-    all(&["list"]);
+    all(&["config", "init"]);
     assert_eq!(root.run(&shell_args("job", &task, "true", &[])).code, 0);
     write(&root, "storage { sync_messages = 9 }\n");
     all(&["bus", "post", "--project", "p", "--task", task.task.as_str(), "--body", "x"]);
@@ -196,7 +196,7 @@ fn a_configuration_does_not_change_the_store_of_a_root() {
     assert_eq!(done.stderr.lines().count(), 1);
     let fresh = Root::new();
     write(&fresh, "storage { backend = \"segmented\" }\n");
-    let done = fresh.run(&["list"]);
+    let done = fresh.run(&["bus", "post", "--project", "p", "--body", "x"]);
     assert!(done.code == 2 && done.stderr.contains("this version has only \"fs\""), "{done:?}");
 }
 

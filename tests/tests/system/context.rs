@@ -222,6 +222,7 @@ fn a_task_may_be_named_with_its_project_everywhere() {
     for args in [
         &["status", "--task", "nope/one"][..],
         &["status", "nope/one"],
+        &["stop", "--task", "nope/one"],
         &["output", "--task", "nope/one"],
         &["bus", "post", "--task", "nope/one", "--body", "x"],
     ] {
@@ -259,66 +260,6 @@ fn printed_commands_can_be_pasted() {
     let mut pasted = pasted;
     let pasted = Done::of(pasted.args(["-c", &shell]).current_dir("/").output().unwrap(), &[]);
     assert_eq!(pasted.code, 0, "{printed}: {pasted:?}");
-}
-
-#[test]
-fn the_depth_of_a_run_holds_in_another_root() {
-    let root = Root::new();
-    let other = root.scratch().join("other");
-    // Each agent hands on to the other root.
-    let script = root.scratch().join("ping");
-    let text = format!(
-        "if [ \"$JRUN_ROOT\" = {own} ]; then next={other}; else next={own}; fi\n\
-         echo $JRUN_DEPTH >> {log}\n\
-         run-agent --root $next job --project p --agent shell --prompt '. {script}' 2>> {log}\n",
-        own = root.path().display(),
-        other = other.display(),
-        log = root.scratch().join("log").display(),
-        script = script.display(),
-    );
-    std::fs::write(&script, text).unwrap();
-    let config = root.scratch().join(".config/run-agent");
-    std::fs::create_dir_all(&config).unwrap();
-    std::fs::write(config.join("config.hcl"), "limits { max_depth = 2 }\n").unwrap();
-    let prompt = format!(". {}", script.display());
-    let _ = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", &prompt]);
-    let log = std::fs::read_to_string(root.scratch().join("log")).unwrap();
-    let depths: Vec<&str> = log.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
-    assert_eq!(depths, ["0", "1", "2"], "{log}");
-    assert!(log.contains("above the limit of 2"), "{log}");
-}
-
-#[test]
-fn a_shell_that_asks_for_names_is_told_no_warning() {
-    let (root, copy) = root_and_copy();
-    let mut command = root.command(&["--", "run-agent", "status", ""]);
-    command
-        .env("RUN_AGENT_COMPLETE", "bash")
-        .env("_CLAP_COMPLETE_INDEX", "2")
-        .env("_CLAP_COMPLETE_COMP_TYPE", "9");
-    let done = Done::of(command.env_remove("JRUN_ROOT").current_dir(&copy).output().unwrap(), &[]);
-    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
-}
-
-#[test]
-fn commands_that_an_error_names_look_where_this_one_looked() {
-    let root = Root::new();
-    let _ = root.task_with("one", "true");
-    let blank = root.scratch().join("with blank");
-    std::fs::rename(root.path(), &blank).unwrap();
-    let named = blank.to_str().unwrap();
-    for args in [
-        &["status", "nowhere-near"][..],
-        &["status", "--project", "nowhere-near"],
-        &["status", "20261121-1200000000-1-1"],
-    ] {
-        let args = [&["--root", named], args].concat();
-        let done = root.run(&args);
-        assert!(done.code == 5 && done.stderr.contains(&format!(" --root '{named}'`")), "{done:?}");
-    }
-    assert!(!root.run(&["list", "--project", "nowhere-near"]).stderr.contains("--root"));
-    let demo = root.run(&["--root", named, "demo"]);
-    assert!(demo.stdout.contains(&format!("run-agent --root '{named}' status")), "{demo:?}");
 }
 
 #[test]
@@ -400,6 +341,82 @@ fn files_of_a_task_that_are_links_are_not_read() {
     assert!(std::fs::read_to_string(&secret).unwrap().contains("SECRET"));
 }
 
+/// The root around the working folder, with this for the text of its store file.
+fn around_with(text: impl Fn(&str) -> String) -> (Root, Done) {
+    let root = Root::new();
+    let _ = root.task_with("one", "true");
+    let file = root.path().join(".run-agent/store.yaml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text(&before)).unwrap();
+    let done = inside(&root, &root.path().join("p"), &["list"]);
+    (root, done)
+}
+
+#[test]
+fn no_other_root_is_taken_instead_of_one_that_cannot_be_used() {
+    let without_folder = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with("folder:"));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let (_, newer) = around_with(|text| text.replace("format: 1", "format: 2"));
+    assert!(newer.code == 2 && newer.stderr.contains("format 2 is newer"), "{newer:?}");
+    let (_, other) = around_with(|text| text.replace("\"fs\"", "\"segmented\""));
+    assert!(other.code == 2 && other.stderr.contains("the store `segmented`"), "{other:?}");
+    let (_, unknown) = around_with(|text| without_folder(text).replace("version: 1", "version: 2"));
+    assert!(unknown.code == 2 && unknown.stderr.contains("version 2 is newer"), "{unknown:?}");
+    let (_, foreign) = around_with(|text| without_folder(text).replace("\"fs\"", "\"segmented\""));
+    assert!(foreign.code == 0 && foreign.stderr.contains("is passed over"), "{foreign:?}");
+    for done in [newer, other, unknown] {
+        assert!(!done.stderr.contains("passed over") && done.stderr.contains("--root"), "{done:?}");
+    }
+}
+
+#[test]
+fn a_root_is_found_through_a_link_to_its_store_file() {
+    let root = Root::new();
+    let _ = root.task_with("one", "true");
+    let (file, aside) = (root.path().join(".run-agent/store.yaml"), root.scratch().join("store.yaml"));
+    std::fs::rename(&file, &aside).unwrap();
+    symlink(&aside, &file).unwrap();
+    assert_eq!(root_of(&inside(&root, &root.path().join("p"), &DISCOVER)), root.path().display().to_string());
+}
+
+#[test]
+fn the_warning_of_a_root_that_is_passed_over_says_what_naming_it_means() {
+    let (root, copy) = root_and_copy();
+    let shown = inside(&root, &copy, &["list"]);
+    assert!(shown.stderr.contains("names commands to run; only if you trust it"), "{shown:?}");
+}
+
+#[test]
+fn a_shell_that_asks_for_names_is_told_no_warning() {
+    let (root, copy) = root_and_copy();
+    let mut command = root.command(&["--", "run-agent", "status", ""]);
+    command
+        .env("RUN_AGENT_COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", "2")
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9");
+    let done = Done::of(command.env_remove("JRUN_ROOT").current_dir(&copy).output().unwrap(), &[]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn an_agent_of_another_root_is_told_what_this_root_refuses() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let other = root.scratch().join("other");
+    let other = other.to_str().unwrap();
+    let _ = root.ok(&["job", "--root", other, "--project", "q", "--agent", "shell", "--prompt", "true"]);
+    std::fs::write(Path::new(other).join("config.hcl"), "storage { backend = \"segmented\" }\n").unwrap();
+    let post = ["bus", "post", "--root", other, "--project", "q", "--body", "x"];
+    let done = agents_call(&root, &task, &post);
+    assert!(done.code == 2 && done.stderr.contains("holds its events in the store `fs`"), "{done:?}");
+    // An agent of this very root can mend nothing of it, and goes on.
+    let own = root.path().join("config.hcl");
+    std::fs::write(own, "storage { backend = \"segmented\" }\n").unwrap();
+    assert_eq!(agents_call(&root, &task, &["bus", "post", "--body", "x"]).code, 0);
+}
+
 #[test]
 fn a_bus_of_the_environment_may_be_written_with_dots() {
     let root = Root::new();
@@ -413,4 +430,110 @@ fn a_bus_of_the_environment_may_be_written_with_dots() {
     assert_eq!(root.messages(&task).last().unwrap().content.body, "dotted");
     let out = post(&root.path().join("p/../../x/TASK-MESSAGE-BUS.md"));
     assert!(out.code == 2 && out.stderr.contains("is no message bus below"), "{out:?}");
+}
+
+#[test]
+fn the_depth_of_a_run_holds_in_another_root() {
+    let root = Root::new();
+    let other = root.scratch().join("other");
+    // Each agent hands on to the other root.
+    let script = root.scratch().join("ping");
+    let text = format!(
+        "if [ \"$JRUN_ROOT\" = {own} ]; then next={other}; else next={own}; fi\n\
+         echo $JRUN_DEPTH >> {log}\n\
+         run-agent --root $next job --project p --agent shell --prompt '. {script}' 2>> {log}\n",
+        own = root.path().display(),
+        other = other.display(),
+        log = root.scratch().join("log").display(),
+        script = script.display(),
+    );
+    std::fs::write(&script, text).unwrap();
+    let config = root.scratch().join(".config/run-agent");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("config.hcl"), "limits { max_depth = 2 }\n").unwrap();
+    let prompt = format!(". {}", script.display());
+    let _ = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", &prompt]);
+    let log = std::fs::read_to_string(root.scratch().join("log")).unwrap();
+    let depths: Vec<&str> = log.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+    assert_eq!(depths, ["0", "1", "2"], "{log}");
+    assert!(log.contains("above the limit of 2"), "{log}");
+}
+
+#[test]
+fn commands_that_only_look_make_no_root() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let id = task.task.as_str();
+    let typo = root.scratch().join("typo");
+    let empty = root.scratch().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    for place in [&typo, &empty] {
+        for args in [
+            &["list"][..],
+            &["status", "one"],
+            &["watch"],
+            &["replay", "one"],
+            &["output", "--task", "one"],
+            &["bus", "read", "--project", "p"],
+            &["bus", "search", "x"],
+            &["bus", "export", "--project", "p"],
+            &["bus", "discover", "--project", "p"],
+            &["bus", "poll", "--project", "p"],
+            &["bus", "follow", "--project", "p"],
+            &["wait", "20261121-1200000000-1-1"],
+            &["stop", "--task", "one"],
+            &["resume", "--task", "one"],
+            &["done", "--task", id],
+            &["ask", "--project", "p", "what?"],
+            &["store", "verify"],
+            &["store", "stats"],
+        ] {
+            let args = [&["--root", place.to_str().unwrap()], args].concat();
+            let done = root.run(&args);
+            assert!(done.code == 5 && done.stderr.contains("is no storage folder"), "{done:?}");
+        }
+        assert!(!typo.exists());
+        assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0);
+    }
+    let by_variable = Done::of(root.command(&["list"]).env("JRUN_ROOT", &typo).output().unwrap(), &[]);
+    assert!(by_variable.code == 5 && !typo.exists(), "{by_variable:?}");
+    for args in [&["config", "show"][..], &["config", "path"], &["config", "validate"]] {
+        let args = [&["--root", typo.to_str().unwrap()], args].concat();
+        let done = root.run(&args);
+        assert!(done.code == 0 && !typo.exists(), "{done:?}");
+    }
+    let _ = root.ok(&["--root", typo.to_str().unwrap(), "config", "init"]);
+    assert_eq!(root.run(&["--root", typo.to_str().unwrap(), "list"]).code, 0);
+}
+
+#[test]
+fn the_default_root_is_empty_before_its_first_use() {
+    let root = Root::new();
+    let home = root.scratch().join("run-agent");
+    let listed = inside(&root, &root.scratch(), &["list"]);
+    assert!(listed.code == 0 && listed.stderr.contains("no tasks yet"), "{listed:?}");
+    assert_eq!(inside(&root, &root.scratch(), &["status", "one"]).code, 5);
+    assert_eq!(inside(&root, &root.scratch(), &["store", "verify"]).code, 0);
+    assert!(!home.exists());
+}
+
+#[test]
+fn commands_that_an_error_names_look_where_this_one_looked() {
+    let root = Root::new();
+    let _ = root.task_with("one", "true");
+    let blank = root.scratch().join("with blank");
+    std::fs::rename(root.path(), &blank).unwrap();
+    let named = blank.to_str().unwrap();
+    for args in [
+        &["status", "nowhere-near"][..],
+        &["status", "--project", "nowhere-near"],
+        &["status", "20261121-1200000000-1-1"],
+    ] {
+        let args = [&["--root", named], args].concat();
+        let done = root.run(&args);
+        assert!(done.code == 5 && done.stderr.contains(&format!(" --root '{named}'`")), "{done:?}");
+    }
+    assert!(!root.run(&["list", "--project", "nowhere-near"]).stderr.contains("--root"));
+    let demo = root.run(&["--root", named, "demo"]);
+    assert!(demo.stdout.contains(&format!("run-agent --root '{named}' status")), "{demo:?}");
 }

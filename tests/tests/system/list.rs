@@ -98,8 +98,7 @@ fn happen(root: &Root, name: &TaskName, what: usize) {
 
 #[test]
 fn a_list_with_a_roster_equals_one_without_whatever_happened_in_between() {
-    let root = Root::new();
-    list(&root);
+    let root = Root::made();
     let tasks: Vec<TaskName> = (0..24).map(|n| many::name("p", n)).collect();
     many::tasks(&root.tree(), "p", tasks.len());
     let mut dice = Dice(0x5eed_0003);
@@ -127,8 +126,7 @@ fn a_list_with_a_roster_equals_one_without_whatever_happened_in_between() {
 
 #[test]
 fn a_roster_that_is_damaged_is_made_anew() {
-    let root = Root::new();
-    list(&root);
+    let root = Root::made();
     let tasks: Vec<TaskName> = (0..3).map(|n| many::name("p", n)).collect();
     many::tasks(&root.tree(), "p", 3);
     settle(&root, &tasks);
@@ -149,8 +147,7 @@ fn a_roster_that_is_damaged_is_made_anew() {
 
 #[test]
 fn a_done_file_made_or_removed_by_hand_is_told_by_the_next_look() {
-    let root = Root::new();
-    list(&root);
+    let root = Root::made();
     let tasks = [many::name("p", 0)];
     many::tasks(&root.tree(), "p", 1);
     let done = root.tree().task(&tasks[0]).done();
@@ -171,8 +168,7 @@ fn a_done_file_made_or_removed_by_hand_is_told_by_the_next_look() {
 
 #[test]
 fn tasks_are_chosen_by_status_activity_and_number() {
-    let root = Root::new();
-    list(&root);
+    let root = Root::made();
     many::tasks(&root.tree(), "p", 9);
     let ids = |args: &[&str]| {
         let value = root.json(&[&["list", "--json"], args].concat());
@@ -196,8 +192,7 @@ fn tasks_are_chosen_by_status_activity_and_number() {
 
 #[test]
 fn status_from_a_checkpoint_tells_the_same_damage_and_world() {
-    let root = Root::new();
-    list(&root);
+    let root = Root::made();
     let name = many::name("p", 0);
     many::tasks(&root.tree(), "p", 1);
     many::messages(&root.tree(), &name, 700);

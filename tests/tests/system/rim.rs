@@ -45,6 +45,8 @@ fn a_root_that_is_no_text_is_shown_as_near_as_can_be() {
     let root = Root::new();
     let odd = root.scratch().join(OsStr::from_bytes(b"odd-\xff"));
     std::fs::create_dir_all(odd.join("p")).unwrap();
+    let post = ["bus", "post", "--project", "p", "--body", "x"];
+    assert_eq!(Done::of(root.command(&post).env("JRUN_ROOT", &odd).output().unwrap(), &post).code, 0);
     for args in [&["bus", "discover", "--project", "p", "--json"][..], &["config", "path", "--json"]] {
         let done = Done::of(root.command(args).env("JRUN_ROOT", &odd).output().unwrap(), args);
         assert_eq!(done.code, 0, "{done:?}");
@@ -86,6 +88,12 @@ fn a_pipe_in_the_place_of_a_file_is_waited_for_by_nobody() {
     assert!(setup.stderr.contains("not a regular file"), "{setup:?}");
     pipe(&root.path().join(".run-agent/store.yaml"));
     assert_eq!(in_time(&root, &post).code, 2);
+    // Nor is the default root taken in its stead.
+    let mut around = Command::new("timeout");
+    around.arg("20").arg(run_agent_tests::binary()).arg("list").env("HOME", root.scratch());
+    let around =
+        Done::of(around.env_remove("JRUN_ROOT").current_dir(root.path().join("p")).output().unwrap(), &[]);
+    assert!(around.code == 2 && around.stderr.contains("not a regular file"), "{around:?}");
 }
 
 #[test]

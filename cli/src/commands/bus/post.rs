@@ -66,7 +66,7 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
     let kind = Kind::parse(&args.kind)?;
     decide::may_post(&kind)?;
     let (links, meta) = (links(args)?, meta(args)?);
-    let context = Context::open(global)?;
+    let context = Context::open_or_make(global)?;
     context.caller()?;
     let durability = args.durability.unwrap_or(context.tree.durability);
     if args.stdin_ndjson {
