@@ -19,6 +19,7 @@ use crate::commands::wrap::WrapArgs;
 
 use crate::context::variable;
 use crate::error::Failure;
+use crate::render;
 
 pub(crate) use everywhere::{Global, Verb, When};
 
@@ -315,7 +316,8 @@ pub(crate) fn agent_name(text: &str) -> Result<String, String> {
 
 /// `90s`, `5m`, `1h30m`, `500ms`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration; write it as 90s, 5m, 1h30m or 500ms");
+    let wrong =
+        || format!("`{}` is not a duration; write it as 90s, 5m, 1h30m or 500ms", render::value(text));
     if text.is_empty() {
         return Err(wrong());
     }

@@ -145,9 +145,9 @@ impl Context {
         let Some(caller) = &self.caller else {
             return Err(Failure::usage(format!(
                 "the environment says that an agent calls (JRUN_ID={}), but its ids are not valid: JRUN_PROJECT_ID={}, JRUN_TASK_ID={}; unset JRUN_ID to call as a person",
-                variable("JRUN_ID").unwrap_or_default().escape_debug(),
-                variable("JRUN_PROJECT_ID").unwrap_or_default().escape_debug(),
-                variable("JRUN_TASK_ID").unwrap_or_default().escape_debug(),
+                render::value(&variable("JRUN_ID").unwrap_or_default()),
+                render::value(&variable("JRUN_PROJECT_ID").unwrap_or_default()),
+                render::value(&variable("JRUN_TASK_ID").unwrap_or_default()),
             )));
         };
         let folder = self.tree.run(&caller.name, &caller.run);

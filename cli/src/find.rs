@@ -6,6 +6,7 @@ use run_agent_runner::Tree;
 use run_agent_runner::tree::TaskName;
 
 use crate::error::{Code, Failure};
+use crate::render;
 
 /// How every task's id begins: alone it tells none from another.
 const TASK_PREFIX: &str = "task-";
@@ -29,7 +30,8 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     if let Some((own, task)) = split(&tree.layout, text) {
         if let Some(other) = project.filter(|project| **project != own) {
             return Err(Failure::usage(format!(
-                "`{text}` is no task of the project `{other}`; leave one of the projects out"
+                "`{}` is no task of the project `{other}`; leave one of the projects out",
+                render::value(text)
             )));
         }
         return self::task(tree, Some(&own), task);
@@ -74,7 +76,7 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             let known: Vec<&str> = all.iter().flat_map(|n| [n.task.as_str(), n.task.slug()]).collect();
             let place =
                 project.map_or_else(|| tree.layout.root().display().to_string(), |p| format!("project {p}"));
-            let failure = Failure::not_found(format!("no task `{}` in {place}", text.escape_debug()));
+            let failure = Failure::not_found(format!("no task `{}` in {place}", render::value(text)));
             Err(failure
                 .code(Code::UnknownTask)
                 .suggest_or(near(text, known.into_iter()), "see `run-agent list`"))
@@ -125,9 +127,8 @@ fn is_part_of_run(text: &str) -> bool {
 }
 
 fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(TaskName, RunId), Failure> {
-    let fits = |(_, run): &(TaskName, RunId)| {
-        run.as_str().starts_with(text) || crate::render::short(run.as_str()) == text
-    };
+    let fits =
+        |(_, run): &(TaskName, RunId)| run.as_str().starts_with(text) || render::short(run.as_str()) == text;
     let mut all: Vec<(TaskName, RunId)> = every_run(tree)?.into_iter().filter(fits).collect();
     all.sort_by(|a, b| a.1.cmp(&b.1));
     let own: Vec<_> = all.iter().filter(|(name, _)| Some(name) == first).cloned().collect();
@@ -137,7 +138,7 @@ fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(Tas
         0 => {
             // The rule of the id says what a whole one looks like.
             RunId::parse(text)?;
-            let text = format!("no run `{text}` in {}", tree.layout.root().display());
+            let text = format!("no run `{}` in {}", render::value(text), tree.layout.root().display());
             Err(Failure::not_found(text).code(Code::UnknownRun))
         }
         _ => Err(ambiguous(text, "runs", matches.iter().map(|(_, run)| run.to_string()).collect())),
@@ -153,7 +154,7 @@ fn ambiguous(text: &str, what: &str, names: Vec<String>) -> Failure {
     if more > 0 {
         list.push_str(&format!(" and {more} more"));
     }
-    Failure::usage(format!("`{text}` matches several {what}: {list}"))
+    Failure::usage(format!("`{}` matches several {what}: {list}", render::value(text)))
         .code(Code::AmbiguousName)
         .hint("give one of them in full")
         .candidates(names)

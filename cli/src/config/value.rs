@@ -12,6 +12,7 @@ use super::schema;
 use super::units::{bytes, bytes_text, duration_text};
 use crate::args;
 use crate::find::near;
+use crate::render;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -217,7 +218,7 @@ fn choice(node: &Node, text: &str, choices: &[&str]) -> Result<Value, Problem> {
     // A choice that is spelt in another case or with another dash is near whatever its length.
     let plain = text.to_lowercase().replace('_', "-");
     let same = choices.iter().find(|choice| choice.replace('_', "-") == plain).copied();
-    let what = format!("`{}` is not {}", text.escape_debug(), one_of(choices));
+    let what = format!("`{}` is not {}", render::value(text), one_of(choices));
     Err(Problem::new(node.span.clone(), what)
         .suggest(same.or_else(|| near(text, choices.iter().copied())).map(str::to_owned)))
 }
