@@ -8,7 +8,7 @@ use clap::Args;
 use run_agent_core::{Draft, Durability, Kind, Link, MsgId, Parent, decide};
 use run_agent_runner::attach;
 
-use super::{fields, ndjson};
+use super::{answer, fields, ndjson};
 use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -87,6 +87,9 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
     }
     attach::fit(&context.tree, &key, &mut draft, durability)?;
     let message = stream.append(vec![draft], durability)?.remove(0).message;
+    if message.content.kind == Kind::ANSWER {
+        answer::warn_of(&context, &key, stream.as_ref(), &message);
+    }
     if let Some(note) = find::note_on_type(&message.content.kind) {
         render::say(&note);
     }
