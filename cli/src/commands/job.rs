@@ -5,6 +5,7 @@ use run_agent_core::decide::Refusal;
 use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
+use run_agent_runner::output::tail_of;
 use run_agent_runner::supervise::Streams;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
 use run_agent_runner::tree::TaskName;
@@ -149,6 +150,23 @@ fn wait_for(
     finish(context, name, view, run, follow)
 }
 
+/// What the agent said last on stderr, which is mostly why it failed, and where all of it is.
+fn tell_output(context: &Context, name: &TaskName, id: &RunId) -> Result<(), Failure> {
+    let stderr = context.tree.run(name, id).stderr();
+    context.no_way_out(&stderr)?;
+    let end = if stderr.is_file() { tail_of(&stderr, LAST_LINES, LAST_BYTES) } else { Ok(String::new()) };
+    let end = end.unwrap_or_default();
+    if let Some(last) = end.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+        render::say(&format!("  stderr: {}", render::safe_line(&render::brief(last))));
+    }
+    render::say(&format!("  see run-agent{} output {id} --merged", context.root_flag()));
+    Ok(())
+}
+
+/// Among so many lines the last that is not blank is looked for.
+const LAST_LINES: usize = 20;
+const LAST_BYTES: u64 = 64 * 1024;
+
 fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown: bool) -> Outcome {
     let Some(run) = view.run(id) else {
         return Err(Failure::new(Exit::Failed, format!("run {id} is not in the stream of {name}")));
@@ -171,6 +189,9 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
     if run.status() != RunStatus::Completed {
         let status = Paint::stderr().hue(Hue::of_run(run.status()), &run.status().to_string());
         render::say(&format!("run {id} {status}: {}", render::safe_line(&reason)));
+        if !shown {
+            tell_output(context, name, id)?;
+        }
     }
     if !shown {
         let output = context.tree.run(name, id).output();
