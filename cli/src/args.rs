@@ -343,8 +343,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(sum)
 }
 
-/// The time limit that a flag or else a variable sets; zero is none, whatever the configuration says.
-pub(crate) fn time_limit(flag: Option<Duration>) -> Result<Option<Duration>, Failure> {
+/// The time limit that a flag or else a variable sets. Zero is kept: it is no limit, whatever stands behind it.
+pub(crate) fn given_limit(flag: Option<Duration>) -> Result<Option<Duration>, Failure> {
     let named = || variable("JRUN_AGENT_TIMEOUT").map(|text| duration(&text)).transpose();
     match flag {
         Some(limit) => Ok(Some(limit)),
@@ -352,9 +352,21 @@ pub(crate) fn time_limit(flag: Option<Duration>) -> Result<Option<Duration>, Fai
     }
 }
 
+/// The time limit of a run: the first that is given counts, and zero is none.
+pub(crate) fn time_limit(limits: impl IntoIterator<Item = Option<Duration>>) -> Option<Duration> {
+    limits.into_iter().flatten().next().filter(|limit| !limit.is_zero())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_limit_counts_and_zero_is_none() {
+        let (zero, second) = (Some(Duration::ZERO), Some(Duration::from_secs(1)));
+        assert_eq!(time_limit([None, second, zero]), second);
+        assert_eq!((time_limit([zero, second]), time_limit([None])), (None, None));
+    }
 
     #[test]
     fn durations_are_read() {

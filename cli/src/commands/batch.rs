@@ -26,7 +26,7 @@ use run_agent_runner::wake::Wake;
 use self::report::Report;
 use self::spec::{Item, Spec};
 use super::target::{self, Target};
-use crate::args::{Global, Verb};
+use crate::args::{self, Global, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::{find, render};
@@ -368,12 +368,7 @@ impl Batch<'_> {
             depth: self.depth,
             max_depth: config.max_depth(),
             grace: config.grace(),
-            timeout: work
-                .item
-                .timeout
-                .or(self.timeout)
-                .or_else(|| config.timeout_of(&work.agent))
-                .filter(|limit| !limit.is_zero()),
+            timeout: args::time_limit([work.item.timeout, self.timeout, config.timeout_of(&work.agent)]),
             cause: self.cause,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {

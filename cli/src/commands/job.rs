@@ -23,7 +23,7 @@ use crate::render::{self, Hue, Paint};
 pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if let Some(JobCommand::Batch(batch)) = &args.many {
         batch_alone(args)?;
-        return batch::run(global, batch, args::time_limit(args.timeout)?);
+        return batch::run(global, batch, args::given_limit(args.timeout)?);
     }
     // Where `--json` stands before `job`, clap does not see the two together.
     if args.follow && global.json {
@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         None => config.default_agent()?,
     };
     let backend = config.agent(&agent)?;
-    let timeout = args::time_limit(args.timeout)?.or_else(|| config.timeout_of(&agent));
+    let timeout = args::time_limit([args::given_limit(args.timeout)?, config.timeout_of(&agent)]);
     let (parent, depth) = parent_and_depth(&context)?;
     let text = prompt::read(&args.prompt, true)?.unwrap_or_default();
     if text.trim().is_empty() {
@@ -68,7 +68,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         depth,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: timeout.filter(|limit| !limit.is_zero()),
+        timeout,
         cause: &cause,
     };
     // Before the agent is there, so that whoever interrupts is always told how to come back to it.

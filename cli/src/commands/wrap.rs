@@ -47,7 +47,7 @@ pub(crate) struct WrapArgs {
     /// The name under which the run is listed [default: the program's]
     #[arg(long, value_name = "NAME", value_parser = args::agent_name)]
     agent: Option<String>,
-    /// Time limit, such as 30m
+    /// Time limit, such as 30m; 0 is none
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     timeout: Option<Duration>,
     /// The command and its arguments
@@ -95,7 +95,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         depth,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: args.timeout,
+        timeout: args::time_limit([args.timeout]),
         cause: &cause,
     };
     if keeps_terminal {
