@@ -3,6 +3,8 @@
 //! runs, leaves out what is done, and runs again what failed.
 
 mod locate;
+mod mistakes;
+mod node;
 mod raw;
 mod report;
 mod spec;
@@ -182,26 +184,32 @@ fn prepare(context: &Context, target: &Target, spec: Spec) -> Result<(Vec<Work>,
     let (project, home) = target::project_and_home(context, target);
     let root = home.map(Path::to_owned).or_else(|| context.project_root(project));
     let mut backends = Backends::new();
-    let mut places = Vec::new();
+    let (mut places, mut mistakes) = (Vec::new(), spec.mistakes());
     for item in &spec.items {
         let agent = match &item.agent {
             Some(name) => name.clone(),
             None => config.default_agent()?,
         };
         if !backends.contains_key(&agent) {
-            let backend = config
-                .agent(&agent)
-                .map_err(|failure| Failure::usage(spec.wrong(item, &["agent"], failure.text())))?;
-            backends.insert(agent.clone(), backend);
+            match config.agent(&agent) {
+                Ok(backend) => drop(backends.insert(agent.clone(), backend)),
+                Err(failure) => mistakes.of_item(item.entry, "agent", failure.text()),
+            }
         }
         let own = item.cwd.as_deref().or(root.as_deref());
-        let cwd = target::folder_of(context, project, own)
-            .map_err(|failure| Failure::usage(spec.wrong(item, &["cwd"], failure.text())))?;
+        let cwd = match target::folder_of(context, project, own) {
+            Ok(cwd) => cwd,
+            Err(failure) => {
+                mistakes.of_item(item.entry, "cwd", failure.text());
+                continue;
+            }
+        };
         // The folder itself counts, however the file comes to it. Where one calls from is no part of what is to be
         // done: from elsewhere the same batch is joined and gone on with.
         let counted = own.map(|_| std::fs::canonicalize(&cwd).unwrap_or_else(|_| cwd.clone()));
         places.push((agent, cwd, counted.unwrap_or_default()));
     }
+    mistakes.end().map_err(Failure::usage)?;
     let work = spec.items.into_iter().zip(places).map(|(item, (agent, cwd, counted))| {
         let key = key(&item, &agent, &counted);
         Work { item, agent, cwd, key, state: State::Waiting { attempt: 1 } }
@@ -209,7 +217,8 @@ fn prepare(context: &Context, target: &Target, spec: Spec) -> Result<(Vec<Work>,
     Ok((work.collect(), backends))
 }
 
-/// An item is its id and what it is to do, in which folder where that is said: a batch whose prompt was changed does the changed item, not the old one.
+/// An item is its id and what it is to do, in which folder where that is said: a batch whose prompt was changed does
+/// the changed item, not the old one.
 fn key(item: &Item, agent: &str, cwd: &Path) -> String {
     let mut what = agent.as_bytes().to_vec();
     what.push(0);

@@ -256,7 +256,7 @@ fn a_wrong_file_is_told_with_its_line_before_anything_is_made() {
     for (text, wanted) in [
         (
             "- {id: a, prompt: x, agent: shell}\n- {id: b, promt: x}\n",
-            "b.yaml:2:11: [1]: unknown key `promt`; did you mean `prompt`?",
+            "b.yaml:2: unknown key `promt`; did you mean `prompt`?",
         ),
         ("- {id: a, prompt: x, agent: shel}\n", "b.yaml:1: no agent `shel`"),
         (
@@ -270,6 +270,12 @@ fn a_wrong_file_is_told_with_its_line_before_anything_is_made() {
         assert!(done.stderr.contains(wanted), "{wanted}: {done:?}");
     }
     assert!(root.tree().projects().unwrap().is_empty());
+    let text = "- {id: a, prompt: x, agent: shel}\n- {id: b, prompt: x, agent: shell, cwd: nowhere}\n";
+    let two = root.run(&batch(&root, &task, text)).stderr;
+    assert!(
+        two.contains("b.yaml:1: no agent `shel`") && two.contains("\nb.yaml:2: the agent's working"),
+        "{two}"
+    );
     let both = root.run(&["job", "--prompt", "x", "batch", "--spec", "b.yaml"]);
     assert_eq!(both.code, 2, "{both:?}");
 }
