@@ -150,22 +150,22 @@ fn wait_for(
     finish(context, name, view, run, follow)
 }
 
-/// What the agent said last on stderr, which is mostly why it failed, and where all of it is.
-fn tell_output(context: &Context, name: &TaskName, id: &RunId) -> Result<(), Failure> {
+/// What the agent said last on stderr, which is mostly why it failed.
+fn last_words(context: &Context, name: &TaskName, id: &RunId) -> Result<Option<String>, Failure> {
     let stderr = context.tree.run(name, id).stderr();
     context.no_way_out(&stderr)?;
-    let end = if stderr.is_file() { tail_of(&stderr, LAST_LINES, LAST_BYTES) } else { Ok(String::new()) };
-    let end = end.unwrap_or_default();
-    if let Some(last) = end.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
-        render::say(&format!("  stderr: {}", render::safe_line(&render::brief(last))));
+    if !stderr.is_file() {
+        return Ok(None);
     }
-    render::say(&format!("  see run-agent{} output {id} --merged", context.root_flag()));
-    Ok(())
+    let end = tail_of(&stderr, LAST_LINES, LAST_BYTES).unwrap_or_default();
+    let last = end.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    Ok(last.map(|line| render::cut(&render::safe_line(line), LAST_SHOWN)))
 }
 
 /// Among so many lines the last that is not blank is looked for.
 const LAST_LINES: usize = 20;
 const LAST_BYTES: u64 = 64 * 1024;
+const LAST_SHOWN: usize = 300;
 
 fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown: bool) -> Outcome {
     let Some(run) = view.run(id) else {
@@ -188,10 +188,13 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
     }
     if run.status() != RunStatus::Completed {
         let status = Paint::stderr().hue(Hue::of_run(run.status()), &run.status().to_string());
-        render::say(&format!("run {id} {status}: {}", render::safe_line(&reason)));
+        let mut text = format!("run {id} {status}: {}", render::safe_line(&reason));
+        // On one line: where an agent called, its own last words are this.
         if !shown {
-            tell_output(context, name, id)?;
+            let words = last_words(context, name, id)?.map(|words| format!(": {words}")).unwrap_or_default();
+            text = format!("{text}{words}; see run-agent{} output {id} --merged", context.root_flag());
         }
+        render::say(&text);
     }
     if !shown {
         let output = context.tree.run(name, id).output();

@@ -339,8 +339,11 @@ fn a_job_that_fails_says_its_last_words_and_where_all_of_them_are() {
     let done = root.run(&shell_args("job", &task, prompt, &[]));
     let run = root.view(&task).task().runs.keys().next().unwrap().clone();
     assert_eq!(done.code, 3, "{done:?}");
-    assert!(done.stderr.contains("stderr: the last words\n") && !done.stderr.contains("first"), "{done:?}");
-    assert!(done.stderr.contains(&format!("see run-agent output {run} --merged")), "{done:?}");
+    assert!(
+        done.stderr.contains("failed: exit code 3: the last words; see") && !done.stderr.contains("first"),
+        "{done:?}"
+    );
+    assert!(done.stderr.contains(&format!("; see run-agent output {run} --merged\n")), "{done:?}");
     let json = root.run(&shell_args("job", &task, prompt, &["--json"]));
     assert_eq!((json.code, json.stderr.as_str()), (3, ""));
 }
