@@ -19,6 +19,7 @@ use crate::commands::wrap::WrapArgs;
 
 use crate::context::variable;
 use crate::error::Failure;
+use crate::render;
 
 pub(crate) use everywhere::{Global, Verb, When};
 
@@ -315,7 +316,8 @@ pub(crate) fn agent_name(text: &str) -> Result<String, String> {
 
 /// `90s`, `5m`, `1h30m`, `500ms`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration; write it as 90s, 5m, 1h30m or 500ms");
+    let wrong =
+        || format!("`{}` is not a duration; write it as 90s, 5m, 1h30m or 500ms", render::value(text));
     if text.is_empty() {
         return Err(wrong());
     }
@@ -341,8 +343,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(sum)
 }
 
-/// The time limit that a flag or else a variable sets; zero is none, whatever the configuration says.
-pub(crate) fn time_limit(flag: Option<Duration>) -> Result<Option<Duration>, Failure> {
+/// The time limit that a flag or else a variable sets. Zero is kept: it is no limit, whatever stands behind it.
+pub(crate) fn given_limit(flag: Option<Duration>) -> Result<Option<Duration>, Failure> {
     let named = || variable("JRUN_AGENT_TIMEOUT").map(|text| duration(&text)).transpose();
     match flag {
         Some(limit) => Ok(Some(limit)),
@@ -350,9 +352,21 @@ pub(crate) fn time_limit(flag: Option<Duration>) -> Result<Option<Duration>, Fai
     }
 }
 
+/// The time limit of a run: the first that is given counts, and zero is none.
+pub(crate) fn time_limit(limits: impl IntoIterator<Item = Option<Duration>>) -> Option<Duration> {
+    limits.into_iter().flatten().next().filter(|limit| !limit.is_zero())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_limit_counts_and_zero_is_none() {
+        let (zero, second) = (Some(Duration::ZERO), Some(Duration::from_secs(1)));
+        assert_eq!(time_limit([None, second, zero]), second);
+        assert_eq!((time_limit([zero, second]), time_limit([None])), (None, None));
+    }
 
     #[test]
     fn durations_are_read() {

@@ -61,6 +61,9 @@ pub(crate) enum Unusable {
     Wrong { source: Source, problems: Vec<Problem> },
 }
 
+/// What some editors begin a file with, to tell its encoding.
+pub(crate) const MARK: char = '\u{feff}';
+
 /// Far above any configuration; what is larger is something else.
 const SIZE_MAX: u64 = 1 << 20;
 
@@ -99,11 +102,13 @@ pub(crate) fn source(path: &Path, named: bool) -> Result<Source, Unusable> {
     if bytes.len() as u64 > SIZE_MAX {
         return Err(unread("it is larger than 1 MiB".to_owned()));
     }
-    let text = String::from_utf8(bytes)
+    let mut text = String::from_utf8(bytes)
         .map_err(|e| unread(format!("byte {} is not UTF-8 text", e.utf8_error().valid_up_to())))?;
-    // Some editors begin a file with a mark of its encoding.
-    let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
-    Ok(Source { path: path.to_owned(), text })
+    let marked = text.starts_with(MARK);
+    if marked {
+        text.drain(..MARK.len_utf8());
+    }
+    Ok(Source { path: path.to_owned(), text, marked })
 }
 
 fn bytes_of(file: std::fs::File) -> io::Result<Vec<u8>> {
@@ -141,6 +146,15 @@ impl Config {
     pub(crate) fn parse(source: &Source) -> (Self, Vec<Problem>) {
         let (settings, problems) = read::read(source);
         (Self { settings }, problems)
+    }
+
+    /// What is no mistake in the file, and what no command of this version can work with all the same.
+    pub(crate) fn not_in_this_version(&self) -> Option<Problem> {
+        let given = self.settings.plain.get(&("storage", "backend"))?;
+        let Value::Text(backend) = &given.value else { return None };
+        let stores = schema::STORES;
+        let what = || format!("storage.backend: this version has only \"{}\"", stores.join("\", \""));
+        (!stores.contains(&backend.as_str())).then(|| Problem::new(given.at.clone(), what()))
     }
 
     /// Settings that stand in the file and that this version does not act on.

@@ -22,7 +22,7 @@ use crate::{find, render, root};
 use surroundings::{
     Around, around, below, caller_of_environment, project_root, variables_count, with_task_split,
 };
-pub(crate) use surroundings::{CallerRun, person, suggested_project, variable};
+pub(crate) use surroundings::{CallerRun, here, person, suggested_project, variable};
 
 /// Everything that a command knows about its surroundings.
 #[derive(Debug)]
@@ -165,9 +165,9 @@ impl Context {
         let Some(caller) = &self.caller else {
             return Err(Failure::usage(format!(
                 "the environment says that an agent calls (JRUN_ID={}), but its ids are not valid: JRUN_PROJECT_ID={}, JRUN_TASK_ID={}; unset JRUN_ID to call as a person",
-                variable("JRUN_ID").unwrap_or_default().escape_debug(),
-                variable("JRUN_PROJECT_ID").unwrap_or_default().escape_debug(),
-                variable("JRUN_TASK_ID").unwrap_or_default().escape_debug(),
+                render::value(&variable("JRUN_ID").unwrap_or_default()),
+                render::value(&variable("JRUN_PROJECT_ID").unwrap_or_default()),
+                render::value(&variable("JRUN_TASK_ID").unwrap_or_default()),
             )));
         };
         let folder = self.tree.run(&caller.name, &caller.run);
@@ -361,6 +361,11 @@ impl Context {
             .map(|caller| caller.run.clone())
     }
 
+    /// The folder that the project itself names for its agents.
+    pub(crate) fn project_root(&self, project: &ProjectId) -> Result<Option<PathBuf>, Failure> {
+        project_root(&self.tree, project)
+    }
+
     /// The folder in which an agent of this project works.
     pub(crate) fn working_folder(
         &self,
@@ -369,16 +374,17 @@ impl Context {
     ) -> Result<PathBuf, Failure> {
         let folder = match flag {
             Some(folder) => std::path::absolute(folder).map_err(|e| Failure::io(folder.display(), &e))?,
-            None => match project_root(&self.tree, project)? {
+            None => match self.project_root(project)? {
                 Some(root) => root,
-                None => std::env::current_dir().map_err(|e| Failure::io("the working folder", &e))?,
+                None => here()?,
             },
         };
         if folder.is_dir() {
             Ok(folder)
         } else {
+            let why = if folder.exists() { "no folder" } else { "not there" };
             Err(Failure::usage(format!(
-                "the agent's working folder {} is not there; name one with --cwd",
+                "the agent's working folder {} is {why}; name one with --cwd",
                 folder.display()
             )))
         }

@@ -205,7 +205,7 @@ impl Failure {
 
     /// Its first line, for a warning.
     pub(crate) fn line(&self) -> String {
-        render::brief(self.0.text.lines().next().unwrap_or_default())
+        render::told(self.0.text.lines().next().unwrap_or_default())
     }
 
     pub(crate) fn exit(&self) -> Exit {
@@ -235,7 +235,7 @@ impl Failure {
         if text.is_empty() {
             return (*exit).into();
         }
-        let (text, hint) = (render::brief(text), hint.as_deref().map(render::brief));
+        let (text, hint) = (render::told(text), hint.as_deref().map(render::told));
         if json {
             let mut error = serde_json::json!({
                 "code": code.as_str(), "exit": exit.code(), "message": text, "hint": hint, "candidates": candidates,
@@ -250,7 +250,7 @@ impl Failure {
         render::say(&format!("{} {text}{hint}", Paint::stderr().hue(Hue::Bad, "error:")));
         if verbose {
             for cause in causes {
-                render::say(&format!("  caused by: {}", render::brief(cause)));
+                render::say(&format!("  caused by: {}", render::told(cause)));
             }
             render::say(&format!("  code: {}, exit {}", code.as_str(), exit.code()));
         }

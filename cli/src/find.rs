@@ -42,7 +42,8 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
     if let Some((own, task)) = split(text) {
         if let Some(other) = project.filter(|project| **project != own) {
             return Err(Failure::usage(format!(
-                "`{text}` is no task of the project `{other}`; leave one of the projects out"
+                "`{}` is no task of the project `{other}`; leave one of the projects out",
+                render::value(text)
             )));
         }
         self::project(tree, &own)?;
@@ -90,7 +91,7 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             let known: Vec<&str> = all.iter().flat_map(|n| [n.task.as_str(), n.task.slug()]).collect();
             let place =
                 project.map_or_else(|| tree.layout.root().display().to_string(), |p| format!("project {p}"));
-            let failure = Failure::not_found(format!("no task `{}` in {place}", text.escape_debug()));
+            let failure = Failure::not_found(format!("no task `{}` in {place}", render::value(text)));
             Err(failure
                 .code(Code::UnknownTask)
                 .suggest_or(near(text, known.into_iter()), &format!("see {}", render::command("list"))))
@@ -153,7 +154,7 @@ fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(Tas
         0 => {
             // The rule of the id says what a whole one looks like.
             RunId::parse(text)?;
-            let text = format!("no run `{text}` in {}", tree.layout.root().display());
+            let text = format!("no run `{}` in {}", render::value(text), tree.layout.root().display());
             Err(Failure::not_found(text).code(Code::UnknownRun))
         }
         _ => Err(ambiguous(text, "runs", matches.iter().map(|(_, run)| run.to_string()).collect())),
@@ -169,7 +170,7 @@ fn ambiguous(text: &str, what: &str, names: Vec<String>) -> Failure {
     if more > 0 {
         list.push_str(&format!(" and {more} more"));
     }
-    Failure::usage(format!("`{text}` matches several {what}: {list}"))
+    Failure::usage(format!("`{}` matches several {what}: {list}", render::value(text)))
         .code(Code::AmbiguousName)
         .hint("give one of them in full")
         .candidates(names)

@@ -17,7 +17,7 @@ pub struct Read {
 /// Reads a configuration as the command line does; the name tells its form.
 #[must_use]
 pub fn config(name: &str, text: &str) -> Read {
-    let source = Source { path: name.into(), text: text.to_owned() };
+    let source = Source { path: name.into(), text: text.to_owned(), marked: false };
     let (config, problems) = Config::parse(&source);
     let all = config.all().into_iter();
     let set = all.filter_map(|(name, _, given)| Some((name, format!("{:?}", given?.value)))).collect();

@@ -79,14 +79,39 @@ fn is_unseen(c: char) -> bool {
     )
 }
 
-/// The longest word of a talk, and the longest line: what is longer is a value that nobody reads to its end.
+/// The longest word of what a parser says, and its longest line: what is longer is a value that nobody reads to its end.
 const WORD_MAX: usize = 300;
 const LINE_MAX: usize = 1200;
 /// What is shown of either.
 const WORD_SHOWN: usize = 100;
 const LINE_SHOWN: usize = 800;
+/// Longer than any path, also in quotes.
+const PATH_MAX: usize = 8192;
 
-/// Talk that holds what somebody gave: safe for a terminal, and no value at full length.
+/// A value as an error shows it: what is long is cut where it is put in, so that paths and commands around it stay
+/// whole.
+pub(crate) fn value(text: &str) -> String {
+    short_value(text).escape_debug().to_string()
+}
+
+/// As [`value`], as it was typed.
+pub(crate) fn short_value(text: &str) -> String {
+    shortened(text, WORD_MAX, WORD_SHOWN)
+}
+
+/// Talk as it goes out: safe for a terminal, and whole but for what is no word of any kind.
+pub(crate) fn told(text: &str) -> String {
+    if text.len() <= PATH_MAX {
+        return safe(text);
+    }
+    let line = |line: &str| {
+        let words = line.split(' ').map(|word| shortened(word, PATH_MAX, WORD_SHOWN));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    safe(&text.split('\n').map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// What a parser says about what somebody gave, which it repeats: safe for a terminal, and no value at full length.
 pub(crate) fn brief(text: &str) -> String {
     let line = |line: &str| {
         let words = line.split(' ').map(|word| shortened(word, WORD_MAX, WORD_SHOWN));
@@ -117,10 +142,14 @@ pub(crate) fn safe(text: &str) -> String {
 
 /// A path as a shell reads it in a command that is printed: in quotes where it needs them.
 pub(crate) fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
+    quoted_word(&path.to_string_lossy())
+}
+
+/// As [`quoted`], any word.
+pub(crate) fn quoted_word(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+:,@%=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
-        return text.into_owned();
+        return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -64,20 +64,58 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
         _ => one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: ")),
     };
     let near = near(error);
-    let help = format!("see `{} --help`", path_of(words));
-    let failure = Failure::usage(what);
-    match near.as_slice() {
-        [] => {
-            // Another tip of clap's own says more than where the help is.
-            let tip = paragraphs.find_map(|p| p.trim_start().strip_prefix("tip: ")).map(one_line);
-            failure.hint(tip.unwrap_or(help))
+    let path = path_of(words);
+    let help = format!("see `{path} --help`");
+    // Another tip of clap's own says more than where the help is.
+    let tip = paragraphs.find_map(|p| p.trim_start().strip_prefix("tip: ")).map(one_line);
+    if let Some(word) = unexpected(error, words) {
+        if path == "run-agent wrap" && !word.starts_with('-') {
+            return Failure::usage(render::brief(&what)).hint(with_dashes(words, word));
         }
+        if tip.as_ref().is_some_and(|tip| tip.starts_with("to pass ")) {
+            let word = render::short_value(word);
+            let (shown, quoted) = (render::safe_line(&word), render::quoted_word(&word));
+            return Failure::usage(format!("unexpected argument `{shown}` found"))
+                .hint(format!("to pass `{shown}` as a value, use `-- {quoted}` behind all flags"));
+        }
+    }
+    let failure = Failure::usage(render::brief(&what));
+    match near.as_slice() {
+        [] => failure.hint(tip.map_or(help, |tip| render::brief(&tip))),
         [one] => failure.hint(format!("did you mean `{one}`? {help}")).candidates(near),
         several => {
             let names: Vec<String> = several.iter().map(|name| format!("`{name}`")).collect();
             failure.hint(format!("did you mean one of {}? {help}", names.join(", "))).candidates(near)
         }
     }
+}
+
+/// The word that clap had no place for. Of a word with one dash clap tells the first letter alone, as of a flag.
+fn unexpected<'a>(error: &clap::Error, words: &'a [String]) -> Option<&'a str> {
+    let Some(ContextValue::String(told)) = error.get(ContextKind::InvalidArg) else { return None };
+    let unexpected = error.kind() == ErrorKind::UnknownArgument;
+    let short = told.strip_prefix('-').filter(|letter| !letter.starts_with('-'));
+    let means = |word: &&String| match short {
+        Some(letter) => {
+            word.strip_prefix('-').is_some_and(|rest| !rest.starts_with('-') && rest.contains(letter))
+        }
+        None => *word == told,
+    };
+    words.iter().find(means).map(String::as_str).filter(|_| unexpected)
+}
+
+/// The most words of a command that an error repeats.
+const REPEATED: usize = 20;
+
+/// A `wrap` as it was meant, whose command stands at `word`.
+fn with_dashes(words: &[String], word: &str) -> String {
+    let at = words.iter().position(|one| one == word).unwrap_or(words.len());
+    let shown = |word: &String| render::quoted_word(&render::short_value(word));
+    let mut line: Vec<String> = words[..at].iter().map(shown).collect();
+    line.push("--".to_owned());
+    line.extend(words[at..].iter().take(REPEATED).map(shown));
+    let more = if words.len() - at > REPEATED { " …" } else { "" };
+    format!("put `--` before the command: run-agent {}{more}", line.join(" "))
 }
 
 /// On one line, with names between backticks as everywhere.

@@ -114,7 +114,9 @@ fn take_lock(tree: &Tree, name: &TaskName, flags: &str) -> Result<File, DriveErr
     if !files::try_lock(&lock).map_err(error)? {
         let mut holder = String::new();
         let _ = lock.read_to_string(&mut holder);
-        let (holder, flags) = (holder.trim().to_owned(), flags.to_owned());
+        // Whoever has just taken the lock has not written its name yet, and a lock that is not ours may have none.
+        let holder = Some(holder.trim()).filter(|holder| !holder.is_empty()).unwrap_or("another process");
+        let (holder, flags) = (holder.to_owned(), flags.to_owned());
         return Err(DriveError::Locked { task: name.clone(), holder, flags });
     }
     lock.set_len(0).map_err(error)?;

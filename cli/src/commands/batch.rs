@@ -3,6 +3,8 @@
 //! runs, leaves out what is done, and runs again what failed.
 
 mod locate;
+mod mistakes;
+mod node;
 mod raw;
 mod report;
 mod spec;
@@ -26,7 +28,7 @@ use run_agent_runner::wake::Wake;
 use self::report::Report;
 use self::spec::{Item, Spec};
 use super::target::{self, Target};
-use crate::args::{Global, Verb};
+use crate::args::{self, Global, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::{find, render};
@@ -44,7 +46,7 @@ pub(crate) enum JobCommand {
         Paths are meant from the file's folder. All are runs of one task: the one that --task names, the caller's, else \
         one that is named after the file.\n\n\
         Call it again to go on: what is done is left out, what runs is joined, what failed is run again. An item whose \
-        prompt, agent or folder has changed is another one. --task with a new name runs everything afresh.\n\n\
+        prompt, agent or own folder has changed is another one. --task with a new name runs everything afresh.\n\n\
         Exit codes: 0 all completed, 1 some failed or were not started, 2 wrong file, 130 interrupted (what runs goes on).\n\nExample:\n  run-agent job batch --spec work.yaml --max-parallel 8"
 )]
 pub(crate) struct BatchArgs {
@@ -99,14 +101,11 @@ enum State {
 /// `timeout` is the limit of one run where the file says none.
 pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) -> Outcome {
     let spec = Spec::read(&args.spec).map_err(Failure::usage)?;
+    let file = whole_path(&args.spec)?;
     let context = Context::open_configured(global)?;
     let (parent, depth) = super::job::parent_and_depth(&context)?;
-    let target = place(&context, &args.spec)?;
-    let project = match &target {
-        Target::Existing(name) => &name.project,
-        Target::New { project, .. } => project,
-    };
-    let (mut work, backends) = prepare(&context, project, spec)?;
+    let target = place(&context, &file)?;
+    let (mut work, backends) = prepare(&context, &target, spec)?;
     if args.dry_run {
         if let Target::Existing(name) = &target {
             settle(&mut work, TaskView::open(&context.tree, name)?.task());
@@ -116,14 +115,14 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
     let name = match target {
         Target::Existing(name) => name,
         Target::New { project, home, id, slug } => {
-            let text = task_text(&args.spec, &work);
+            let text = task_text(&file, &work);
             target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
         }
     };
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
     settle(&mut work, view.task());
-    let report = Report::new(&context, &name, &args.spec);
+    let report = Report::new(&context, &name, &file);
     let cause = context.cause();
     let mut batch =
         Batch { context: &context, backends, parent, depth, timeout, cause: &cause, work, view, report };
@@ -135,7 +134,7 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
 fn place(context: &Context, file: &Path) -> Result<Target, Failure> {
     match target::target(context, false)? {
         Target::New { project, home, id: None, slug: None } => {
-            let slug = slug_of(file)?;
+            let slug = slug_of(file);
             match find::task(&context.tree, Some(&project), &slug) {
                 Ok(name) if name.task.slug() == slug => Ok(Target::Existing(name)),
                 Err(failure) if failure.exit() == Exit::Usage => Err(failure),
@@ -146,14 +145,22 @@ fn place(context: &Context, file: &Path) -> Result<Target, Failure> {
     }
 }
 
+/// The file wherever one calls from, and whichever link leads to it. A pipe, as `<(…)` gives one, has no place of its
+/// own: the name by which it was reached stands for it.
+fn whole_path(file: &Path) -> Result<PathBuf, Failure> {
+    match std::fs::canonicalize(file) {
+        Ok(path) if path.is_file() => Ok(path),
+        Ok(_) | Err(_) => std::path::absolute(file).map_err(|e| Failure::io(file.display(), &e)),
+    }
+}
+
 /// The name of the file's task. Files of one name in two folders are two batches, so a part of it stands for the path.
-fn slug_of(file: &Path) -> Result<String, Failure> {
-    let path = std::fs::canonicalize(file).map_err(|e| Failure::io(file.display(), &e))?;
+fn slug_of(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let place = format!("{:032x}", hash(path.as_os_str().as_bytes()));
+    let place = format!("{:032x}", hash(file.as_os_str().as_bytes()));
     let place = &place[..PLACE];
     let slug = text::slug(&format!("batch {stem}"), SLUG_MAX - PLACE - 1);
-    Ok(format!("{slug}-{place}"))
+    format!("{slug}-{place}")
 }
 
 /// So many digits tell the folders of files that have the same name.
@@ -172,39 +179,49 @@ fn task_text(file: &Path, work: &[Work]) -> String {
 type Backends = BTreeMap<String, Box<dyn Backend>>;
 
 /// Everything that can be known to be wrong is, before anything is made.
-fn prepare(
-    context: &Context,
-    project: &run_agent_core::ProjectId,
-    spec: Spec,
-) -> Result<(Vec<Work>, Backends), Failure> {
+fn prepare(context: &Context, target: &Target, spec: Spec) -> Result<(Vec<Work>, Backends), Failure> {
     let config = context.config()?;
+    let (project, home) = target::project_and_home(context, target);
+    let root = match home {
+        Some(home) => Some(home.to_owned()),
+        None => context.project_root(project)?,
+    };
     let mut backends = Backends::new();
-    let mut places = Vec::new();
+    let (mut places, mut mistakes) = (Vec::new(), spec.mistakes());
     for item in &spec.items {
         let agent = match &item.agent {
             Some(name) => name.clone(),
             None => config.default_agent()?,
         };
         if !backends.contains_key(&agent) {
-            let backend = config
-                .agent(&agent)
-                .map_err(|failure| Failure::usage(spec.wrong(item, &["agent"], failure.text())))?;
-            backends.insert(agent.clone(), backend);
+            match config.agent(&agent) {
+                Ok(backend) => drop(backends.insert(agent.clone(), backend)),
+                Err(failure) => mistakes.of_item(item.entry, "agent", failure.text()),
+            }
         }
-        let cwd = target::folder_of(context, project, item.cwd.as_deref())
-            .map_err(|failure| Failure::usage(spec.wrong(item, &["cwd"], failure.text())))?;
-        places.push((agent, cwd));
+        let own = item.cwd.as_deref().or(root.as_deref());
+        let cwd = match target::folder_of(context, project, own) {
+            Ok(cwd) => cwd,
+            Err(failure) => {
+                mistakes.of_item(item.entry, "cwd", failure.text());
+                continue;
+            }
+        };
+        // The folder itself counts, however the file comes to it. Where one calls from is no part of what is to be
+        // done: from elsewhere the same batch is joined and gone on with.
+        let counted = own.map(|_| std::fs::canonicalize(&cwd).unwrap_or_else(|_| cwd.clone()));
+        places.push((agent, cwd, counted.unwrap_or_default()));
     }
-    let work = spec.items.into_iter().zip(places).map(|(item, (agent, cwd))| {
-        // The folder itself counts, however the file or its caller come to it.
-        let folder = std::fs::canonicalize(&cwd).unwrap_or_else(|_| cwd.clone());
-        let key = key(&item, &agent, &folder);
+    mistakes.end().map_err(Failure::usage)?;
+    let work = spec.items.into_iter().zip(places).map(|(item, (agent, cwd, counted))| {
+        let key = key(&item, &agent, &counted);
         Work { item, agent, cwd, key, state: State::Waiting { attempt: 1 } }
     });
     Ok((work.collect(), backends))
 }
 
-/// An item is its id and what it is to do: a batch whose prompt was changed does the changed item, not the old one.
+/// An item is its id and what it is to do, in which folder where that is said: a batch whose prompt was changed does
+/// the changed item, not the old one.
 fn key(item: &Item, agent: &str, cwd: &Path) -> String {
     let mut what = agent.as_bytes().to_vec();
     what.push(0);
@@ -368,12 +385,7 @@ impl Batch<'_> {
             depth: self.depth,
             max_depth: config.max_depth(),
             grace: config.grace(),
-            timeout: work
-                .item
-                .timeout
-                .or(self.timeout)
-                .or_else(|| config.timeout_of(&work.agent))
-                .filter(|limit| !limit.is_zero()),
+            timeout: args::time_limit([work.item.timeout, self.timeout, config.timeout_of(&work.agent)]),
             cause: self.cause,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {

@@ -11,6 +11,7 @@
 //! | which bus is it? | `discover` |
 //! | how is one mended by hand? | `edit` |
 
+mod answer;
 mod discover;
 mod edit;
 mod export;

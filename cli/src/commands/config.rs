@@ -175,7 +175,8 @@ fn add(located: Located) -> Result<&'static str, Failure> {
     if text == source.text {
         return Ok("unchanged");
     }
-    replace(&path, &text, &seen).map_err(cannot)?;
+    let mark = if source.marked { config::MARK.to_string() } else { String::new() };
+    replace(&path, &(mark + &text), &seen).map_err(cannot)?;
     Ok("refreshed")
 }
 
@@ -290,7 +291,9 @@ fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
         }
     };
     let source = config::source(&path, named)?;
-    let (config, problems) = Config::parse(&source);
+    let (config, mut problems) = Config::parse(&source);
+    problems.extend(config.not_in_this_version());
+    problems.sort_by_key(|problem| problem.at.start);
     if global.json {
         validated_json(&source, &config, &problems)?;
         return Ok(if problems.is_empty() { Exit::Done } else { Exit::Usage });

@@ -6,6 +6,7 @@ use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::below::IsLink;
+use run_agent_runner::output::tail_of;
 use run_agent_runner::supervise::Streams;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
 use run_agent_runner::tree::TaskName;
@@ -23,7 +24,7 @@ use crate::render::{self, Hue, Paint};
 pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if let Some(JobCommand::Batch(batch)) = &args.many {
         batch_alone(args)?;
-        return batch::run(global, batch, args::time_limit(args.timeout)?);
+        return batch::run(global, batch, args::given_limit(args.timeout)?);
     }
     // Where `--json` stands before `job`, clap does not see the two together.
     if args.follow && global.json {
@@ -39,7 +40,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         None => config.default_agent()?,
     };
     let backend = config.agent(&agent)?;
-    let timeout = args::time_limit(args.timeout)?.or_else(|| config.timeout_of(&agent));
+    let timeout = args::time_limit([args::given_limit(args.timeout)?, config.timeout_of(&agent)]);
     let (parent, depth) = parent_and_depth(&context)?;
     let text = prompt::read(&args.prompt, true)?.unwrap_or_default();
     if text.trim().is_empty() {
@@ -68,7 +69,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         depth,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: timeout.filter(|limit| !limit.is_zero()),
+        timeout,
         cause: &cause,
     };
     // Before the agent is there, so that whoever interrupts is always told how to come back to it.
@@ -159,6 +160,20 @@ fn wait_for(
     finish(context, name, view, run, follow)
 }
 
+/// What the agent said last on stderr, which is mostly why it failed.
+fn last_words(context: &Context, name: &TaskName, id: &RunId) -> Option<String> {
+    let stderr = context.tree.run(name, id).stderr();
+    // What cannot be read says nothing here; `output` tells why.
+    let end = tail_of(&context.tree, &stderr, LAST_LINES, LAST_BYTES).unwrap_or_default();
+    let last = end.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    last.map(|line| render::cut(&render::safe_line(line), LAST_SHOWN))
+}
+
+/// Among so many lines the last that is not blank is looked for.
+const LAST_LINES: usize = 20;
+const LAST_BYTES: u64 = 64 * 1024;
+const LAST_SHOWN: usize = 300;
+
 fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown: bool) -> Outcome {
     let Some(run) = view.run(id) else {
         return Err(Failure::new(Exit::Failed, format!("run {id} is not in the stream of {name}")));
@@ -180,7 +195,13 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
     }
     if run.status() != RunStatus::Completed {
         let status = Paint::stderr().hue(Hue::of_run(run.status()), &run.status().to_string());
-        render::say(&format!("run {id} {status}: {}", render::safe_line(&reason)));
+        let mut text = format!("run {id} {status}: {}", render::safe_line(&reason));
+        // On one line: where an agent called, its own last words are this.
+        if !shown {
+            let words = last_words(context, name, id).map(|words| format!(": {words}")).unwrap_or_default();
+            text = format!("{text}{words}; see run-agent{} output {id} --merged", context.root_flag());
+        }
+        render::say(&text);
     }
     if !shown {
         let output = context.tree.run(name, id).output();

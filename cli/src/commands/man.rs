@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ManArgs) -> Outcome {
         let known: Vec<String> = pages.iter().map(short).collect();
         let near = find::near(&words, known.iter().map(String::as_str));
         return Err(
-            Failure::not_found(format!("no manual page for `{}`", words.escape_debug())).suggest(near)
+            Failure::not_found(format!("no manual page for `{}`", render::value(&words))).suggest(near)
         );
     };
     render::bytes(&text(page)?)?;

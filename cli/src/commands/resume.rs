@@ -30,7 +30,7 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         agent: args.agent.clone(),
         cwd: args.cwd.clone(),
         max_restarts: args.max_restarts,
-        timeout: args::time_limit(args.timeout)?,
+        timeout: args::given_limit(args.timeout)?,
         fresh: true,
     };
     // What would keep the loop from starting is found before anything is changed.

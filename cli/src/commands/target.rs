@@ -8,7 +8,7 @@ use run_agent_core::{ProjectId, TaskId, text};
 use run_agent_runner::make::{self, NewTask};
 use run_agent_runner::tree::TaskName;
 
-use crate::context::{Context, suggested_project};
+use crate::context::{Context, here, suggested_project};
 use crate::error::{Exit, Failure};
 use crate::{find, render};
 
@@ -30,7 +30,7 @@ pub(crate) fn target(context: &Context, prefer_new: bool) -> Result<Target, Fail
             // Several tasks of that name, or a name that none can have: not a reason to make one more.
             Some(Err(failure)) if failure.exit() == Exit::Usage => return Err(failure),
             Some(Err(_)) | None => {
-                let (project, home) = suggested_project().ok_or_else(|| {
+                let (project, home) = suggested_project(&here()?).ok_or_else(|| {
                     Failure::usage("which project? name it with --project (the working folder's name is no project name)")
                 })?;
                 (project, Some(home))
@@ -69,13 +69,22 @@ pub(crate) fn working_folder(
     target: &Target,
     flag: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
-    let (project, home) = match target {
-        Target::Existing(name) => (&name.project, None),
-        Target::New { project, home, .. } => (project, home.as_deref()),
-    };
-    // A project that is not there yet gets this one as its root folder.
-    let home = home.filter(|_| !context.tree.layout.project(project).is_dir());
+    let (project, home) = project_and_home(context, target);
     folder_of(context, project, flag.or(home))
+}
+
+/// The target's project, and the root folder that it gets when it is made.
+pub(crate) fn project_and_home<'a>(
+    context: &Context,
+    target: &'a Target,
+) -> (&'a ProjectId, Option<&'a Path>) {
+    match target {
+        Target::Existing(name) => (&name.project, None),
+        Target::New { project, home, .. } => {
+            let is_there = context.tree.layout.project(project).is_dir();
+            (project, home.as_deref().filter(|_| !is_there))
+        }
+    }
 }
 
 /// The working folder of this project's agents, which the runner can hand over.
@@ -84,6 +93,18 @@ pub(crate) fn folder_of(
     project: &ProjectId,
     flag: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
+    let folder = context.working_folder(project, flag)?;
+    can_be_handed_over(context, &folder, "the agent's working folder", "name another one with --cwd")?;
+    Ok(folder)
+}
+
+/// What a run's record and its agent's environment hold is text: the root is, and the folder.
+pub(crate) fn can_be_handed_over(
+    context: &Context,
+    folder: &Path,
+    what: &str,
+    advice: &str,
+) -> Result<(), Failure> {
     let root = context.tree.layout.root();
     if root.to_str().is_none() {
         return Err(Failure::usage(format!(
@@ -91,14 +112,11 @@ pub(crate) fn folder_of(
             root.display()
         )));
     }
-    let folder = context.working_folder(project, flag)?;
     if folder.to_str().is_none() {
-        return Err(Failure::usage(format!(
-            "the agent's working folder {} has a name that is not UTF-8; name another one with --cwd",
-            folder.display()
-        )));
+        let folder = folder.display();
+        return Err(Failure::usage(format!("{what} {folder} has a name that is not UTF-8; {advice}")));
     }
-    Ok(folder)
+    Ok(())
 }
 
 /// Makes the project and the task that a [`Target::New`] names.

@@ -30,7 +30,7 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         agent: args.agent.clone(),
         cwd: args.cwd.clone(),
         max_restarts: args.max_restarts,
-        timeout: args::time_limit(args.timeout)?,
+        timeout: args::given_limit(args.timeout)?,
         fresh: false,
     };
     let target = target::target(&context, given.is_some())?;
@@ -172,10 +172,7 @@ fn drive_loop(
         policy: &policy,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: settings
-            .timeout
-            .or_else(|| config.timeout_of(backend.name()))
-            .filter(|limit| !limit.is_zero()),
+        timeout: args::time_limit([settings.timeout, config.timeout_of(backend.name())]),
         flags: &context.flags_for(&view.name),
         fresh: settings.fresh,
         cause: &cause,

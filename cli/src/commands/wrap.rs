@@ -22,7 +22,7 @@ use run_agent_runner::wake::Wake;
 
 use super::target;
 use crate::args::{self, Global};
-use crate::context::Context;
+use crate::context::{Context, here};
 use crate::error::{Exit, Failure, Outcome};
 use crate::render;
 
@@ -47,7 +47,7 @@ pub(crate) struct WrapArgs {
     /// The name under which the run is listed [default: the program's]
     #[arg(long, value_name = "NAME", value_parser = args::agent_name)]
     agent: Option<String>,
-    /// Time limit, such as 30m
+    /// Time limit, such as 30m; 0 is none
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     timeout: Option<Duration>,
     /// The command and its arguments
@@ -67,14 +67,9 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let argv = texts(&args.argv)?;
     may_be_a_program(&argv)?;
     let backend = ByHand::new(args.agent.as_deref(), &argv)?;
-    let cwd = std::env::current_dir().map_err(|e| Failure::io("the working folder", &e))?;
+    let cwd = here()?;
+    target::can_be_handed_over(&context, &cwd, "the working folder", "call from another one")?;
     let text = format!("{}\n\nStarted by hand in {}\n", command_line(&argv), cwd.display());
-    if cwd.to_str().is_none() {
-        return Err(Failure::usage(format!(
-            "the working folder {} has a name that is not UTF-8; call from another one",
-            cwd.display()
-        )));
-    }
     let name = match target::target(&context, false)? {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {
@@ -95,7 +90,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         depth,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: args.timeout,
+        timeout: args::time_limit([args.timeout]),
         cause: &cause,
     };
     if keeps_terminal {

@@ -30,7 +30,7 @@ impl Config {
                 let near = near(name, known.iter().copied());
                 let text = format!(
                     "no agent `{}`; known are: {} (define more in config.hcl)",
-                    name.escape_debug(),
+                    render::value(name),
                     known.join(", ")
                 );
                 Err(Failure::not_found(text).code(Code::UnknownAgent).suggest(near))

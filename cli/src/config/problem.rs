@@ -60,6 +60,8 @@ impl Problem {
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
+    /// A mark of the encoding stands before the text in the file.
+    pub(crate) marked: bool,
 }
 
 /// Where something stands: line and column count from 1, columns in characters.
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source { path: "/r/config.hcl".into(), text: text.to_owned() }
+        Source { path: "/r/config.hcl".into(), text: text.to_owned(), marked: false }
     }
 
     #[test]

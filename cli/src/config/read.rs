@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plain::{Entry, Plain};
+use super::plain::{Entry, Plain, Span};
 use super::problem::{Place, Problem, Source};
 use super::schema::{self, AGENT, AGENT_TYPES, BLOCKS};
 use super::value::Value;
@@ -14,6 +14,8 @@ use crate::find::near;
 pub(crate) struct Given {
     pub(crate) value: Value,
     pub(crate) place: Place,
+    /// Where the value stands.
+    pub(crate) at: Span,
 }
 
 /// What a file sets: by block and name, and by agent and name.
@@ -117,7 +119,7 @@ impl Reader<'_> {
             match setting.kind.read(&entry.node) {
                 Ok(value) => {
                     let place = self.source.place(entry.at.start);
-                    found.insert(setting.name, Given { value, place });
+                    found.insert(setting.name, Given { value, place, at: entry.node.span.clone() });
                 }
                 Err(mut problem) => {
                     problem.what = format!("{block}.{}: {}", setting.name, problem.what);

@@ -10,7 +10,7 @@ use super::schema::{SETTINGS, Setting};
 use super::*;
 
 fn source(name: &str, text: &str) -> Source {
-    Source { path: format!("/r/{name}").into(), text: text.to_owned() }
+    Source { path: format!("/r/{name}").into(), text: text.to_owned(), marked: false }
 }
 
 fn parse(text: &str) -> (Config, Vec<String>) {

@@ -3,11 +3,13 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::render;
+
 const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// `64MiB`, `1GB`, `4096`: binary units with an i, decimal ones without.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{}` is not a size; write it as 64MiB, 512KiB or 1GiB", text.escape_debug());
+    let wrong = || format!("`{}` is not a size; write it as 64MiB, 512KiB or 1GiB", render::value(text));
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
     let factor = match text[digits..].trim_start() {

@@ -45,10 +45,20 @@ pub(super) fn project_root(tree: &Tree, project: &ProjectId) -> Result<Option<Pa
     Ok(root.map(PathBuf::from).filter(|root| root.is_absolute()))
 }
 
+/// The folder in which the command was called. A shell may stand in one that somebody has removed.
+pub(crate) fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| {
+        let failure = Failure::io("cannot look at the working folder", &error);
+        if error.kind() == io::ErrorKind::NotFound {
+            return Failure::usage("the working folder is not there any more; call from another one");
+        }
+        failure
+    })
+}
+
 /// The folder and name of the project that the working folder suggests: the git top folder's, or its own.
-pub(crate) fn suggested_project() -> Option<(ProjectId, PathBuf)> {
-    let here = std::env::current_dir().ok()?;
-    let top = here.ancestors().find(|folder| folder.join(".git").exists()).unwrap_or(&here);
+pub(crate) fn suggested_project(here: &Path) -> Option<(ProjectId, PathBuf)> {
+    let top = here.ancestors().find(|folder| folder.join(".git").exists()).unwrap_or(here);
     let name = top.file_name()?.to_str()?;
     Some((ProjectId::parse(name).ok()?, top.to_owned()))
 }

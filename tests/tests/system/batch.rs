@@ -160,23 +160,82 @@ fn without_a_task_the_files_name_finds_the_batch_again() {
 }
 
 #[test]
-fn the_folder_in_which_an_item_works_is_a_part_of_what_it_is() {
+fn the_folder_of_its_own_is_a_part_of_what_an_item_is_and_the_callers_is_none() {
     let root = Root::new();
     let task = name("folders");
-    let text = "- {id: a, prompt: 'true', agent: shell}\n";
-    let args = batch(&root, &task, text);
-    let spec = root.scratch().join("b.yaml");
-    let args: Vec<&str> =
-        args.iter().map(|arg| if *arg == "b.yaml" { spec.to_str().unwrap() } else { arg }).collect();
     let (one, two) = (root.scratch().join("one"), root.scratch().join("two"));
     for folder in [&one, &two] {
         std::fs::create_dir(folder).unwrap();
     }
-    for (folder, runs) in [(&one, 1), (&two, 2), (&one.join("../one"), 2)] {
+    let spec = root.scratch().join("b.yaml");
+    for (cwd, runs) in [("one", 1), ("two", 2), ("one/../one", 2)] {
+        let text = format!("- {{id: a, prompt: 'true', agent: shell, cwd: {cwd}}}\n");
+        assert_eq!(root.run(&batch(&root, &task, &text)).code, 0);
+        assert_eq!(root.view(&task).task().runs.len(), runs, "in {cwd}");
+    }
+    // In a project without a root folder the caller's is worked in, and the batch is the same from everywhere.
+    let args = batch(&root, &task, "- {id: b, prompt: pwd, agent: shell}\n");
+    let args: Vec<&str> =
+        args.iter().map(|arg| if *arg == "b.yaml" { spec.to_str().unwrap() } else { arg }).collect();
+    for folder in [&one, &two] {
         let done = root.command(&args).current_dir(folder).output().unwrap();
         assert_eq!(done.status.code(), Some(0), "{done:?}");
-        assert_eq!(root.view(&task).task().runs.len(), runs, "in {}", folder.display());
+        assert_eq!(root.view(&task).task().runs.len(), 3, "from {}", folder.display());
     }
+    let run = root.view(&task).task().runs.keys().next_back().unwrap().clone();
+    assert_eq!(root.ok(&["output", run.as_str(), "--stdout"]), one.to_str().unwrap());
+}
+
+#[test]
+fn a_project_that_the_batch_makes_has_its_folder_from_the_first_call_on() {
+    let root = Root::new();
+    let top = root.scratch().join("repo");
+    std::fs::create_dir_all(top.join(".git")).unwrap();
+    std::fs::create_dir(top.join("below")).unwrap();
+    std::fs::write(top.join("b.yaml"), "- {id: a, prompt: pwd, agent: shell}\n").unwrap();
+    for _ in 0..2 {
+        let args = ["job", "batch", "--spec", "../b.yaml"];
+        let done = Done::of(root.command(&args).current_dir(top.join("below")).output().unwrap(), &args);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let view = root.view(&root.only_task());
+    assert_eq!(view.task().runs.len(), 1);
+    let run = view.task().runs.keys().next().unwrap();
+    assert_eq!(root.ok(&["output", run.as_str(), "--stdout"]), top.to_str().unwrap());
+}
+
+#[test]
+fn a_batch_comes_from_a_pipe_and_by_a_link_as_well() {
+    let root = Root::new();
+    let text = "- {id: a, prompt: 'true', agent: shell}\n";
+    let file = root.scratch().join("b.yaml");
+    std::fs::write(&file, text).unwrap();
+    std::os::unix::fs::symlink(&file, root.scratch().join("link.yaml")).unwrap();
+    for spec in ["b.yaml", "link.yaml"] {
+        assert_eq!(root.run(&["job", "batch", "--project", "p", "--spec", spec]).code, 0);
+    }
+    assert_eq!(root.view(&root.only_task()).task().runs.len(), 1, "one file is one batch");
+    for more in [&[][..], &["--task", "piped"]] {
+        let args = [&["job", "batch", "--project", "p", "--spec", "/dev/stdin"][..], more].concat();
+        let mut piped = root.command(&args);
+        let mut piped =
+            piped.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut piped.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        let done = Done::of(piped.wait_with_output().unwrap(), &args);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+}
+
+#[test]
+fn the_way_to_go_on_can_be_typed_from_anywhere() {
+    let root = Root::new();
+    let folder = root.scratch().join("a folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("sp ec.yaml"), "- {id: a, prompt: 'false', agent: shell}\n").unwrap();
+    let args = ["job", "batch", "--project", "p", "--spec", "sp ec.yaml"];
+    let done = Done::of(root.command(&args).current_dir(&folder).output().unwrap(), &args);
+    let wanted = format!("--spec '{}'", folder.join("sp ec.yaml").display());
+    assert!(done.code == 1 && done.stderr.trim_end().ends_with(&wanted), "{done:?}");
 }
 
 #[test]
@@ -197,7 +256,7 @@ fn a_wrong_file_is_told_with_its_line_before_anything_is_made() {
     for (text, wanted) in [
         (
             "- {id: a, prompt: x, agent: shell}\n- {id: b, promt: x}\n",
-            "b.yaml:2:11: [1]: unknown key `promt`; did you mean `prompt`?",
+            "b.yaml:2: unknown key `promt`; did you mean `prompt`?",
         ),
         ("- {id: a, prompt: x, agent: shel}\n", "b.yaml:1: no agent `shel`"),
         (
@@ -211,6 +270,12 @@ fn a_wrong_file_is_told_with_its_line_before_anything_is_made() {
         assert!(done.stderr.contains(wanted), "{wanted}: {done:?}");
     }
     assert!(root.tree().projects().unwrap().is_empty());
+    let text = "- {id: a, prompt: x, agent: shel}\n- {id: b, prompt: x, agent: shell, cwd: nowhere}\n";
+    let two = root.run(&batch(&root, &task, text)).stderr;
+    assert!(
+        two.contains("b.yaml:1: no agent `shel`") && two.contains("\nb.yaml:2: the agent's working"),
+        "{two}"
+    );
     let both = root.run(&["job", "--prompt", "x", "batch", "--spec", "b.yaml"]);
     assert_eq!(both.code, 2, "{both:?}");
 }

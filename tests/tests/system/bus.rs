@@ -248,3 +248,33 @@ fn read_with_wait_is_woken_by_what_matches() {
     let message: Message = serde_json::from_str(&line).unwrap();
     assert_eq!(message.content.kind.as_str(), "DECISION");
 }
+
+#[test]
+fn an_answer_that_answers_nothing_is_posted_and_told() {
+    let root = Root::new();
+    let task = root.task_with("answers", "true");
+    let post = |more: &[&str]| {
+        root.run(&[&["bus", "post", "--task", task.task.as_str(), "--body", "x"], more].concat())
+    };
+    let none = post(&["--type", "ANSWER"]);
+    assert!(
+        none.code == 0
+            && none.stderr.contains("no question is answered by this")
+            && none.stderr.contains("none is open"),
+        "{none:?}"
+    );
+    let ask = || post(&["--type", "QUESTION"]).stdout.trim().to_owned();
+    let (_, newest) = (ask(), ask());
+    let guess = post(&["--type", "ANSWER", "--json"]);
+    assert!(guess.code == 0 && guess.stderr.contains(&newest), "{guess:?}");
+    assert_eq!(root.view(&task).task().thread.open_questions.len(), 2, "nothing is guessed");
+    let unknown = post(&["--type", "ANSWER", "--parent", "MSG-nowhere"]);
+    assert!(
+        unknown.code == 0 && unknown.stderr.contains("the parent MSG-nowhere is no message of p/"),
+        "{unknown:?}"
+    );
+    assert_eq!(post(&["--type", "ANSWER", "--parent", &newest]).stderr, "");
+    assert_eq!(post(&["--type", "FACT", "--parent", "MSG-nowhere"]).stderr, "");
+    let project = root.run(&["bus", "post", "--project", "p", "--type", "ANSWER", "--body", "x"]);
+    assert!(project.code == 0 && project.stderr.contains("none is open"), "{project:?}");
+}

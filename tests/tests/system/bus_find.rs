@@ -193,10 +193,15 @@ fn an_export_takes_no_place_but_that_of_a_file_outside_the_root() {
     std::os::unix::fs::symlink(&bus, scratch.join("bus")).unwrap();
     let fresh = bus.with_file_name("TASK-MESSAGE-BUS.20261121-093000.md");
     let store = root.tree().layout.store_file();
-    for goal in [bus.to_str().unwrap(), "bus", fresh.to_str().unwrap(), store.to_str().unwrap()] {
+    let (done, own) = (bus.with_file_name("DONE"), bus.with_file_name("mine.ndjson"));
+    let inside = [&bus, &fresh, &store, &done, &own].map(|path| path.to_str().unwrap());
+    for goal in inside.into_iter().chain(["bus"]) {
         let done = export(goal);
         assert_eq!((done.code, done.stderr.contains("storage folder")), (2, true), "{goal}: {done:?}");
     }
     assert_eq!(std::fs::read(&bus).unwrap(), before, "the bus is as it was");
-    assert_eq!(export(bus.with_file_name("mine.ndjson").to_str().unwrap()).code, 0, "an agent's own file");
+    assert!(!done.exists() && !own.exists());
+    let nowhere = export("nofolder/");
+    assert!(nowhere.code == 2 && nowhere.stderr.contains("there is no folder nofolder/"), "{nowhere:?}");
+    assert!(!scratch.join("nofolder").exists());
 }

@@ -142,3 +142,19 @@ fn a_line_is_an_object_with_or_without_a_byte_order_mark() {
         serde_json::from_str(&feed(&root, &task, &large, &["--json"]).stdout).unwrap();
     assert!(told["attachment_path"].as_str().unwrap().starts_with("ATTACH-"), "{told}");
 }
+
+#[test]
+fn no_list_stands_for_an_object_at_any_level() {
+    let root = Root::new();
+    let task = root.task_with("lists", "true");
+    let before = root.messages(&task).len();
+    for (line, wanted) in [
+        (r#"{"links":[["u","l","k"]]}"#, "a URL, or an object with url"),
+        (r#"{"parents":[["MSG-1","answers",{}]]}"#, "a message id, or an object with msg_id"),
+        (r#"{"parents":[{"msg_id":"MSG-1","meta":["k"]}]}"#, "expected a map"),
+    ] {
+        let done = feed(&root, &task, line, &[]);
+        assert!(done.code == 2 && done.stderr.contains(wanted), "{line}: {done:?}");
+    }
+    assert_eq!(root.messages(&task).len(), before);
+}

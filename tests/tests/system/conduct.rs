@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use run_agent_tests::{Done, Root, name, until};
+use run_agent_tests::{Done, Root, name, shell_args, until};
 
 /// One clear line and the right exit code.
 fn refused(done: &Done, code: i32, words: &[&str]) {
@@ -329,4 +329,31 @@ fn a_root_of_another_store_is_refused() {
     std::fs::write(&store, "version: 2\nbackend: \"fs\"\n").unwrap();
     refused(&root.run(&["list"]), 2, &["version 2 is newer"]);
     assert_eq!(name("x").project.as_str(), "p");
+}
+
+#[test]
+fn a_job_that_fails_says_its_last_words_and_where_all_of_them_are() {
+    let root = Root::new();
+    let task = name("words");
+    let prompt = "echo first >&2; echo 'the last words' >&2; echo >&2; exit 3";
+    let done = root.run(&shell_args("job", &task, prompt, &[]));
+    let run = root.view(&task).task().runs.keys().next().unwrap().clone();
+    assert_eq!(done.code, 3, "{done:?}");
+    assert!(
+        done.stderr.contains("failed: exit code 3: the last words; see") && !done.stderr.contains("first"),
+        "{done:?}"
+    );
+    assert!(done.stderr.contains(&format!("; see run-agent output {run} --merged\n")), "{done:?}");
+    let json = root.run(&shell_args("job", &task, prompt, &["--json"]));
+    assert_eq!((json.code, json.stderr.as_str()), (3, ""));
+}
+
+#[test]
+fn a_driver_that_does_not_tell_its_name_is_another_process() {
+    let root = Root::new();
+    let task = root.task_with("held", "true");
+    let lock = std::fs::File::create(root.tree().task(&task).loop_lock()).unwrap();
+    lock.lock().unwrap();
+    let done = root.run(&["task", "--task", "held", "--agent", "shell"]);
+    assert!(done.code == 4 && done.stderr.contains("is driven already by another process; look"), "{done:?}");
 }

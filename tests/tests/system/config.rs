@@ -398,3 +398,34 @@ fn init_takes_the_place_of_no_device_pipe_or_dangling_link() {
     let done = root.run(&["config", "init", "--config", "link.hcl"]);
     assert_eq!((done.code, done.stderr.contains("is a link to nothing.hcl")), (2, true), "{done:?}");
 }
+
+#[test]
+fn init_keeps_the_mark_with_which_a_file_begins() {
+    let root = Root::new();
+    write(&root, "\u{feff}stop { grace = \"1s\" }\n");
+    let done = root.run(&["config", "init"]);
+    assert!(done.code == 0 && done.stdout.contains("no line of yours was changed"), "{done:?}");
+    let text = std::fs::read_to_string(root.path().join("config.hcl")).unwrap();
+    assert!(text.starts_with("\u{feff}stop { grace") && text.matches('\u{feff}').count() == 1, "{text}");
+    assert!(root.ok(&["config", "init"]).contains("has every setting already"));
+}
+
+#[test]
+fn a_store_that_this_version_lacks_is_a_mistake_and_never_a_suggestion() {
+    let root = Root::new();
+    let file = root.scratch().join("c.hcl");
+    let validate = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        root.run(&["config", "validate", file.to_str().unwrap()])
+    };
+    let later = validate("storage { backend = \"segmented\" }\n");
+    assert!(
+        later.code == 2 && later.stderr.contains("c.hcl:1:21: storage.backend: this version has only \"fs\""),
+        "{later:?}"
+    );
+    for unknown in ["sqlite", "segmentd"] {
+        let done = validate(&format!("storage {{ backend = \"{unknown}\" }}\n"));
+        assert!(done.code == 2 && !done.stderr.contains("segmented"), "{done:?}");
+    }
+    assert_eq!(validate("storage { backend = \"fs\" }\n").code, 0);
+}

@@ -165,3 +165,49 @@ fn a_pipe_in_the_place_of_a_bus_or_its_lock_is_waited_for_by_nobody() {
         assert!(done.code == 1 && done.stderr.contains("lock"), "{done:?}");
     }
 }
+
+#[test]
+fn a_path_stands_whole_in_what_is_said_however_long_it_is() {
+    let root = Root::new();
+    let part = "a-long-name-".repeat(15);
+    let long = root.scratch().join(&part).join(&part).join(&part);
+    let long = long.to_str().unwrap();
+    let _ = root.ok(&["--root", long, "job", "--project", "p", "--agent", "shell", "--prompt", "true"]);
+    for json in [&[][..], &["--json"]] {
+        let done = root.run(&[json, &["--root", long, "status", "nosuch"]].concat());
+        assert!(done.code == 5 && done.stderr.contains(long), "{done:?}");
+    }
+    let failed =
+        root.run(&["--root", long, "job", "--project", "p", "--agent", "shell", "--prompt", "exit 3"]);
+    assert!(failed.stderr.contains(&format!("run-agent --root {long} output ")), "{failed:?}");
+}
+
+#[test]
+fn a_value_that_begins_with_a_dash_is_taken_or_told_whole() {
+    let root = Root::new();
+    let _ = root.task_with("dash", "true");
+    let _ = root.ok(&["bus", "post", "--task", "dash", "--link", "-x", "--meta", "-k=v", "--body", "x"]);
+    for verb in [&["ask"][..], &["bus", "search"]] {
+        let done = root.run(&[verb, &["- which?"]].concat());
+        assert!(done.code == 2 && done.stderr.contains("use `-- '- which?'`"), "{done:?}");
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_the_working_folder_is_told_as_one() {
+    let root = Root::new();
+    let file = root.scratch().join("file");
+    std::fs::write(&file, "").unwrap();
+    let done = root.run(&[
+        "job",
+        "--project",
+        "p",
+        "--agent",
+        "shell",
+        "--prompt",
+        "x",
+        "--cwd",
+        file.to_str().unwrap(),
+    ]);
+    assert!(done.code == 2 && done.stderr.contains("file is no folder"), "{done:?}");
+}

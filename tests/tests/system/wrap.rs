@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use run_agent_core::RunId;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::tree::TaskName;
-use run_agent_tests::{Root, alive, kill, name, processes_of, text_of, until};
+use run_agent_tests::{Done, Root, alive, kill, name, processes_of, text_of, until};
 
 fn args<'a>(task: &'a TaskName, script: &'a str) -> Vec<&'a str> {
     vec!["wrap", "--project", "p", "--task", task.task.as_str(), "--", "sh", "-c", script]
@@ -271,4 +271,59 @@ fn the_time_limit_is_told_with_its_own_code() {
     let root = Root::new();
     let done = root.run(&["wrap", "--project", "p", "--timeout", "100ms", "--", "sleep", "60"]);
     assert_eq!((done.code, done.stderr.contains("time limit")), (124, true), "{done:?}");
+}
+
+#[test]
+fn a_time_limit_of_zero_is_none() {
+    let root = Root::new();
+    let done = root.run(&["wrap", "--project", "p", "--timeout", "0", "--", "sleep", "0.3"]);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+#[test]
+fn a_folder_that_is_no_text_is_refused_before_anything_is_made() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = Root::new();
+    let odd = root.scratch().join(std::ffi::OsStr::from_bytes(b"odd-\xff"));
+    std::fs::create_dir_all(odd.join("root")).unwrap();
+    let args = ["wrap", "--project", "p", "--", "true"];
+    let from = Done::of(root.command(&args).current_dir(&odd).output().unwrap(), &args);
+    assert!(from.code == 2 && from.stderr.contains("odd-\u{fffd} has a name that is not UTF-8"), "{from:?}");
+    assert!(root.tree().projects().unwrap().is_empty());
+    let below = odd.join("root");
+    let into = Done::of(root.command(&args).env("JRUN_ROOT", &below).output().unwrap(), &args);
+    assert!(into.code == 2 && into.stderr.contains("the storage folder"), "{into:?}");
+    assert!(!below.join("p").exists());
+}
+
+#[test]
+fn a_command_without_the_dashes_is_told_where_they_go() {
+    let root = Root::new();
+    let done = root.run(&["wrap", "echo", "hi"]);
+    assert!(
+        done.code == 2 && done.stderr.contains("put `--` before the command: run-agent wrap -- echo"),
+        "{done:?}"
+    );
+    let flag = root.run(&["wrap", "--agnet", "x", "--", "true"]);
+    assert!(!flag.stderr.contains("before the command"), "{flag:?}");
+}
+
+#[test]
+fn a_working_folder_that_was_removed_is_told_as_such() {
+    let root = Root::new();
+    for verb in ["wrap -- true", "job --agent shell --prompt true", "wrap --project p -- true"] {
+        let gone = root.scratch().join("gone");
+        std::fs::create_dir(&gone).unwrap();
+        let inner = root.command(&[]);
+        let script =
+            format!("cd {0} && rmdir {0} && exec {1} {verb}", gone.display(), inner.get_program().display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        let done = Done::of(command.output().unwrap(), &[verb]);
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(
+            done.stderr.contains("the working folder is not there any more; call from another"),
+            "{done:?}"
+        );
+    }
 }

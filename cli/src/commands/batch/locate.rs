@@ -5,14 +5,16 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 /// One step from the top of a document downwards.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Step {
+pub(super) enum Step<'a> {
     /// The value under one of these keys.
-    Key(&'static [&'static str]),
+    Key(&'a [&'a str]),
+    /// This key itself: the end of a path.
+    Name(&'a str),
     Index(usize),
 }
 
 /// The line of the value at `path`, from 1; `None` when there is no such value.
-pub(super) fn line(text: &str, json: bool, path: &[Step]) -> Option<usize> {
+pub(super) fn line(text: &str, json: bool, path: &[Step<'_>]) -> Option<usize> {
     if json {
         let error = Locate(path).deserialize(&mut serde_json::Deserializer::from_str(text)).err()?;
         Some(error.line())
@@ -22,7 +24,7 @@ pub(super) fn line(text: &str, json: bool, path: &[Step]) -> Option<usize> {
     }
 }
 
-struct Locate<'a>(&'a [Step]);
+struct Locate<'a>(&'a [Step<'a>]);
 
 impl<'de> DeserializeSeed<'de> for Locate<'_> {
     type Value = ();
@@ -51,7 +53,7 @@ impl<'de> Visitor<'de> for Locate<'_> {
         for at in 0.. {
             let more = match step {
                 Step::Index(wanted) if *wanted == at => seq.next_element_seed(Locate(rest))?.is_some(),
-                Step::Index(_) | Step::Key(_) => seq.next_element::<IgnoredAny>()?.is_some(),
+                Step::Index(_) | Step::Key(_) | Step::Name(_) => seq.next_element::<IgnoredAny>()?.is_some(),
             };
             if !more {
                 break;
@@ -62,10 +64,11 @@ impl<'de> Visitor<'de> for Locate<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Some((step, rest)) = self.0.split_first() else { return self.leaf() };
-        while let Some(key) = map.next_key::<String>()? {
+        let name = if let Step::Name(name) = step { Some(*name) } else { None };
+        while let Some(key) = map.next_key_seed(Key(name))? {
             match step {
                 Step::Key(wanted) if wanted.contains(&key.as_str()) => map.next_value_seed(Locate(rest))?,
-                Step::Key(_) | Step::Index(_) => {
+                Step::Key(_) | Step::Name(_) | Step::Index(_) => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
@@ -93,8 +96,35 @@ impl<'de> Visitor<'de> for Locate<'_> {
         self.leaf()
     }
 
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.leaf()
+    }
+
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         self.leaf()
+    }
+}
+
+/// A key, which may be the one that is looked for.
+struct Key<'a>(Option<&'a str>);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
+        if self.0 == Some(key) { Err(E::custom("here")) } else { Ok(key.to_owned()) }
     }
 }
 

@@ -121,7 +121,7 @@ impl<'a> Report<'a> {
             render::say(&format!(
                 "{verb} with the same command: run-agent job batch{} --spec {}",
                 self.context.flags_for(self.name),
-                self.file.display()
+                render::quoted(self.file)
             ));
         }
         Ok(exit)

@@ -6,15 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::locate::{self, Step};
-use super::raw::{RawItem, RawSpec, Top, Word};
-use crate::args;
+use super::locate::Step;
+use super::mistakes::{File, ID, Mistakes};
+use super::raw::{self, RawItem};
 use crate::commands::prompt;
-use crate::find;
-
-/// A file is small; one that is not is no batch.
-const FILE_MAX: u64 = 16 * 1024 * 1024;
-const ID: Step = Step::Key(&["id", "name"]);
+use crate::{args, find, render};
 
 /// A batch, in an order in which each item comes behind those that it depends on.
 #[derive(Debug)]
@@ -33,223 +29,180 @@ pub(super) struct Item {
     /// Places in [`Spec::items`], all before this one's.
     pub(super) depends_on: Vec<usize>,
     /// Which entry of the file it is.
-    entry: usize,
-}
-
-/// The text, and where it came from: what an error needs.
-#[derive(Debug)]
-struct File {
-    path: PathBuf,
-    text: String,
-    json: bool,
-    /// The items stand under `tasks`, not at the top.
-    nested: bool,
+    pub(super) entry: usize,
 }
 
 impl Spec {
     pub(super) fn read(path: &Path) -> Result<Self, String> {
-        let (file, raw) = File::read(path)?;
+        let (file, document) = File::read(path)?;
+        let mut mistakes = Mistakes::new(&file);
+        let raw = raw::read(document, &mut mistakes);
+        let ids: Vec<&str> = raw.tasks.iter().map(|item| item.id.as_deref().unwrap_or_default()).collect();
+        let places = places(&raw.tasks, &mut mistakes);
+        let edges = edges(&raw.tasks, &ids, &places, &mut mistakes);
+        let order = order(&ids, &edges, &mut mistakes);
+        let prompts: Vec<Option<String>> =
+            raw.tasks.iter().enumerate().map(|(n, item)| prompt_of(n, item, &mut mistakes)).collect();
+        mistakes.end()?;
         if raw.tasks.is_empty() {
-            return Err(format!("{}: there are no tasks in it", path.display()));
+            return Err(file.wrong(None, "there are no tasks in it"));
         }
-        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-        for (n, item) in raw.tasks.iter().enumerate() {
-            if let Err(what) = args::key(&item.id.0) {
-                return Err(file.wrong(&[Step::Index(n), ID], &format!("the id: {what}")));
-            }
-            if let Some(first) = places.insert(&item.id.0, n) {
-                let first = file.line(&[Step::Index(first), ID]).map(|line| format!(" in line {line}"));
-                let what = format!("`{}` is there already{}", item.id.0, first.unwrap_or_default());
-                return Err(file.wrong(&[Step::Index(n), ID], &what));
-            }
-        }
-        let edges = file.edges(&raw.tasks, &places)?;
-        let order = file.order(&raw.tasks, &edges)?;
         let mut place_of = vec![0; order.len()];
         for (place, entry) in order.iter().enumerate() {
             place_of[*entry] = place;
         }
-        let items = order.iter().map(|entry| {
-            let raw_item = &raw.tasks[*entry];
-            Ok(Item {
-                id: raw_item.id.0.clone(),
-                prompt: file.prompt(*entry, raw_item)?,
-                agent: raw_item.agent.clone().or_else(|| raw.agent.clone()),
-                cwd: raw_item.cwd.as_ref().or(raw.cwd.as_ref()).map(|cwd| file.beside(cwd)),
-                timeout: file.timeout(*entry, raw_item, raw.timeout.as_ref())?,
+        let item = |entry: &usize| {
+            let item = &raw.tasks[*entry];
+            Some(Item {
+                id: item.id.clone()?,
+                prompt: prompts[*entry].clone()?,
+                agent: item.agent.clone().or_else(|| raw.agent.clone()),
+                cwd: item.cwd.as_ref().or(raw.cwd.as_ref()).map(|cwd| file.beside(cwd)),
+                timeout: item.timeout.or(raw.timeout),
                 depends_on: edges[*entry].iter().map(|on| place_of[*on]).collect(),
                 entry: *entry,
             })
-        });
-        Ok(Self { items: items.collect::<Result<_, String>>()?, file })
+        };
+        // Without a mistake each has all of it.
+        Ok(Self { items: order.iter().filter_map(item).collect(), file })
     }
 
-    /// An error about one item, with the place of what stands under `key`, or of its id.
-    pub(super) fn wrong(&self, item: &Item, key: &'static [&'static str], what: &str) -> String {
-        let key = Step::Key(key);
-        let path = [Step::Index(item.entry), key];
-        let path = if self.file.line(&path).is_some() { path } else { [Step::Index(item.entry), ID] };
-        self.file.wrong(&path, what)
+    /// For what the file alone does not tell.
+    pub(super) fn mistakes(&self) -> Mistakes<'_> {
+        Mistakes::new(&self.file)
     }
 }
 
-impl File {
-    fn read(path: &Path) -> Result<(Self, RawSpec), String> {
-        let cannot = |what: String| format!("cannot read the batch {}: {what}", path.display());
-        let opened = std::fs::File::open(path).map_err(|e| cannot(e.to_string()))?;
-        let text = prompt::text(opened, FILE_MAX)
-            .map_err(|what| cannot(format!("{what}; long prompts go into files (prompt_file)")))?;
-        let json = path.extension().is_some_and(|extension| extension == "json");
-        let parsed: Result<Top, (Option<(usize, usize)>, String)> = if json {
-            serde_json::from_str(&text).map_err(|e| (Some((e.line(), e.column())), e.to_string()))
-        } else {
-            serde_yaml::from_str(&text)
-                .map_err(|e| (e.location().map(|place| (place.line(), place.column())), e.to_string()))
-        };
-        match parsed {
-            Ok(Top { nested, spec }) => Ok((Self { path: path.to_owned(), text, json, nested }, spec)),
-            Err((place, what)) => {
-                let place = place.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
-                Err(format!("{}{place}: {}", path.display(), reworded(&what)))
+/// Which entry each id names. What is no id is told, and named by none.
+fn places<'a>(items: &'a [RawItem], mistakes: &mut Mistakes<'_>) -> BTreeMap<&'a str, usize> {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (n, item) in items.iter().enumerate() {
+        let Some(id) = item.id.as_deref() else { continue };
+        let at = [Step::Index(n), ID];
+        match args::key(id) {
+            Err(what) => mistakes.at(&at, |_| format!("the id: {what}")),
+            Ok(_) => match places.get(id).copied() {
+                Some(first) => mistakes.at(&at, |file| {
+                    let first = file.line(&[Step::Index(first), ID]);
+                    let first = first.map(|line| format!(" in line {line}")).unwrap_or_default();
+                    format!("`{id}` is there already{first}")
+                }),
+                None => drop(places.insert(id, n)),
+            },
+        }
+    }
+    places
+}
+
+/// Which entries each entry depends on.
+fn edges(
+    items: &[RawItem],
+    ids: &[&str],
+    places: &BTreeMap<&str, usize>,
+    mistakes: &mut Mistakes<'_>,
+) -> Vec<Vec<usize>> {
+    let mut edges = Vec::with_capacity(items.len());
+    for (n, item) in items.iter().enumerate() {
+        let (mut on, mut seen) = (Vec::new(), BTreeSet::new());
+        for name in &item.depends_on {
+            match places.get(name.as_str()) {
+                Some(place) if seen.insert(*place) => on.push(*place),
+                Some(_) => {}
+                None => mistakes.at(&[Step::Index(n), Step::Key(&["depends_on"])], |_| {
+                    let near = find::nearest(name, places.keys().copied());
+                    let name = render::value(name);
+                    format!("`{}` depends on `{name}`, which is not in this file{near}", ids[n])
+                }),
+            }
+        }
+        edges.push(on);
+    }
+    edges
+}
+
+/// The order of the file, but for those that must wait for later ones.
+fn order(ids: &[&str], edges: &[Vec<usize>], mistakes: &mut Mistakes<'_>) -> Vec<usize> {
+    let mut missing: Vec<usize> = edges.iter().map(Vec::len).collect();
+    let mut waiting = vec![Vec::new(); edges.len()];
+    for (n, on) in edges.iter().enumerate() {
+        on.iter().for_each(|on| waiting[*on].push(n));
+    }
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        (0..edges.len()).filter(|n| missing[*n] == 0).map(Reverse).collect();
+    let mut order = Vec::with_capacity(edges.len());
+    while let Some(Reverse(next)) = ready.pop() {
+        order.push(next);
+        for n in &waiting[next] {
+            missing[*n] -= 1;
+            if missing[*n] == 0 {
+                ready.push(Reverse(*n));
             }
         }
     }
-
-    /// A path of the file is meant from the file's folder.
-    fn beside(&self, path: &Path) -> PathBuf {
-        self.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
-    }
-
-    fn line(&self, path: &[Step]) -> Option<usize> {
-        let mut whole = Vec::new();
-        if self.nested {
-            whole.push(Step::Key(&["tasks"]));
-        }
-        whole.extend_from_slice(path);
-        locate::line(&self.text, self.json, &whole)
-    }
-
-    fn wrong(&self, path: &[Step], what: &str) -> String {
-        self.wrong_in_line(self.line(path), what)
-    }
-
-    fn wrong_in_line(&self, line: Option<usize>, what: &str) -> String {
-        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-        format!("{}{line}: {what}", self.path.display())
-    }
-
-    /// The time limit of an entry, its own or the one that stands above all.
-    fn timeout(&self, entry: usize, item: &RawItem, all: Option<&Word>) -> Result<Option<Duration>, String> {
-        let Some(text) = item.timeout.as_ref().or(all) else { return Ok(None) };
-        let duration = args::duration(&text.0).map_err(|what| match item.timeout {
-            Some(_) => self.wrong(&[Step::Index(entry), Step::Key(&["timeout"])], &what),
-            None => {
-                self.wrong_in_line(locate::line(&self.text, self.json, &[Step::Key(&["timeout"])]), &what)
-            }
-        })?;
-        Ok(Some(duration))
-    }
-
-    /// Which entries each entry depends on.
-    fn edges(&self, items: &[RawItem], places: &BTreeMap<&str, usize>) -> Result<Vec<Vec<usize>>, String> {
-        let mut edges = Vec::with_capacity(items.len());
-        for (n, item) in items.iter().enumerate() {
-            let (mut on, mut seen) = (Vec::new(), BTreeSet::new());
-            for name in &item.depends_on.0 {
-                let Some(place) = places.get(name.0.as_str()) else {
-                    let near = find::nearest(&name.0, places.keys().copied());
-                    let what =
-                        format!("`{}` depends on `{}`, which is not in this file{near}", item.id.0, name.0);
-                    return Err(self.wrong(&[Step::Index(n), Step::Key(&["depends_on"])], &what));
-                };
-                if seen.insert(*place) {
-                    on.push(*place);
-                }
-            }
-            edges.push(on);
-        }
-        Ok(edges)
-    }
-
-    /// The order of the file, but for those that must wait for later ones.
-    fn order(&self, items: &[RawItem], edges: &[Vec<usize>]) -> Result<Vec<usize>, String> {
-        let mut missing: Vec<usize> = edges.iter().map(Vec::len).collect();
-        let mut waiting = vec![Vec::new(); items.len()];
-        for (n, on) in edges.iter().enumerate() {
-            on.iter().for_each(|on| waiting[*on].push(n));
-        }
-        let mut ready: BinaryHeap<Reverse<usize>> =
-            (0..items.len()).filter(|n| missing[*n] == 0).map(Reverse).collect();
-        let mut order = Vec::with_capacity(items.len());
-        while let Some(Reverse(next)) = ready.pop() {
-            order.push(next);
-            for n in &waiting[next] {
-                missing[*n] -= 1;
-                if missing[*n] == 0 {
-                    ready.push(Reverse(*n));
-                }
-            }
-        }
-        if order.len() < items.len() { Err(self.cycle(items, edges, &missing)) } else { Ok(order) }
-    }
-
-    /// Names the circle that keeps what is left from being ordered.
-    fn cycle(&self, items: &[RawItem], edges: &[Vec<usize>], missing: &[usize]) -> String {
-        let left = |n: &usize| missing[*n] > 0;
-        // Everything that is left depends on something that is left: following that comes round.
-        let mut path: Vec<usize> = (0..items.len()).find(left).into_iter().collect();
-        let from = loop {
-            let Some(next) = path.last().and_then(|at| edges[*at].iter().copied().find(left)) else {
-                break 0;
-            };
-            if let Some(from) = path.iter().position(|n| *n == next) {
-                break from;
-            }
-            path.push(next);
-        };
-        let circle = &path[from..];
+    if order.len() < edges.len() {
+        let circle = circle(edges, &missing);
         let first = circle.first().copied().unwrap_or_default();
-        let names: Vec<&str> = circle.iter().chain([&first]).map(|n| items[*n].id.0.as_str()).collect();
-        let what = format!("these depend on each other in a circle: {}", names.join(" → "));
-        self.wrong(&[Step::Index(first), Step::Key(&["depends_on"])], &what)
+        let names: Vec<&str> = circle.iter().chain([&first]).map(|n| ids[*n]).collect();
+        mistakes.at(&[Step::Index(first), Step::Key(&["depends_on"])], |_| {
+            format!("these depend on each other in a circle: {}", names.join(" → "))
+        });
     }
-
-    fn prompt(&self, entry: usize, item: &RawItem) -> Result<String, String> {
-        let at_id = [Step::Index(entry), ID];
-        let text = match (&item.prompt, &item.prompt_file) {
-            (Some(_), Some(_)) => {
-                let what = format!("`{}` has both prompt and prompt_file; keep one", item.id.0);
-                return Err(self.wrong(&at_id, &what));
-            }
-            (Some(text), None) => text.clone(),
-            (None, Some(path)) => {
-                let path = self.beside(path);
-                prompt::file(&path).map_err(|error| {
-                    let what = format!("cannot read the prompt file {}: {error}", path.display());
-                    self.wrong(&[Step::Index(entry), Step::Key(&["prompt_file"])], &what)
-                })?
-            }
-            (None, None) => {
-                let what = format!("`{}` has no prompt; give it prompt or prompt_file", item.id.0);
-                return Err(self.wrong(&at_id, &what));
-            }
-        };
-        if text.trim().is_empty() {
-            return Err(self.wrong(&at_id, &format!("the prompt of `{}` is empty", item.id.0)));
-        }
-        Ok(text)
-    }
+    order
 }
 
-/// A parser's error without the place, which stands before it, and with the key that was meant.
-fn reworded(what: &str) -> String {
-    let what = what.rsplit_once(" at line ").map_or(what, |(what, _)| what);
-    let what = what.strip_prefix(".[").map_or_else(|| what.to_owned(), |rest| format!("[{rest}"));
-    let Some((path, list)) = what.split_once("unknown field `") else { return what };
-    let Some((field, expected)) = list.split_once('`') else { return what.clone() };
-    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let near = find::nearest(field, known.iter().copied());
-    format!("{path}unknown key `{field}`{near} (known are: {})", known.join(", "))
+/// The circle that keeps what is left from being ordered.
+fn circle(edges: &[Vec<usize>], missing: &[usize]) -> Vec<usize> {
+    let left = |n: &usize| missing[*n] > 0;
+    // Everything that is left depends on something that is left: following that comes round.
+    let mut path: Vec<usize> = (0..edges.len()).find(left).into_iter().collect();
+    let from = loop {
+        let Some(next) = path.last().and_then(|at| edges[*at].iter().copied().find(left)) else {
+            break 0;
+        };
+        if let Some(from) = path.iter().position(|n| *n == next) {
+            break from;
+        }
+        path.push(next);
+    };
+    path.split_off(from)
+}
+
+/// The text of an entry's prompt.
+fn prompt_of(entry: usize, item: &RawItem, mistakes: &mut Mistakes<'_>) -> Option<String> {
+    let name =
+        item.id.as_deref().filter(|id| !id.is_empty()).map_or("this task".to_owned(), |id| format!("`{id}`"));
+    let at_id = [Step::Index(entry), ID];
+    let text = match (&item.prompt, &item.prompt_file) {
+        (Some(_), Some(_)) => {
+            mistakes.at(&at_id, |_| format!("{name} has both prompt and prompt_file; keep one"));
+            return None;
+        }
+        (Some(text), None) => text.clone(),
+        (None, Some(path)) => {
+            let path = mistakes.file.beside(path);
+            match prompt::file(&path) {
+                Ok(text) => text,
+                Err(error) => {
+                    let path = path.display();
+                    mistakes.at(&[Step::Index(entry), Step::Key(&["prompt_file"])], |_| {
+                        format!("cannot read the prompt file {path}: {error}")
+                    });
+                    return None;
+                }
+            }
+        }
+        (None, None) => {
+            if !item.has_prompt {
+                mistakes.at(&at_id, |_| format!("{name} has no prompt; give it prompt or prompt_file"));
+            }
+            return None;
+        }
+    };
+    if text.trim().is_empty() {
+        mistakes.at(&at_id, |_| format!("the prompt of {name} is empty"));
+        return None;
+    }
+    Some(text)
 }
 
 #[cfg(test)]
@@ -288,18 +241,6 @@ mod tests {
     }
 
     #[test]
-    fn the_order_takes_a_heap_and_no_walk_through_all_for_each() {
-        // A chain against the order of the file is the worst case: quadratic work would take minutes.
-        let mut text = String::new();
-        for n in 0..20_000 {
-            let on = if n == 19_999 { String::new() } else { format!(", depends_on: {}", n + 1) };
-            text.push_str(&format!("- {{id: {n}, prompt: x{on}}}\n"));
-        }
-        let spec = read("s.yaml", &text).unwrap();
-        assert!(spec.items.iter().rev().enumerate().all(|(n, item)| item.id == n.to_string()));
-    }
-
-    #[test]
     fn a_bare_list_and_json_are_batches_too() {
         assert_eq!(read("s.yaml", "- id: a\n  prompt: x\n").unwrap().items.len(), 1);
         assert_eq!(read("s.json", "[\n\t{\"id\": \"a\", \"prompt\": \"x\"}]").unwrap().items.len(), 1);
@@ -308,8 +249,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         let cases = [
-            ("- id: a\n  promt: x\n", "s.yaml:2:3: [0]: unknown key `promt`; did you mean `prompt`?"),
-            ("tsaks: []\n", "s.yaml:1:1: unknown key `tsaks`; did you mean `tasks`?"),
+            ("- id: a\n  promt: x\n", "s.yaml:2: unknown key `promt`; did you mean `prompt`?"),
+            ("tsaks: []\n", "s.yaml:1: unknown key `tsaks`; did you mean `tasks`?"),
             ("- id: a\n  prompt: x\n- id: a\n  prompt: y\n", "s.yaml:3: `a` is there already in line 1"),
             ("- id: a\n", "s.yaml:1: `a` has no prompt; give it prompt or prompt_file"),
             ("- id: a\n  prompt: ' '\n", "s.yaml:1: the prompt of `a` is empty"),
@@ -325,13 +266,47 @@ mod tests {
             ("timeout: soon\ntasks:\n- id: a\n  prompt: x\n", "s.yaml:1: `soon` is not a duration"),
             ("- id: a\n  prompt_file: none.md\n", "s.yaml:2: cannot read the prompt file none.md"),
             ("[]", "s.yaml: there are no tasks in it"),
-            ("hello", "s.yaml:1:1: invalid type: string \"hello\", expected a list of tasks"),
+            ("", "s.yaml: it is empty"),
+            ("# nothing\n", "s.yaml"),
+            ("- id: a\n  prompt:\n", "s.yaml:1: `a` has no prompt"),
+            ("- id: a\n  prompt: [x]\n", "s.yaml:2: `prompt` is to be a text, and this is a list"),
+            (
+                "- id: a\n  prompt: 5\n",
+                "s.yaml:2: `prompt` is to be a text, and this is the number 5; put it in quotes",
+            ),
+            ("- id: a\n  prompt: x\n  prompt: y\n", "s.yaml:2: the key `prompt` stands here twice"),
+            (
+                "- id: a\n  prompt: x\n  depends_on: {a: b}\n",
+                "s.yaml:3: `depends_on` is to be a name, and this is a mapping",
+            ),
+            ("- prompt: x\n", "s.yaml:1: this task has no id (or name)"),
+            ("- x\n", "s.yaml:1: a task is a mapping with id and prompt, and this is a text"),
+            ("tasks: x\n", "s.yaml:1: `tasks` is to be a list of tasks, and this is a text"),
+            ("- id: 'a\n", "s.yaml:"),
+            ("hello", "s.yaml:1: a batch is a list of tasks, or a mapping with `tasks`, and this is a text"),
         ];
         for (text, wanted) in cases {
             let error = read("s.yaml", text).unwrap_err();
             assert!(error.starts_with(wanted), "{text}\n  {error}\n  {wanted}");
         }
         let error = read("s.json", "[{\"id\": \"a\",\n \"promt\": 1}]").unwrap_err();
-        assert!(error.starts_with("s.json:2:8: unknown key `promt`; did you mean `prompt`?"), "{error}");
+        assert!(error.starts_with("s.json:2: unknown key `promt`; did you mean `prompt`?"), "{error}");
+    }
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
+        let text = "timeout: soon\ntasks:\n- id: a\n  promt: x\n- id: a\n  prompt: x\n  depends_on: [b]\n- id: c\n  prompt: x\n  depends_on: [d]\n- id: d\n  prompt: x\n  depends_on: [c]\n  timeout: never\n";
+        let error = read("s.yaml", text).unwrap_err();
+        let lines: Vec<&str> = error.lines().map(|line| line.split(':').nth(1).unwrap()).collect();
+        assert_eq!(lines, ["1", "4", "5", "7", "10", "14"], "{error}");
+        for rust in ["invalid type", "expected struct", "Option", "Raw", "sequence"] {
+            assert!(!error.contains(rust), "{rust}: {error}");
+        }
+        let many: String = (0..30).map(|n| format!("- {{id: {n}}}\n")).collect();
+        let error = read("s.yaml", &many).unwrap_err();
+        assert_eq!(
+            (error.lines().count(), error.lines().last()),
+            (21, Some("and 10 more mistakes")),
+            "{error}"
+        );
     }
 }

@@ -1,12 +1,11 @@
 //! `bus export`: a whole bus, or what came since a message, as text that other programs read.
 
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use run_agent_core::layout::OWN_FOLDER;
 use run_agent_core::{Cursor, MsgId, StreamKey};
-use run_agent_runner::attach;
 use run_agent_runner::new_file::{NewFile, folder_of};
 use run_agent_store_fs::markdown;
 
@@ -136,7 +135,10 @@ fn goal(context: &Context, path: &Path) -> Result<Goal, Failure> {
         Ok(meta) if meta.is_dir() => {
             return Err(Failure::usage(format!("{} is a folder; name a file in it", path.display())));
         }
-        Ok(meta) if !meta.is_file() => return Ok(Goal::Sink),
+        Ok(meta) if !meta.is_file() => {
+            outside(context, path, path)?;
+            return Ok(Goal::Sink);
+        }
         Ok(_) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(failed(&error)),
@@ -146,29 +148,27 @@ fn goal(context: &Context, path: &Path) -> Result<Goal, Failure> {
         std::fs::canonicalize(path).map_err(|e| failed(&e))?
     } else if path.is_symlink() {
         return Err(Failure::usage(format!("{} is a link to nothing; name the file itself", path.display())));
+    } else if path.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(Failure::usage(format!("there is no folder {}; name a file in one", path.display())));
     } else {
         let folder = std::fs::canonicalize(folder_of(path)).map_err(|e| failed(&e))?;
         folder.join(path.file_name().unwrap_or_default())
     };
-    if is_of_root(context, &goal, there) {
-        return Err(Failure::usage(format!(
-            "{} lies inside the storage folder, whose files an export must not replace; name a new file, or one elsewhere",
-            path.display()
-        )));
-    }
+    outside(context, path, &goal)?;
     Ok(Goal::File(goal))
 }
 
-/// True for what the root holds already, which nothing tells from what it lives on, and for the names of its streams.
-fn is_of_root(context: &Context, goal: &Path, there: bool) -> bool {
-    let root = context.tree.layout.root();
-    let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-    let Ok(inside) = goal.strip_prefix(&root) else { return false };
-    let name = goal.file_name().unwrap_or_default().to_string_lossy();
-    there
-        || inside.starts_with(OWN_FOLDER)
-        || name.contains("MESSAGE-BUS")
-        || name.starts_with(attach::PREFIX)
+/// A file's name alone may mean something inside the root, as `DONE` does: nothing is written there but by those who
+/// know.
+fn outside(context: &Context, path: &Path, goal: &Path) -> Result<(), Failure> {
+    let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if !whole(goal).starts_with(whole(context.tree.layout.root())) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} lies inside the storage folder, which an export does not write into; name a file elsewhere",
+        path.display()
+    )))
 }
 
 /// A reader that went away is no error.

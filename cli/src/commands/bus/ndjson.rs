@@ -5,13 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use run_agent_core::message::FIELDS_MAX;
 use run_agent_core::{Draft, Durability, Kind, Link, MsgId, Parent, RunId, Stream, StreamKey, decide};
 use run_agent_runner::attach;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::fields;
 use crate::context::Context;
@@ -43,18 +46,60 @@ struct Line {
     attach: Option<PathBuf>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a parent is a message id, or an object with msg_id, kind and meta")]
-enum AnyParent {
-    Id(MsgId),
-    Whole(Parent),
+#[derive(Debug)]
+struct AnyParent(Parent);
+
+#[derive(Debug)]
+struct AnyLink(Link);
+
+impl<'de> Deserialize<'de> for AnyParent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let short = |id: &str| MsgId::parse(id).map(|id| Parent::new(id, None)).map_err(|e| e.to_string());
+        let shape = TextOrMap { short, expected: "a message id, or an object with msg_id, kind and meta" };
+        shape.deserialize(deserializer).map(Self)
+    }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a link is a URL, or an object with url, label and kind")]
-enum AnyLink {
-    Url(String),
-    Whole(Link),
+impl<'de> Deserialize<'de> for AnyLink {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let short = |url: &str| Ok(Link { url: url.to_owned(), label: None, kind: None });
+        let shape = TextOrMap { short, expected: "a URL, or an object with url, label and kind" };
+        shape.deserialize(deserializer).map(Self)
+    }
+}
+
+/// A text that `short` makes the whole of, or an object. Never a list: it would be taken for the fields in the order
+/// in which they happen to be declared.
+struct TextOrMap<F> {
+    short: F,
+    expected: &'static str,
+}
+
+impl<'de, T: Deserialize<'de>, F: Fn(&str) -> Result<T, String>> TextOrMap<F> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_any(Shape { shape: self, made: PhantomData })
+    }
+}
+
+struct Shape<F, T> {
+    shape: TextOrMap<F>,
+    made: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>, F: Fn(&str) -> Result<T, String>> Visitor<'de> for Shape<F, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.shape.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.shape.short)(text).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 struct Poster<'a> {
@@ -155,22 +200,8 @@ impl Poster<'_> {
         draft.issue = line.issue_id;
         line.meta.keys().try_for_each(|name| fields::name(name))?;
         draft.meta = line.meta;
-        draft.parents = line
-            .parents
-            .into_iter()
-            .map(|parent| match parent {
-                AnyParent::Id(id) => Parent::new(id, None),
-                AnyParent::Whole(parent) => parent,
-            })
-            .collect();
-        draft.links = line
-            .links
-            .into_iter()
-            .map(|link| match link {
-                AnyLink::Url(url) => Link { url, label: None, kind: None },
-                AnyLink::Whole(link) => link,
-            })
-            .collect();
+        draft.parents = line.parents.into_iter().map(|AnyParent(parent)| parent).collect();
+        draft.links = line.links.into_iter().map(|AnyLink(link)| link).collect();
         draft.links.iter().try_for_each(|link| fields::url(&link.url))?;
         let tree = &self.context.tree;
         if let Some(source) = line.attach {
@@ -223,7 +254,8 @@ impl Poster<'_> {
 fn no_line(error: &serde_json::Error) -> Failure {
     let what = if error.is_syntax() { "it is not JSON: " } else { "" };
     let text = format!("{what}{error}").replace(" at line 1 column ", " at column ");
-    Failure::usage(text.replace("expected struct Line", "expected a JSON object"))
+    let text = text.replace("expected struct Line", "expected a JSON object");
+    Failure::usage(render::brief(&text.replace("invalid type: sequence", "it is a list")))
 }
 
 /// True when the fields, each byte escaped at the worst, may be beyond what a store takes.

@@ -8,7 +8,7 @@ use clap::Args;
 use run_agent_core::{Draft, Durability, Kind, Link, MsgId, Parent, decide};
 use run_agent_runner::attach;
 
-use super::{fields, ndjson};
+use super::{answer, fields, ndjson};
 use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -45,10 +45,10 @@ pub(crate) struct PostArgs {
     #[arg(long)]
     blocking: bool,
     /// A link; repeatable
-    #[arg(long = "link", value_name = "URL")]
+    #[arg(long = "link", value_name = "URL", allow_hyphen_values = true)]
     links: Vec<String>,
     /// A field of your own; repeatable
-    #[arg(long = "meta", value_name = "KEY=VALUE")]
+    #[arg(long = "meta", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     meta: Vec<String>,
     /// What the message survives: none, interval or always [default: storage.durability]
     #[arg(long, value_name = "WHICH", value_parser = durability)]
@@ -87,6 +87,9 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
     }
     attach::fit(&context.tree, &key, &mut draft, durability)?;
     let message = stream.append(vec![draft], durability)?.remove(0).message;
+    if message.content.kind == Kind::ANSWER {
+        answer::warn_of(&context, &key, stream.as_ref(), &message);
+    }
     if let Some(note) = find::note_on_type(&message.content.kind) {
         render::say(&note);
     }
@@ -113,7 +116,7 @@ fn links(args: &PostArgs) -> Result<Vec<Link>, Failure> {
 fn meta(args: &PostArgs) -> Result<BTreeMap<String, String>, Failure> {
     let field = |field: &String| {
         let (name, value) = field.split_once('=').ok_or_else(|| {
-            Failure::usage(format!("--meta {}: write it as key=value", field.escape_debug()))
+            Failure::usage(format!("--meta {}: write it as key=value", render::value(field)))
         })?;
         fields::name(name)?;
         Ok((name.to_owned(), value.to_owned()))

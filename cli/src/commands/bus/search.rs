@@ -171,7 +171,7 @@ fn moment(text: &str) -> Result<Timestamp, Failure> {
     MsgId::parse(text).ok().and_then(|id| id.time()).map(next).ok_or_else(|| {
         Failure::usage(format!(
             "--since {}: give a time such as 2026-11-21T09:30:00Z, how long ago such as 2h, or a message's id",
-            text.escape_debug()
+            render::value(text)
         ))
     })
 }
