@@ -249,6 +249,16 @@ impl Context {
         Ok(found)
     }
 
+    /// The task that a word of the command line names. One that says its project means that one, wherever the caller
+    /// stands.
+    pub(crate) fn task_named(&self, text: &str) -> Result<TaskName, Failure> {
+        let project = match find::split(text) {
+            Some(_) => self.named_project()?,
+            None => self.existing_project()?,
+        };
+        find::task(&self.tree, project.as_ref(), text)
+    }
+
     /// As [`Context::task`], and there must be one.
     pub(crate) fn required_task(&self) -> Result<TaskName, Failure> {
         self.task()?.ok_or_else(|| {

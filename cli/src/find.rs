@@ -88,13 +88,14 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             {
                 TaskId::parse(text)?;
             }
-            let known: Vec<&str> = all.iter().flat_map(|n| [n.task.as_str(), n.task.slug()]).collect();
+            // The beginning of a slug names nothing, since a new task may have it for its own; but it may be meant.
+            let begun = all.iter().map(|n| n.task.slug()).find(|slug| slug.starts_with(text));
+            let known = all.iter().flat_map(|n| [n.task.as_str(), n.task.slug()]);
+            let near = begun.or_else(|| near(text, known));
             let place =
                 project.map_or_else(|| tree.layout.root().display().to_string(), |p| format!("project {p}"));
             let failure = Failure::not_found(format!("no task `{}` in {place}", render::value(text)));
-            Err(failure
-                .code(Code::UnknownTask)
-                .suggest_or(near(text, known.into_iter()), &format!("see {}", render::command("list"))))
+            Err(failure.code(Code::UnknownTask).suggest_or(near, &format!("see {}", render::command("list"))))
         }
         several => Err(ambiguous(text, "tasks", several.iter().map(ToString::to_string).collect())),
     }
@@ -108,6 +109,16 @@ pub(crate) fn run(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(
     Ok((name, run))
 }
 
+/// Where a run is wanted and a task was named.
+fn no_run(tree: &Tree, text: &str) -> Result<Option<Failure>, Failure> {
+    let tasks = every_task(tree)?;
+    let task = tasks.iter().find(|n| text == n.task.as_str() || text == n.task.slug());
+    Ok(task.map(|name| {
+        Failure::usage(format!("`{}` is a task, and a run is wanted", render::value(text)))
+            .hint(format!("{} shows its runs", render::command(&format!("status {name}"))))
+    }))
+}
+
 fn run_that_may_be_a_link(
     tree: &Tree,
     first: Option<&TaskName>,
@@ -116,7 +127,7 @@ fn run_that_may_be_a_link(
     let run = match RunId::parse(text) {
         Ok(run) => run,
         Err(_) if is_part_of_run(text) => return run_by_part(tree, first, text),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(no_run(tree, text)?.unwrap_or_else(|| error.into())),
     };
     let has = |name: &TaskName| tree.run(name, &run).folder().is_dir();
     if let Some(name) = first.filter(|name| has(name)) {

@@ -69,6 +69,12 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
     // Another tip of clap's own says more than where the help is.
     let tip = paragraphs.find_map(|p| p.trim_start().strip_prefix("tip: ")).map(one_line);
     if let Some(word) = unexpected(error, words) {
+        let takes_no_name =
+            path == "run-agent stop" || path == "run-agent resume" || path.starts_with("run-agent bus ");
+        if takes_no_name && !word.starts_with('-') {
+            let name = render::quoted_word(&render::short_value(word));
+            return Failure::usage(render::brief(&what)).hint(format!("a task is named with --task {name}"));
+        }
         if path == "run-agent wrap" && !word.starts_with('-') {
             return Failure::usage(render::brief(&what)).hint(with_dashes(words, word));
         }

@@ -11,6 +11,7 @@ use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, World};
 
 use crate::below::IsLink;
 use crate::checkpoint::{Checkpoint, Keeper};
+use crate::files;
 use crate::tree::{TaskName, Tree};
 
 /// A task, folded up to where this process has read.
@@ -98,6 +99,16 @@ impl TaskView {
     pub fn refresh(&mut self) -> Result<Vec<Entry>, ViewError> {
         self.fold()?;
         Ok(std::mem::take(&mut self.unread))
+    }
+
+    /// The loop is open, and nobody drives it. A driver posts the loop's end before it lets go of its lock: what was
+    /// posted meanwhile has to be folded first.
+    #[must_use]
+    pub fn is_driverless(&self, tree: &Tree) -> bool {
+        let lock = tree.task(&self.name).loop_lock();
+        self.task().ralph.is_open()
+            && !files::is_locked(&lock).unwrap_or(true)
+            && self.follow.stream().end().is_ok_and(|end| end == self.follow.cursor())
     }
 
     /// Brings the world up to date, and leaves what is new to the next [`TaskView::refresh`].

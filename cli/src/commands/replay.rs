@@ -23,7 +23,7 @@ use super::status::{self, Moment};
 use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::{find, render};
+use crate::render;
 
 /// However long nothing happened, the story goes on after so long.
 const GAP_MAX: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ fn speed(text: &str) -> Result<f64, String> {
 pub(crate) fn run(global: &Global, args: &ReplayArgs) -> Outcome {
     let context = Context::open(global)?;
     let name = match &args.what {
-        Some(text) => find::task(&context.tree, context.existing_project()?.as_ref(), text)?,
+        Some(text) => context.task_named(text)?,
         None => context.required_task()?,
     };
     let stream = context.tree.store.open(&name.key())?;

@@ -25,7 +25,7 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
             let (name, run) = find::run(&context.tree, context.task()?.as_ref(), text)?;
             (name, Some(run))
         }
-        Some(text) => (find::task(&context.tree, context.existing_project()?.as_ref(), text)?, None),
+        Some(text) => (context.task_named(text)?, None),
     };
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
@@ -33,7 +33,7 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
         // A stream that can be read but not written is shown as it is.
         let _ = marker::reconcile(&mut view, found);
     }
-    let notes = notes(&context, &name, view.task());
+    let notes = notes(&context, &name, &view);
     match run {
         Some(id) => one_run(&context, &name, &view, &id, &notes),
         None => whole_task(&context, &name, &view, &notes),
@@ -41,9 +41,9 @@ pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
 }
 
 /// What stream and files disagree about, a line each: told, never a reason to fail.
-fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
+fn notes(context: &Context, name: &TaskName, view: &TaskView) -> Vec<String> {
     let mut notes = Vec::new();
-    for (id, run) in &task.runs {
+    for (id, run) in &view.task().runs {
         let path = context.tree.run(name, id).info();
         let place = path.display().to_string();
         match context.tree.read_text(&path) {
@@ -71,8 +71,7 @@ fn notes(context: &Context, name: &TaskName, task: &Task) -> Vec<String> {
             }
         }
     }
-    let lock = context.tree.task(name).loop_lock();
-    if task.ralph.is_open() && !files::is_locked(&lock).unwrap_or(true) {
+    if view.is_driverless(&context.tree) {
         notes.push(format!(
             "the loop's driver is gone; go on with `run-agent task{}`",
             context.flags_for(name)

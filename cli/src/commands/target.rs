@@ -70,7 +70,22 @@ pub(crate) fn working_folder(
     flag: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
     let (project, home) = project_and_home(context, target);
-    folder_of(context, project, flag.or(home))
+    let folder = folder_of(context, project, flag.or(home))?;
+    if let (None, Target::New { home: Some(here), .. }) = (flag, target) {
+        tell_of_another_folder(project, here, &folder);
+    }
+    Ok(folder)
+}
+
+/// Two folders may have one name: whoever did not say which project it is sees where its agents work.
+fn tell_of_another_folder(project: &ProjectId, here: &Path, folder: &Path) {
+    let same = here.canonicalize().ok().is_some_and(|here| folder.canonicalize().is_ok_and(|f| f == here));
+    if !same {
+        render::say(&format!(
+            "note: the project {project} works in {}, and so does this agent; --cwd names another folder, --project another project",
+            render::safe_line(&folder.display().to_string())
+        ));
+    }
 }
 
 /// The target's project, and the root folder that it gets when it is made.

@@ -19,7 +19,7 @@ use super::reader;
 use crate::args::{self, Global};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::{find, render};
+use crate::render;
 
 #[derive(Debug, Args)]
 #[command(
@@ -100,10 +100,9 @@ fn named(context: &Context, texts: &[String]) -> Result<Option<Vec<TaskName>>, F
     if texts.is_empty() {
         return Ok(context.task()?.map(|name| vec![name]));
     }
-    let project = context.existing_project()?;
     let mut names = Vec::new();
     for text in texts {
-        let name = find::task(&context.tree, project.as_ref(), text)?;
+        let name = context.task_named(text)?;
         if !names.contains(&name) {
             names.push(name);
         }

@@ -537,3 +537,56 @@ fn commands_that_an_error_names_look_where_this_one_looked() {
     let demo = root.run(&["--root", named, "demo"]);
     assert!(demo.stdout.contains(&format!("run-agent --root '{named}' status")), "{demo:?}");
 }
+
+#[test]
+fn a_folder_of_the_same_name_is_told_that_its_agent_works_in_the_other() {
+    let root = Root::new();
+    let (one, other) = (root.scratch().join("one/web"), root.scratch().join("other/web"));
+    let job = |folder: &Path, more: &[&str]| {
+        std::fs::create_dir_all(folder).unwrap();
+        let args: Vec<&str> =
+            ["job", "--agent", "shell", "--prompt", "pwd"].iter().chain(more).copied().collect();
+        Done::of(root.command(&args).current_dir(folder).output().unwrap(), &args)
+    };
+    assert!(!job(&one, &[]).stderr.contains("note:"));
+    assert!(!job(&one, &[]).stderr.contains("note:"), "its own folder needs no word");
+    let told = job(&other, &[]);
+    assert!(
+        told.stderr.contains("the project web works in ") && told.stdout.contains("/one/web"),
+        "{told:?}"
+    );
+    for chosen in [&["--project", "web"][..], &["--cwd", "."]] {
+        let done = job(&other, chosen);
+        assert!(done.code == 0 && !done.stderr.contains("note:"), "{done:?}");
+    }
+}
+
+#[test]
+fn a_name_that_says_its_project_counts_inside_another() {
+    let root = Root::new();
+    let _ = root.task_with("here", "true");
+    let args = ["job", "--project", "q", "--task", "there", "--agent", "shell", "--prompt", "true"];
+    assert_eq!(root.run(&args).code, 0);
+    let inside = root.path().join("p");
+    for command in [&["status", "q/there"][..], &["watch", "q/there"], &["replay", "q/there"]] {
+        let done = Done::of(root.command(command).current_dir(&inside).output().unwrap(), command);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+}
+
+#[test]
+fn a_name_in_the_wrong_place_is_answered_with_where_it_goes() {
+    let root = Root::new();
+    let _ = root.task_with("login", "true");
+    for (args, told) in [
+        (&["stop", "login"][..], "--task login"),
+        (&["resume", "login"], "--task login"),
+        (&["bus", "read", "login"], "--task login"),
+        (&["wait", "login"], "is a task, and a run is wanted"),
+        (&["output", "login"], "is a task, and a run is wanted"),
+        (&["status", "log"], "did you mean `login`?"),
+    ] {
+        let done = root.run(args);
+        assert!(done.code != 0 && done.stderr.contains(told), "{done:?}");
+    }
+}

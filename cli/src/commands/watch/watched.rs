@@ -5,7 +5,7 @@ use run_agent_core::world::{Change, Project, Task, TaskStatus};
 use run_agent_core::{Entry, World};
 use run_agent_runner::supervise::close;
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, ViewError, files};
+use run_agent_runner::{TaskView, ViewError};
 
 use crate::context::Context;
 use crate::error::{Exit, Failure};
@@ -96,10 +96,7 @@ impl Watched {
 
     /// The loop is open, but nobody drives it: it goes on only when somebody takes it up.
     pub(super) fn is_orphaned(&self, context: &Context) -> bool {
-        let lock = context.tree.task(&self.name).loop_lock();
-        self.task().ralph.is_open()
-            && self.task().active().next().is_none()
-            && !files::is_locked(&lock).unwrap_or(true)
+        self.task().active().next().is_none() && self.view.is_driverless(&context.tree)
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
