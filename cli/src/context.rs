@@ -274,11 +274,6 @@ impl Context {
         format!("{}{project} --task {}", render::place(), name.task)
     }
 
-    /// ` --root DIR` and ` --config FILE` where a flag names them: a printed command would look elsewhere without.
-    pub(crate) fn root_flag(&self) -> &'static str {
-        render::place()
-    }
-
     /// Who asks, in words for events.
     pub(crate) fn by(&self) -> String {
         match &self.caller {

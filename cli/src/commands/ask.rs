@@ -80,8 +80,8 @@ fn not_yet(context: &Context, key: &StreamKey, question: &MsgId) -> Result<(), F
     // An agent's command finds its bus by itself; a person's may be given from elsewhere.
     let flags = match (context.caller()?, &key.task) {
         (Some(_), _) => String::new(),
-        (None, Some(task)) => format!("{} --project {} --task {task}", context.root_flag(), key.project),
-        (None, None) => format!("{} --project {}", context.root_flag(), key.project),
+        (None, Some(task)) => format!("{} --project {} --task {task}", render::place(), key.project),
+        (None, None) => format!("{} --project {}", render::place(), key.project),
     };
     render::say(&format!("no answer yet; wait on with: run-agent ask --resume {question} --wait 90s{flags}"));
     Ok(())

@@ -53,7 +53,7 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
         }
     }
     let id = &name.task;
-    let place = context.root_flag();
+    let place = render::place();
     out.push_str(&format!(
         "\nfiles: {}\n  the bus      {}\n  the runs     {}\nlook at it again: run-agent{place} status {id}\n                  run-agent{place} bus read --task {id} --tail 100\n",
         folder.display(),

@@ -153,7 +153,7 @@ fn wait_for(
     if waited == Waited::Interrupted {
         render::say(&format!(
             "interrupted; run {run} goes on\n  follow it: run-agent{root} output {run} --follow\n  stop it:   run-agent{root} stop --run {run}",
-            root = context.root_flag()
+            root = render::place()
         ));
         return Ok(Exit::Interrupted);
     }
@@ -199,7 +199,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
         // On one line: where an agent called, its own last words are this.
         if !shown {
             let words = last_words(context, name, id).map(|words| format!(": {words}")).unwrap_or_default();
-            text = format!("{text}{words}; see run-agent{} output {id} --merged", context.root_flag());
+            text = format!("{text}{words}; see run-agent{} output {id} --merged", render::place());
         }
         render::say(&text);
     }

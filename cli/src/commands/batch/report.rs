@@ -52,7 +52,7 @@ impl<'a> Report<'a> {
             }
             State::Completed { .. } => self.line(work, &format!("completed{time}")),
             State::Failed { run: Some(run), why } => {
-                let root = self.context.root_flag();
+                let root = render::place();
                 self.line(work, &format!("failed{time}: {why}; see run-agent{root} output {run} --merged"));
             }
             State::Failed { run: None, why } => self.line(work, &format!("could not be started: {why}")),
