@@ -53,13 +53,25 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
         }
     }
     let id = &name.task;
-    let place = render::place();
+    let (program, place) = (program(), render::place());
     out.push_str(&format!(
-        "\nfiles: {}\n  the bus      {}\n  the runs     {}\nlook at it again: run-agent{place} status {id}\n                  run-agent{place} bus read --task {id} --tail 100\n",
+        "\nfiles: {}\n  the bus      {}\n  the runs     {}\nlook at it again: {program}{place} status {id}\n                  {program}{place} bus read --task {id} --tail 100\n",
         folder.display(),
         context.tree.layout.bus_file(&name.key()).display(),
         context.tree.task(&name).runs().display(),
     ));
     render::out(&out)?;
     Ok(exit)
+}
+
+/// What calls this program from the reader's shell: its name when `PATH` leads to one, else its path (`cargo run` puts it on no `PATH`).
+fn program() -> String {
+    const NAME: &str = "run-agent";
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match std::env::current_exe() {
+        Ok(own) if !std::env::split_paths(&path).any(|folder| folder.join(NAME).is_file()) => {
+            render::quoted(&own)
+        }
+        _ => NAME.to_owned(),
+    }
 }
