@@ -138,7 +138,10 @@ fields! {
     DoneRejected { command: String, exit_code: i32, output: String }
     /// The marker is gone; with `resume` the loop's counters start afresh.
     DoneCleared { by: String, resume: bool }
-    VerifyStart { command: String }
+    /// A verify command's process exists and is about to be let go. A driver that finds no `VERIFY_STOP` to it ends that
+    /// process before anything else.
+    #[derive(Default)]
+    VerifyStart { command: String, pid: u32, pid_start_ticks: u64, machine_id: String, boot_id: String }
     VerifyStop { command: String, exit_code: i32, duration_ms: u64 }
     AgentDegraded { agent: String, error_class: String, until: Timestamp }
     /// A driver took the loop. `fresh` starts the counters anew. `active_ms` is the loop's own time so far: what it

@@ -66,6 +66,24 @@ pub mod reason {
     pub const ROOT_STOPPED: &str = "root_stopped";
     pub const INTERRUPTED: &str = "interrupted";
     pub const DONE_NOT_A_FILE: &str = "done_not_a_file";
+    /// A task that this one depends on failed, is missing, or depends on this one.
+    pub const DEPENDENCY: &str = "dependency";
+    /// The breaker opened once too often.
+    pub const BREAKER: &str = "breaker";
+    /// DONE was rejected once too often.
+    pub const VERIFY: &str = "verify";
+    /// No agent is left that may be started.
+    pub const NO_AGENT: &str = "no_agent";
+    /// Of a wait: children of the task that is done.
+    pub const WAIT_CHILDREN: &str = "children";
+    /// Of a wait: children of the root run before, when the next one is due.
+    pub const WAIT_RESTART: &str = "children before the restart";
+    /// Of a wait: a blocking question of the newest root run.
+    pub const WAIT_QUESTION: &str = "question";
+    /// Of a wait: every agent is passed over for a while.
+    pub const WAIT_AGENTS: &str = "agents";
+    /// Of a wait: as many loops as the root allows are driven.
+    pub const WAIT_LOOPS: &str = "loops";
     /// How the reason of a run begins that reached its own time limit.
     pub const TIME_LIMIT: &str = "time limit";
 }
@@ -118,7 +136,7 @@ fn without_done(look: Look<'_>, active: Vec<RunId>) -> Step {
         return start_root(ralph, Start::First, clock);
     }
     if !active.is_empty() && policy.restart_with_children == RestartWithChildren::Wait {
-        return wait("children before the restart", active, ralph, clock, None);
+        return wait(reason::WAIT_RESTART, active, ralph, clock, None);
     }
     if ralph.fresh {
         return start_root(ralph, Start::Resumed, clock);
@@ -168,7 +186,7 @@ fn wait_for_children(look: Look<'_>, active: Vec<RunId>) -> Step {
         return end(look, LoopOutcome::Failed, reason::CHILDREN);
     }
     let left = (limit > 0).then(|| limit - look.clock.waited_ms);
-    wait("children", active, &look.task.ralph, look.clock, left)
+    wait(reason::WAIT_CHILDREN, active, &look.task.ralph, look.clock, left)
 }
 
 fn wait(reason: &str, runs: Vec<RunId>, ralph: &Ralph, clock: Clock, look_again_ms: Option<u64>) -> Step {
