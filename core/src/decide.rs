@@ -89,6 +89,20 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// May this run start something in another task?
+///
+/// # Errors
+/// While the task, or the run with what hangs below it, is being stopped.
+pub fn may_link(task: &Task, run: &RunId) -> Result<(), Refusal> {
+    if let Some(stop) = &task.ralph.stopping {
+        return Err(Refusal::Stopping { since: stop.at.to_string(), by: stop.how.by.clone() });
+    }
+    match stopping_ancestor(task, run) {
+        Some(stopping) => Err(Refusal::ParentStopping(stopping.clone())),
+        None => Ok(()),
+    }
+}
+
 /// The nearest run from `run` upwards that is being stopped together with what hangs below it.
 fn stopping_ancestor<'a>(task: &'a Task, run: &'a RunId) -> Option<&'a RunId> {
     let mut at = run;
@@ -143,6 +157,17 @@ pub fn may_start_loop(task: &Task) -> Result<(), Refusal> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// May DONE be rejected because of this run's end? Once for each DONE.
+///
+/// # Errors
+/// When the run was no verify run of the DONE that stands.
+pub fn may_reject_done(task: &Task, verify: &RunId) -> Result<(), Refusal> {
+    let done = task.done.as_ref().ok_or(Refusal::Moot)?;
+    let run = task.runs.get(verify).ok_or_else(|| Refusal::UnknownRun(verify.clone()))?;
+    let of_this = run.key.as_ref().is_some_and(|key| key.starts_with(&format!("verify:{}:", done.id)));
+    if of_this && task.ralph.is_open() && task.ralph.stopping.is_none() { Ok(()) } else { Err(Refusal::Moot) }
 }
 
 /// May the loop's end be posted by the driver with this pid?

@@ -64,13 +64,18 @@ fields! {
     /// A task or run was deleted.
     Deletion { by: String, reason: String }
     /// A run is about to be made. `attempt` counts a loop's root runs from 1; a run with none is a job.
+    /// The parent's project and task are there when it lives in another task: there a `CHILD_LINK` tells of this run. `verify` is
+    /// the verify command that the run is.
     #[derive(Default)]
     RunIntent {
         agent: String,
         attempt: Option<u32>,
         parent_run_id: Option<RunId>,
+        parent_project_id: Option<ProjectId>,
+        parent_task_id: Option<TaskId>,
         previous_run_id: Option<RunId>,
         key: Option<String>,
+        verify: Option<String>,
         depth: u32,
         starter_pid: u32,
         starter_start_ticks: u64,
@@ -138,16 +143,25 @@ fields! {
     DoneRejected { command: String, exit_code: i32, output: String }
     /// The marker is gone; with `resume` the loop's counters start afresh.
     DoneCleared { by: String, resume: bool }
-    /// A verify command's process exists and is about to be let go. A driver that finds no `VERIFY_STOP` to it ends that
-    /// process before anything else.
-    #[derive(Default)]
-    VerifyStart { command: String, pid: u32, pid_start_ticks: u64, machine_id: String, boot_id: String }
+    /// A verify command is about to run, as this run.
+    VerifyStart { command: String }
     VerifyStop { command: String, exit_code: i32, duration_ms: u64 }
     AgentDegraded { agent: String, error_class: String, until: Timestamp }
     /// A driver took the loop. `fresh` starts the counters anew. `active_ms` is the loop's own time so far: what it
-    /// spent waiting is not in it, nor what the machine slept.
+    /// spent waiting is not in it, nor what the machine slept. `agent` is the one that every root run is started with,
+    /// when one was named. The parent is the run of another task that started the loop.
     #[derive(Default)]
-    LoopStart { driver_pid: u32, machine_id: String, boot_id: String, fresh: bool, active_ms: u64 }
+    LoopStart {
+        driver_pid: u32,
+        machine_id: String,
+        boot_id: String,
+        fresh: bool,
+        active_ms: u64,
+        agent: Option<String>,
+        parent_run_id: Option<RunId>,
+        parent_project_id: Option<ProjectId>,
+        parent_task_id: Option<TaskId>,
+    }
     LoopRestart { attempt: u32, reason: String, previous_run_id: Option<RunId>, active_ms: u64 }
     LoopBackoff { attempt: u32, delay_ms: u64, failures: u32, reason: String, active_ms: u64 }
     LoopBlocked { waits_for: Vec<TaskId>, reason: String }

@@ -3,10 +3,16 @@
 //! The driver gathers, folds, asks, does the one [`Step`], and asks again. All that the plan remembers is in the
 //! stream, so a driver that was killed is followed by one that goes on in the same place.
 
-use crate::event::{Event, LoopBackoff, LoopEnd, LoopOutcome, LoopRestart, LoopWaiting};
-use crate::id::RunId;
-use crate::policy::{AfterChildren, LoopPolicy, RestartWithChildren, backoff_ms};
-use crate::world::{Marker, Ralph, RalphState, Task};
+mod done;
+mod restart;
+
+use jiff::Timestamp;
+
+use crate::event::{AgentDegraded, Event, LoopBlocked, LoopEnd, LoopOutcome, LoopRestart, LoopWaiting};
+use crate::id::{RunId, TaskId};
+use crate::policy::agents::{Choice, Pool, choose};
+use crate::policy::{LoopPolicy, OnDependencyFailure};
+use crate::world::{Link, Marker, Ralph, RalphState, Run, Task};
 
 /// All that the plan looks at.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +20,12 @@ pub struct Look<'a> {
     pub task: &'a Task,
     pub marker: Marker,
     pub policy: &'a LoopPolicy,
+    pub pool: &'a Pool,
+    /// The tasks that this one depends on and that are not completed.
+    pub unmet: &'a [Dependency],
     pub clock: Clock,
+    /// Wall time; only what the stream gives as a time is compared with it.
+    pub now: Timestamp,
 }
 
 /// The driver's clock, which stops while the machine sleeps.
@@ -22,23 +33,93 @@ pub struct Look<'a> {
 pub struct Clock {
     /// The loop's own time, over all drivers.
     pub active_ms: u64,
-    /// Since the newest root run ended, or since this driver took the loop if that is later.
+    /// Since the newest root run ended.
     pub since_root_ms: u64,
-    /// Since the loop began to wait for what it waits for now.
-    pub waited_ms: u64,
+    /// What the driver has been waiting for, and since when.
+    pub waiting: Option<Waiting>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub reason: &'static str,
+    pub ms: u64,
+}
+
+impl Clock {
+    fn waited_ms(&self, reason: &str) -> u64 {
+        self.waiting.filter(|waiting| waiting.reason == reason).map_or(0, |waiting| waiting.ms)
+    }
+}
+
+/// A task that has to be completed first, and is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    pub task: TaskId,
+    pub state: Unmet,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmet {
+    /// It may still be completed; its status.
+    Open(String),
+    /// It ended without; its status and reason.
+    Failed(String),
+    Missing,
+    /// It depends on this task, by way of these.
+    Cycle(Vec<TaskId>),
+}
+
+impl std::fmt::Display for Dependency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let task = &self.task;
+        match &self.state {
+            Unmet::Open(status) => write!(f, "{task} is {status}"),
+            Unmet::Failed(how) => write!(f, "{task} is {how}"),
+            Unmet::Missing => write!(f, "{task} does not exist"),
+            Unmet::Cycle(by) => {
+                let by: Vec<&str> = by.iter().map(TaskId::as_str).collect();
+                write!(f, "{task} depends on this task: {}", by.join(" -> "))
+            }
+        }
+    }
+}
+
+impl Dependency {
+    /// Nothing but a person can make it complete.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        match self.state {
+            Unmet::Open(_) => false,
+            Unmet::Failed(_) | Unmet::Missing | Unmet::Cycle(_) => true,
+        }
+    }
 }
 
 /// What is to be done. The driver does it and looks again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Start the root agent. `event` goes into the same append as the run's intent.
-    StartRoot { attempt: u32, why: Start, event: Option<LoopRestart>, previous: Option<RunId> },
-    /// A stop was asked for: see that these runs are stopped, and wait for their ends.
-    StopRuns(Vec<RunId>),
-    /// Wait for these runs to end. `event` is due if given.
-    WaitRuns { runs: Vec<RunId>, event: Option<Event>, look_again_ms: Option<u64> },
+    StartRoot { attempt: u32, agent: String, why: Start, event: Option<LoopRestart>, previous: Option<RunId> },
+    /// A stop was asked for: see that these runs, and what was started elsewhere, are stopped, and wait for their ends.
+    StopRuns { runs: Vec<RunId>, elsewhere: Vec<Link> },
+    /// Wait for these to end. `reason` is none for a root run. `event` is due if given.
+    WaitRuns {
+        runs: Vec<RunId>,
+        elsewhere: Vec<Link>,
+        reason: Option<&'static str>,
+        event: Option<Event>,
+        look_again_ms: Option<u64>,
+    },
     /// Wait so long, or until something happens. `event` is due if given.
     Pause { ms: u64, event: Option<Event> },
+    /// As [`Step::Pause`], for what is no time of the loop's own.
+    Hold { reason: &'static str, ms: Option<u64>, event: Option<Event> },
+    /// The agent of this run failed for reasons of its own: say so.
+    Degrade { run: RunId, event: AgentDegraded },
+    /// Run this verify command, under this key.
+    Verify { command: String, key: String, previous: Option<RunId> },
+    /// The verify command that this run was failed: DONE does not count.
+    Reject { run: RunId, command: String, exit_code: i32 },
     /// The loop is over.
     End(LoopEnd),
 }
@@ -50,6 +131,12 @@ pub enum Start {
     /// The run before ended without DONE.
     Again {
         why: String,
+    },
+    /// DONE was there, and a verify command failed.
+    Rejected {
+        command: String,
+        exit_code: i32,
+        output: String,
     },
     /// A person took the task up again.
     Resumed,
@@ -91,14 +178,15 @@ pub mod reason {
 /// What the loop does next.
 #[must_use]
 pub fn next(look: Look<'_>) -> Step {
-    let Look { task, marker, policy, clock } = look;
+    let Look { task, marker, .. } = look;
     let active: Vec<RunId> = task.active().map(|(id, _)| id.clone()).collect();
+    let elsewhere: Vec<Link> = task.open_links().map(|(_, link)| link.clone()).collect();
 
     if task.ralph.stopping.is_some() {
-        return if active.is_empty() {
+        return if active.is_empty() && elsewhere.is_empty() {
             end(look, LoopOutcome::Stopped, reason::STOPPED)
         } else {
-            Step::StopRuns(active)
+            Step::StopRuns { runs: active, elsewhere }
         };
     }
     if task.ralph.stopped_root.is_some() {
@@ -106,101 +194,93 @@ pub fn next(look: Look<'_>) -> Step {
     }
     if let Some(root) = task.active_root() {
         // Also one that an earlier driver started: it is joined, never doubled.
-        return Step::WaitRuns { runs: vec![root.clone()], event: None, look_again_ms: None };
+        let runs = vec![root.clone()];
+        return Step::WaitRuns {
+            runs,
+            elsewhere: Vec::new(),
+            reason: None,
+            event: None,
+            look_again_ms: None,
+        };
     }
     if marker == Marker::NotAFile {
         return end(look, LoopOutcome::Failed, reason::DONE_NOT_A_FILE);
     }
     if let (Marker::Present { .. }, Some(done)) = (marker, &task.done) {
-        if !active.is_empty() {
-            return wait_for_children(look, active);
-        }
-        let catch_up =
-            policy.after_children == AfterChildren::CatchUp && done.late_results && !done.root_started;
-        return if catch_up && exhausted(&task.ralph, policy, clock).is_none() {
-            start_root(&task.ralph, Start::CatchUp, clock)
-        } else {
-            end(look, LoopOutcome::Completed, reason::DONE)
-        };
+        return done::after(look, done, active, elsewhere);
     }
-    without_done(look, active)
+    restart::without_done(look, active, elsewhere)
 }
 
-fn without_done(look: Look<'_>, active: Vec<RunId>) -> Step {
-    let Look { task, policy, clock, .. } = look;
-    let ralph = &task.ralph;
-    if exhausted(ralph, policy, clock).is_some() {
-        return end(look, LoopOutcome::Failed, reason::EXHAUSTED);
-    }
-    if ralph.attempts == 0 {
-        return start_root(ralph, Start::First, clock);
-    }
-    if !active.is_empty() && policy.restart_with_children == RestartWithChildren::Wait {
-        return wait(reason::WAIT_RESTART, active, ralph, clock, None);
-    }
-    if ralph.fresh {
-        return start_root(ralph, Start::Resumed, clock);
-    }
-    pause_then_restart(ralph, policy, clock, why_again(task))
+/// The agent that the next root run is started with.
+fn pick<'a>(look: Look<'a>) -> Choice<'a> {
+    let ralph = &look.task.ralph;
+    let last = ralph.last_root.as_ref().and_then(|id| look.task.runs.get(id)).map(|run| run.agent.as_str());
+    choose(look.pool, &ralph.degraded, last, ralph.attempts, look.now)
 }
 
-fn pause_then_restart(ralph: &Ralph, policy: &LoopPolicy, clock: Clock, why: String) -> Step {
-    let seed = ralph.last_root.as_ref().map_or("", RunId::as_str);
-    let delay_ms =
-        if ralph.failures == 0 { policy.restart_delay_ms } else { backoff_ms(ralph.failures, seed) };
-    if clock.since_root_ms >= delay_ms {
-        return start_root(ralph, Start::Again { why }, clock);
-    }
-    let said = matches!(ralph.state, RalphState::BackingOff { .. });
-    let event = (ralph.failures > 0 && !said).then(|| {
-        Event::LoopBackoff(LoopBackoff {
-            attempt: ralph.attempts + 1,
-            delay_ms,
-            failures: ralph.failures,
-            reason: why,
-            active_ms: clock.active_ms,
-        })
-    });
-    Step::Pause { ms: delay_ms - clock.since_root_ms, event }
-}
-
-fn start_root(ralph: &Ralph, why: Start, clock: Clock) -> Step {
+fn start_root(look: Look<'_>, agent: &str, why: Start) -> Step {
+    let ralph = &look.task.ralph;
     let attempt = ralph.attempts + 1;
     let words = match &why {
         Start::First | Start::Resumed => None,
         Start::Again { why } => Some(why.clone()),
+        Start::Rejected { command, exit_code, .. } => {
+            Some(format!("DONE was rejected: `{command}` ended with {exit_code}"))
+        }
         Start::CatchUp => Some("late results of children".to_owned()),
     };
     let event = words.map(|reason| LoopRestart {
         attempt,
         reason,
         previous_run_id: ralph.last_root.clone(),
-        active_ms: clock.active_ms,
+        active_ms: look.clock.active_ms,
     });
-    Step::StartRoot { attempt, why, event, previous: ralph.last_root.clone() }
+    Step::StartRoot { attempt, agent: agent.to_owned(), why, event, previous: ralph.last_root.clone() }
 }
 
-fn wait_for_children(look: Look<'_>, active: Vec<RunId>) -> Step {
-    let limit = look.policy.child_wait_timeout_ms;
-    if limit > 0 && look.clock.waited_ms >= limit {
-        return end(look, LoopOutcome::Failed, reason::CHILDREN);
-    }
-    let left = (limit > 0).then(|| limit - look.clock.waited_ms);
-    wait(reason::WAIT_CHILDREN, active, &look.task.ralph, look.clock, left)
-}
-
-fn wait(reason: &str, runs: Vec<RunId>, ralph: &Ralph, clock: Clock, look_again_ms: Option<u64>) -> Step {
+fn wait_runs(
+    look: Look<'_>,
+    reason: &'static str,
+    runs: Vec<RunId>,
+    elsewhere: Vec<Link>,
+    look_again_ms: Option<u64>,
+) -> Step {
+    let named = runs.iter().chain(elsewhere.iter().filter_map(|link| link.child.child_run_id.as_ref()));
     // Said once a wait: each end of a run is told by its own event.
-    let said = matches!(&ralph.state, RalphState::Waiting { reason: r, .. } if r == reason);
-    let event = (!said).then(|| {
-        Event::LoopWaiting(LoopWaiting {
-            reason: reason.to_owned(),
-            runs: runs.iter().take(NAMED_MAX).cloned().collect(),
-            until: None,
-            active_ms: clock.active_ms,
-        })
-    });
-    Step::WaitRuns { runs, event, look_again_ms }
+    let event = waiting_event(look, reason, named.take(NAMED_MAX).cloned().collect(), None);
+    Step::WaitRuns { runs, elsewhere, reason: Some(reason), event, look_again_ms }
+}
+
+/// The event of a wait, unless the stream tells of this wait already.
+fn waiting_event(
+    look: Look<'_>,
+    reason: &'static str,
+    runs: Vec<RunId>,
+    until: Option<Timestamp>,
+) -> Option<Event> {
+    let said = matches!(&look.task.ralph.state, RalphState::Waiting { reason: r, .. } if r == reason);
+    let active_ms = look.clock.active_ms;
+    (!said).then(|| Event::LoopWaiting(LoopWaiting { reason: reason.to_owned(), runs, until, active_ms }))
+}
+
+fn wait_for_agents(look: Look<'_>, until: Timestamp) -> Step {
+    let ms = until.duration_since(look.now).as_millis();
+    let event = waiting_event(look, reason::WAIT_AGENTS, Vec::new(), Some(until));
+    Step::Hold { reason: reason::WAIT_AGENTS, ms: Some(u64::try_from(ms).unwrap_or(0)), event }
+}
+
+/// Nothing is started before what the task depends on is completed.
+fn wait_for_dependencies(look: Look<'_>) -> Option<Step> {
+    let first = look.unmet.iter().find(|dependency| dependency.is_hopeless()).or(look.unmet.first())?;
+    if first.is_hopeless() && look.policy.on_dependency_failure == OnDependencyFailure::Fail {
+        return Some(end(look, LoopOutcome::Failed, reason::DEPENDENCY));
+    }
+    let waits_for: Vec<TaskId> = look.unmet.iter().map(|dependency| dependency.task.clone()).collect();
+    let why = look.unmet.iter().take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let said = matches!(&look.task.ralph.state, RalphState::Blocked { reason, .. } if *reason == why);
+    let event = (!said).then_some(Event::LoopBlocked(LoopBlocked { waits_for, reason: why }));
+    Some(Step::Hold { reason: reason::DEPENDENCY, ms: None, event })
 }
 
 /// How many runs an event names at the most: a header has a bound.
@@ -215,15 +295,6 @@ fn exhausted(ralph: &Ralph, policy: &LoopPolicy, clock: Clock) -> Option<&'stati
         return Some("max_wall_time");
     }
     None
-}
-
-fn why_again(task: &Task) -> String {
-    let end = task.ralph.last_root.as_ref().and_then(|id| task.runs.get(id)).and_then(super::world::Run::end);
-    match end {
-        Some((end, _)) if end.exit_code == Some(0) => "the agent stopped but did not say DONE".to_owned(),
-        Some((end, _)) => format!("the agent failed: {}", end.reason),
-        None => "the run before is gone".to_owned(),
-    }
 }
 
 fn end(look: Look<'_>, outcome: LoopOutcome, reason: &str) -> Step {

@@ -1,5 +1,7 @@
 //! The numbers that the loop follows, and the pure functions that use them.
 
+pub mod agents;
+
 use serde::{Deserialize, Serialize};
 
 /// The `loop` block of the configuration; the defaults are those of the spec, section 8.
@@ -14,6 +16,42 @@ pub struct LoopPolicy {
     pub child_wait_timeout_ms: u64,
     pub after_children: AfterChildren,
     pub restart_with_children: RestartWithChildren,
+    pub on_dependency_failure: OnDependencyFailure,
+    /// How long a blocking question of a root run holds the loop. 0 = until it is answered.
+    pub question_timeout_ms: u64,
+    /// Commands that must succeed before DONE counts.
+    pub verify: Vec<String>,
+    /// So many rejected DONEs end the loop. 0 = no limit.
+    pub verify_attempts: u32,
+    pub breaker: Breaker,
+}
+
+/// Pauses a loop whose root agent fails at once, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// So many quick failures in a row open it. 0 = never.
+    pub failures: u32,
+    /// A failure within this time is quick.
+    pub quick_ms: u64,
+    pub cooldown_ms: u64,
+    /// The opening that ends the loop.
+    pub trips: u32,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 5, quick_ms: 120_000, cooldown_ms: 600_000, trips: 3 }
+    }
+}
+
+/// What a dependency that failed, is missing or leads back to the task does to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDependencyFailure {
+    /// It waits: the dependency may be taken up again.
+    #[default]
+    Wait,
+    Fail,
 }
 
 /// What a child's late result does to a task that is done.
@@ -44,6 +82,11 @@ impl Default for LoopPolicy {
             child_wait_timeout_ms: 0,
             after_children: AfterChildren::CatchUp,
             restart_with_children: RestartWithChildren::Wait,
+            on_dependency_failure: OnDependencyFailure::Wait,
+            question_timeout_ms: 4 * 60 * 60 * 1000,
+            verify: Vec::new(),
+            verify_attempts: 5,
+            breaker: Breaker::default(),
         }
     }
 }

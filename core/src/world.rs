@@ -7,6 +7,7 @@
 //! The [`Change`]s it returns are what a viewer applies, for live view and replay alike.
 
 mod change;
+mod link;
 mod marker;
 mod ralph;
 mod run;
@@ -18,10 +19,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use change::{Change, Mirror, RunRow, TaskRow};
+pub use link::Link;
 pub use marker::Marker;
-pub use ralph::{Ralph, RalphState, StopRequest};
+pub use ralph::{Degraded, Ralph, RalphState, StopRequest};
 pub use run::{Run, RunState, RunStatus};
-pub use task::{Task, TaskStatus};
+pub use task::{DoneMark, Task, TaskStatus};
 pub use thread::{Question, Thread};
 
 use crate::event::{Event, FieldError, ProjectCreated, Usage, Usd};
@@ -30,7 +32,7 @@ use crate::message::Message;
 use crate::store::{Cursor, StreamKey};
 
 /// Raised when the fold changes its meaning: checkpoints of another version are dropped and rebuilt.
-pub const WORLD_VERSION: u32 = 1;
+pub const WORLD_VERSION: u32 = 2;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {

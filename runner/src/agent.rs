@@ -3,6 +3,7 @@
 mod by_hand;
 mod command;
 mod shell;
+mod verify;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use run_agent_core::layout::RunPaths;
 pub use by_hand::ByHand;
 pub use command::Command;
 pub use shell::Shell;
+pub use verify::Verify;
 
 /// One kind of agent, set up.
 pub trait Backend: std::fmt::Debug {

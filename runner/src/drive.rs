@@ -1,6 +1,11 @@
 //! The loop's driver: gather, fold, ask the plan, do its one step, look again. It holds no state that matters; a
 //! driver that was killed is followed by one that goes on in the same place.
 
+mod ends;
+mod facts;
+mod outside;
+mod roots;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -8,36 +13,51 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopOutcome, LoopRestart, LoopStart, Scope};
+use run_agent_core::event::{Event, LoopEnd, LoopStart, Scope};
 use run_agent_core::layout::DONE;
-use run_agent_core::plan::{self, Clock, Look, Start, Step, reason};
+use run_agent_core::plan::{self, Clock, Look, Step, Waiting};
 use run_agent_core::policy::LoopPolicy;
-use run_agent_core::world::Marker;
-use run_agent_core::{Draft, Entry, Kind, Parent, RunId};
+use run_agent_core::policy::agents::Pool;
+use run_agent_core::world::{Marker, Run, RunState};
+use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
+use self::outside::Outside;
 use crate::agent::Backend;
-use crate::supervise::start::{Request, RootStart, StartError, StartOutcome, Started, start};
-use crate::supervise::{Streams, close, os::Machine, ring};
+use crate::link::{self, Origin};
+use crate::stop::{self, elsewhere};
+use crate::supervise::start::{StartError, Started};
+use crate::supervise::{close, os::Machine, ring};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
 use crate::{failpoint, files, marker};
 
+/// The agents that a loop may start.
+pub trait Agents: std::fmt::Debug {
+    /// # Errors
+    /// When the agent cannot be started on this machine: why, in words.
+    fn backend(&self, name: &str) -> Result<Box<dyn Backend>, String>;
+    /// The time limit of one run of this agent.
+    fn timeout(&self, name: &str) -> Option<Duration>;
+}
+
 /// What a loop is driven with.
 #[derive(Debug)]
 pub struct Loop<'a> {
-    pub backend: &'a dyn Backend,
+    pub agents: &'a dyn Agents,
+    pub pool: &'a Pool,
+    /// The one agent of every root run, when one was named.
+    pub agent: Option<&'a str>,
     pub prompt: &'a str,
     pub cwd: &'a Path,
     pub policy: &'a LoopPolicy,
     pub max_depth: u32,
     pub grace: Duration,
-    pub timeout: Option<Duration>,
     /// Set the counters back, as `resume` does.
     pub fresh: bool,
     pub cause: &'a Cause,
-    /// Of the run that started this loop, when one did.
-    pub parent: Option<RunId>,
+    /// The run of another task that started this loop, when one did.
+    pub origin: Option<&'a Origin>,
     pub depth: u32,
     /// The flags with which a command that is printed for a person finds this task from anywhere.
     pub flags: &'a str,
@@ -92,18 +112,14 @@ pub fn drive(
     if let Some(root) = driver.view.task().active_root() {
         talk(Talk::Joined(root));
     }
-    loop {
-        let new = driver.view.refresh()?;
-        if !new.is_empty() {
-            talk(Talk::New(&new));
-        }
-        if wake.interrupted() {
-            return driver.interrupted(talk);
-        }
-        if let Some(end) = driver.turn(wake, talk)? {
-            return Ok(end);
-        }
+    let ended = driver.run(wake, talk);
+    // Where it was interrupted, what runs goes on, and with it the link.
+    let over = ended.as_ref().is_ok_and(|end| end.reason != plan::reason::INTERRUPTED);
+    if let (true, Some(origin)) = (over, what.origin) {
+        // What cannot be told there now, that task's loop finds by itself.
+        let _ = link::close(tree, &origin.name, &driver.view.name, None);
     }
+    ended
 }
 
 /// One loop a task: the lock is held for as long as its driver lives.
@@ -128,11 +144,15 @@ struct Driver<'a> {
     tree: &'a Tree,
     view: &'a mut TaskView,
     what: &'a Loop<'a>,
+    outside: Outside,
     /// The loop's own time up to `counted_at`.
     active: Duration,
     counted_at: Instant,
-    /// What passes now is waiting and does not count.
-    waiting: Option<Instant>,
+    /// What passes is the loop's own time.
+    counts: bool,
+    waiting: Option<(&'static str, Instant)>,
+    /// How long ago the newest root run had ended when `root_ended` was taken.
+    ended_before: Duration,
     root_ended: Instant,
     had_root: bool,
 }
@@ -140,6 +160,10 @@ struct Driver<'a> {
 impl<'a> Driver<'a> {
     fn begin(tree: &'a Tree, view: &'a mut TaskView, what: &'a Loop<'a>) -> Result<Self, DriveError> {
         close::close_dead(tree, view)?;
+        if let Some(origin) = what.origin {
+            let linked = link::open(tree, origin, &view.name, None, what.cause)?;
+            linked.map_err(|refusal| DriveError::Start(StartError::Refused(refusal)))?;
+        }
         let here = Machine::here();
         let active_ms = if what.fresh { 0 } else { view.task().ralph.active_ms };
         let start = LoopStart {
@@ -148,6 +172,10 @@ impl<'a> Driver<'a> {
             boot_id: here.boot_id.clone(),
             fresh: what.fresh,
             active_ms,
+            agent: what.agent.map(str::to_owned),
+            parent_run_id: what.origin.map(|origin| origin.run.clone()),
+            parent_project_id: what.origin.map(|origin| origin.name.project.clone()),
+            parent_task_id: what.origin.map(|origin| origin.name.task.clone()),
         };
         let scope = view.name.scope(None);
         let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
@@ -157,82 +185,149 @@ impl<'a> Driver<'a> {
         }
         let now = Instant::now();
         let had_root = view.task().active_root().is_some();
-        let active = Duration::from_millis(active_ms);
-        Ok(Self { tree, view, what, active, counted_at: now, waiting: None, root_ended: now, had_root })
+        Ok(Self {
+            ended_before: since_last_root(view),
+            tree,
+            view,
+            what,
+            outside: Outside::default(),
+            active: Duration::from_millis(active_ms),
+            counted_at: now,
+            counts: true,
+            waiting: None,
+            root_ended: now,
+            had_root,
+        })
+    }
+
+    fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
+        loop {
+            let new = self.view.refresh()?;
+            if !new.is_empty() {
+                talk(Talk::New(&new));
+            }
+            if wake.interrupted() {
+                return self.interrupted(talk);
+            }
+            if let Some(end) = self.turn(wake, talk)? {
+                return Ok(end);
+            }
+        }
     }
 
     /// One look and one step. `Some`: the loop is over.
     fn turn(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<Option<LoopEnd>, DriveError> {
         close::close_dead(self.tree, self.view)?;
+        link::reconcile(self.tree, self.view)?;
         let marker = self.reconcile_marker()?;
         let clock = self.clock();
-        let look = Look { task: self.view.task(), marker, policy: self.what.policy, clock };
+        let unmet = self.outside.unmet(self.tree, self.view, wake);
+        let look = Look {
+            task: self.view.task(),
+            marker,
+            policy: self.what.policy,
+            pool: self.what.pool,
+            unmet: &unmet,
+            clock,
+            now: Timestamp::now(),
+        };
         let step = plan::next(look);
         let limit = plan::limit_reached(look);
-        if !matches!(step, Step::WaitRuns { event: Some(_), .. }) && !self.is_wait_for_children(&step) {
-            self.waiting = None;
-        }
+        self.wait_begins(&step);
         match step {
-            Step::StartRoot { attempt, why, event, previous } => {
-                self.start_root(attempt, &why, event, previous, talk)?;
+            Step::StartRoot { attempt, agent, why, event, previous } => {
+                self.start_root(attempt, &agent, &why, event, previous, talk)?;
             }
-            Step::StopRuns(runs) => {
-                for run in &runs {
-                    ring(&self.tree.run(&self.view.name, run));
-                }
+            Step::StopRuns { runs, elsewhere: links } => {
+                self.see_to_stop(&runs, &links);
                 wake.sleep(Duration::from_millis(200));
             }
-            Step::WaitRuns { runs, event, look_again_ms } => {
-                let children = event.is_some() || self.is_waiting_in_stream();
-                if children && self.waiting.is_none() {
-                    self.waiting = Some(Instant::now());
-                }
-                if let Some(event) = event {
-                    talk(Talk::WaitingFor(&runs));
-                    let line = format!("waiting for {}", count(runs.len() as u64, "active run"));
-                    self.post_while_open(event, Cause::Process("runs are active".to_owned()), &line)?;
-                } else {
-                    wake.sleep(look_again_ms.map_or(Duration::MAX, Duration::from_millis));
-                }
-            }
-            Step::Pause { ms, event } => match event {
+            Step::WaitRuns { runs, event, look_again_ms, elsewhere: links, .. } => match event {
                 Some(event) => {
-                    let line = format!("pausing {}.{} s before the next attempt", ms / 1000, ms % 1000 / 100);
-                    self.post_while_open(event, Cause::Timer("backoff".to_owned()), &line)?;
+                    talk(Talk::WaitingFor(&runs));
+                    let line =
+                        format!("waiting for {}", count((runs.len() + links.len()) as u64, "active run"));
+                    self.post_while_open(event, &Cause::Process("runs are active".to_owned()), &line)?;
                 }
+                None => wake.sleep(look_again_ms.map_or(Duration::MAX, Duration::from_millis)),
+            },
+            Step::Pause { ms, event } => match event {
+                Some(event) => self.tell_pause(event, ms)?,
                 None => wake.sleep(Duration::from_millis(ms)),
             },
-            Step::End(end) => return self.end(end, limit, talk).map(Some),
+            Step::Hold { reason, ms, event } => match event {
+                Some(event) => self.tell_hold(reason, event, &unmet)?,
+                None => wake.sleep(ms.map_or(Duration::MAX, Duration::from_millis)),
+            },
+            Step::Degrade { run, event } => self.degrade(Some(&run), event)?,
+            Step::Verify { command, key, previous } => self.verify(&command, &key, previous, talk)?,
+            Step::Reject { run, command, exit_code } => self.reject(&run, command, exit_code)?,
+            Step::End(end) => return self.end(end, limit, &unmet, talk).map(Some),
         }
         Ok(None)
     }
 
-    fn is_waiting_in_stream(&self) -> bool {
-        matches!(self.view.task().ralph.state, run_agent_core::world::RalphState::Waiting { .. })
+    /// Notes what the driver is about to wait for, and whether that is the loop's own time.
+    fn wait_begins(&mut self, step: &Step) {
+        let reason = match step {
+            Step::WaitRuns { reason, .. } => *reason,
+            Step::Hold { reason, .. } => Some(*reason),
+            Step::StartRoot { .. }
+            | Step::StopRuns { .. }
+            | Step::Pause { .. }
+            | Step::Degrade { .. }
+            | Step::Verify { .. }
+            | Step::Reject { .. }
+            | Step::End(_) => None,
+        };
+        self.waiting = match (reason, self.waiting) {
+            (Some(reason), Some((before, since))) if before == reason => Some((reason, since)),
+            (Some(reason), _) => Some((reason, Instant::now())),
+            (None, _) => None,
+        };
+        let root = self.view.task().active_root().and_then(|id| self.view.run(id)).map(|run| &run.state);
+        let parked = matches!(root, Some(RunState::Queued { ahead: Some(_), .. }));
+        self.counts = reason.is_none() && !parked;
     }
 
-    fn is_wait_for_children(&self, step: &Step) -> bool {
-        matches!(step, Step::WaitRuns { .. }) && self.is_waiting_in_stream()
+    /// Rings the supervisors of what is to stop; in other tasks it is asked for first.
+    fn see_to_stop(&self, runs: &[RunId], links: &[run_agent_core::world::Link]) {
+        for run in runs {
+            ring(&self.tree.run(&self.view.name, run));
+        }
+        if let Some(request) = &self.view.task().ralph.stopping {
+            let how = stop::How {
+                by: request.how.by.clone(),
+                cause: Cause::Process(format!("stop of {}", self.view.name)),
+                grace: Duration::from_millis(request.how.grace_ms),
+                keep_children: false,
+            };
+            elsewhere::ask(self.tree, links, &how, &mut std::collections::BTreeSet::new());
+        }
     }
 
     /// The driver's clock. Monotonic: it stands still while the machine sleeps.
     fn clock(&mut self) -> Clock {
         let now = Instant::now();
-        if self.waiting.is_none() {
+        if self.counts {
             self.active += now - self.counted_at;
         }
         self.counted_at = now;
         let has_root = self.view.task().active_root().is_some();
         if self.had_root && !has_root {
-            self.root_ended = now;
+            self.root_has_ended();
         }
         self.had_root = has_root;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Clock {
             active_ms: ms(self.active),
-            since_root_ms: ms(now - self.root_ended),
-            waited_ms: self.waiting.map_or(0, |since| ms(now - since)),
+            since_root_ms: ms(now - self.root_ended + self.ended_before),
+            waiting: self.waiting.map(|(reason, since)| Waiting { reason, ms: ms(now - since) }),
         }
+    }
+
+    fn root_has_ended(&mut self) {
+        (self.root_ended, self.ended_before) = (Instant::now(), Duration::ZERO);
     }
 
     /// Posts what marker and stream disagree about; the marker wins.
@@ -248,8 +343,18 @@ impl<'a> Driver<'a> {
         self.view.name.scope(None)
     }
 
-    fn post_while_open(&mut self, event: Event, cause: Cause, line: &str) -> Result<(), DriveError> {
-        let draft = event.draft(&self.scope(), &cause, line);
+    /// Posts what the loop says while it is open. What was posted comes back; a stop that came first lets nothing be.
+    fn post_while_open(
+        &mut self,
+        event: Event,
+        cause: &Cause,
+        line: &str,
+    ) -> Result<Option<Entry>, DriveError> {
+        let draft = event.draft(&self.scope(), cause, line);
+        self.append_while_open(draft)
+    }
+
+    fn append_while_open(&mut self, draft: Draft) -> Result<Option<Entry>, DriveError> {
         let posted = self.view.propose(vec![draft], |task| match &task.ralph.stopping {
             Some(_) => Err(Refusal::Moot),
             None if task.ralph.is_open() => Ok(()),
@@ -259,146 +364,25 @@ impl<'a> Driver<'a> {
             // Ended by somebody else, while this driver lives.
             Proposed::Refused(Refusal::LoopNotOpen) => Err(DriveError::Taken(self.view.name.clone())),
             // A stop that came in between wins: the next look sees it.
-            Proposed::Refused(_) | Proposed::Appended(_) => Ok(()),
+            Proposed::Refused(_) => Ok(None),
+            Proposed::Appended(mut entries) => Ok(entries.pop()),
         }
     }
 
-    fn start_root(
-        &mut self,
-        attempt: u32,
-        why: &Start,
-        event: Option<LoopRestart>,
-        previous: Option<RunId>,
-        talk: &mut dyn FnMut(Talk<'_>),
-    ) -> Result<(), DriveError> {
-        let cause = match why {
-            Start::First | Start::Resumed => self.what.cause.clone(),
-            Start::Again { .. } => previous
-                .clone()
-                .map_or(Cause::Timer("restart".to_owned()), |id| Cause::Process(format!("end of {id}"))),
-            Start::CatchUp => Cause::Process("late results of children".to_owned()),
-        };
-        let request = Request {
-            backend: self.what.backend,
-            prompt: self.what.prompt,
-            streams: Streams::Prompt,
-            cwd: self.what.cwd,
-            parent: self.what.parent.clone(),
-            root: Some(RootStart { attempt, why, previous, event }),
-            key: None,
-            depth: self.what.depth,
-            max_depth: self.what.max_depth,
-            grace: self.what.grace,
-            timeout: self.what.timeout,
-            cause: &cause,
-        };
-        match start(self.tree, self.view, request) {
-            Ok(started) => {
-                talk(Talk::Started(&started));
-                if let StartOutcome::Running { .. } = started.outcome {
-                    self.had_root = true;
-                } else {
-                    self.root_ended = Instant::now();
-                }
-                Ok(())
-            }
-            // Something came first: a stop, or a root run of another driver. The next look sees it.
-            Err(StartError::Refused(Refusal::LoopNotOpen)) => Err(DriveError::Taken(self.view.name.clone())),
-            Err(StartError::Refused(Refusal::Stopping { .. } | Refusal::RootActive(_))) => Ok(()),
-            // What stays refused however often it is tried ends the driver.
-            Err(error) => Err(DriveError::Start(error)),
-        }
+    /// What a person should see, with the event that it is about.
+    fn tell(&mut self, kind: Kind, about: &Message, text: String) -> Result<(), DriveError> {
+        let name = &self.view.name;
+        let mut draft = Draft::new(kind, name.project.clone(), Some(name.task.clone()), text);
+        draft.parents = vec![Parent::new(about.id.clone(), Some("about"))];
+        self.view.post(vec![draft])?;
+        Ok(())
     }
+}
 
-    fn end(
-        &mut self,
-        end: LoopEnd,
-        limit: Option<&'static str>,
-        talk: &mut dyn FnMut(Talk<'_>),
-    ) -> Result<LoopEnd, DriveError> {
-        let cause = match end.reason.as_str() {
-            reason::EXHAUSTED => Cause::Limit(limit.unwrap_or("max_restarts").to_owned()),
-            reason::CHILDREN => Cause::Limit("child_wait_timeout".to_owned()),
-            reason::DONE | reason::DONE_NOT_A_FILE => Cause::File(DONE.to_owned()),
-            _ => Cause::Process(end.reason.clone()),
-        };
-        let trouble = self.trouble(&end, limit);
-        let line = format!("loop {}: {}", end.outcome, end.reason);
-        self.post_end(&end, &cause, line, trouble)?;
-        let new = self.view.refresh()?;
-        talk(Talk::New(&new));
-        Ok(end)
-    }
-
-    /// What a person should know about a loop that failed.
-    fn trouble(&self, end: &LoopEnd, limit: Option<&'static str>) -> Option<String> {
-        if end.outcome != LoopOutcome::Failed {
-            return None;
-        }
-        let flags = self.what.flags;
-        Some(match end.reason.as_str() {
-            reason::EXHAUSTED => format!(
-                "the loop gave up: {} reached after {}; see the last run with `run-agent status{flags}`, go on with `run-agent resume{flags}`",
-                limit.unwrap_or("a limit"),
-                count(u64::from(end.restarts), "restart")
-            ),
-            reason::DONE_NOT_A_FILE => format!(
-                "{} is not a regular file; remove it, and go on with `run-agent resume{flags}`",
-                self.tree.task(&self.view.name).done().display()
-            ),
-            reason::CHILDREN => format!(
-                "DONE is set, but {} had not ended at the end of child_wait_timeout",
-                count(self.view.task().active().count() as u64, "child run")
-            ),
-            other => format!("the loop failed: {other}"),
-        })
-    }
-
-    fn post_end(
-        &mut self,
-        end: &LoopEnd,
-        cause: &Cause,
-        line: String,
-        trouble: Option<String>,
-    ) -> Result<(), DriveError> {
-        let draft = Event::LoopEnd(end.clone()).draft(&self.scope(), cause, line);
-        let boot = Machine::here().boot_id.clone();
-        let own = (std::process::id(), boot.as_str());
-        match self.view.propose(vec![draft], |task| decide::may_end_loop(task, Some(own)))? {
-            Proposed::Appended(entries) => {
-                if let (Some(trouble), Some(entry)) = (trouble, entries.first()) {
-                    let mut error = Draft::new(
-                        Kind::ERROR,
-                        self.view.name.project.clone(),
-                        Some(self.view.name.task.clone()),
-                        trouble,
-                    );
-                    error.parents = vec![Parent::new(entry.message.id.clone(), Some("about"))];
-                    self.view.post(vec![error])?;
-                }
-                Ok(())
-            }
-            // A stop ended it first.
-            Proposed::Refused(Refusal::LoopTaken) => Err(DriveError::Taken(self.view.name.clone())),
-            Proposed::Refused(_) => Ok(()),
-        }
-    }
-
-    /// Ctrl-C or SIGTERM: the driver ends, the agent goes on.
-    fn interrupted(&mut self, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
-        let clock = self.clock();
-        let end = LoopEnd {
-            outcome: LoopOutcome::Stopped,
-            reason: reason::INTERRUPTED.to_owned(),
-            restarts: self.view.task().ralph.restarts,
-            active_ms: clock.active_ms,
-        };
-        let line = "the driver was interrupted; what runs goes on".to_owned();
-        self.post_end(&end, &Cause::Signal("SIGINT or SIGTERM".to_owned()), line, None)?;
-        let new = self.view.refresh()?;
-        talk(Talk::New(&new));
-        Ok(end)
-    }
+/// How long ago the newest root run ended, by the wall clock: no driver was there to count.
+fn since_last_root(view: &TaskView) -> Duration {
+    let last = view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).and_then(Run::end);
+    last.and_then(|(_, at)| Duration::try_from(Timestamp::now().duration_since(at)).ok()).unwrap_or_default()
 }
 
 /// `1 restart`, `2 restarts`.

@@ -8,12 +8,13 @@
 //! | what does a task's stream say now, and may this be appended? | [`view`] |
 //! | what of it need not be read again? | `checkpoint`, [`roster`], `sealed` |
 //! | how do projects and tasks come to be? | [`make`] |
-//! | what is the agent told? | [`prompt`] |
+//! | what is the agent told? | [`prompt`], [`history`] |
 //! | what is started for which agent? | [`agent`] |
 //! | how does a run start, live and end? | [`supervise`] |
 //! | do DONE and the stream agree? | [`marker`] |
 //! | what does the Ralph loop do? | [`drive`] |
 //! | how is a run or a tree stopped? | [`stop`] |
+//! | what of children in other tasks? | [`link`] |
 //! | who waits for what? | [`wait`], [`wake`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how are stdout and stderr merged? | [`output`] |
@@ -29,6 +30,8 @@ mod checkpoint;
 pub mod drive;
 mod failpoint;
 pub mod files;
+pub mod history;
+pub mod link;
 pub mod make;
 pub mod marker;
 pub mod new_file;

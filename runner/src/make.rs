@@ -109,7 +109,7 @@ pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<TaskName, Ma
     Ok(name)
 }
 
-/// Replaces a task's prompt, as `--update-prompt` asks for.
+/// Replaces a task's prompt, as `--update-prompt` asks for, and keeps what it depends on.
 ///
 /// # Errors
 /// When the prompt is empty or something cannot be written.
@@ -117,6 +117,7 @@ pub fn update_prompt(
     tree: &Tree,
     name: &TaskName,
     prompt: &str,
+    depends_on: Vec<TaskId>,
     cause: &Cause,
     source: &str,
 ) -> Result<(), MakeError> {
@@ -125,9 +126,26 @@ pub fn update_prompt(
     }
     let path = tree.task(name).prompt();
     files::replace(&path, prompt.as_bytes(), true).map_err(|e| io_error("file", &path, e))?;
-    let text = task_text(prompt, source, Vec::new());
-    let scope = name.scope(None);
-    post(tree, &name.key(), Event::TaskUpdated(text).draft(&scope, cause, "the prompt was changed"))
+    update(tree, name, task_text(prompt, source, depends_on), cause, "the prompt was changed")
+}
+
+/// Says what a task depends on from here on.
+///
+/// # Errors
+/// When something cannot be written.
+pub fn update_dependencies(
+    tree: &Tree,
+    name: &TaskName,
+    text: TaskText,
+    cause: &Cause,
+) -> Result<(), MakeError> {
+    let all: Vec<&str> = text.depends_on.iter().map(TaskId::as_str).collect();
+    let line = format!("depends on {}", all.join(" "));
+    update(tree, name, text, cause, &line)
+}
+
+fn update(tree: &Tree, name: &TaskName, text: TaskText, cause: &Cause, line: &str) -> Result<(), MakeError> {
+    post(tree, &name.key(), Event::TaskUpdated(text).draft(&name.scope(None), cause, line))
 }
 
 fn task_text(prompt: &str, source: &str, depends_on: Vec<TaskId>) -> TaskText {

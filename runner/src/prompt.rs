@@ -8,6 +8,7 @@ use run_agent_core::message::Kind;
 use run_agent_core::plan::Start;
 use run_agent_core::{RunId, Timestamp};
 
+use crate::history::Asked;
 use crate::tree::TaskName;
 
 /// What the preamble says.
@@ -31,6 +32,8 @@ pub struct Preamble<'a> {
     pub attempt: Option<u32>,
     /// Children of an earlier root run that still run.
     pub running_children: &'a [RunId],
+    /// What the root run before asked, with the answers.
+    pub asked: &'a [Asked],
 }
 
 /// What the agent is given, whole.
@@ -134,6 +137,15 @@ fn what_happened_before(out: &mut String, p: &Preamble<'_>) {
                 p.attempt.unwrap_or(1)
             );
         }
+        Some(Start::Rejected { command, exit_code, output }) => {
+            let _ = writeln!(
+                out,
+                "\nThis is attempt {}. DONE was rejected: the check `{command}` ended with {exit_code}. \
+                 Mend what it found, and mark the task done again when the check succeeds. The end of its output:\n",
+                p.attempt.unwrap_or(1)
+            );
+            out.push_str(&indented(output));
+        }
         Some(Start::CatchUp) => {
             let _ = writeln!(
                 out,
@@ -143,8 +155,22 @@ fn what_happened_before(out: &mut String, p: &Preamble<'_>) {
             );
         }
     }
+    for Asked { question, answer } in p.asked {
+        let answer = answer.as_deref().unwrap_or("(no answer came in time)");
+        let _ = writeln!(
+            out,
+            "\nThe run before you asked:\n{}The answer:\n{}",
+            indented(question),
+            indented(answer).trim_end_matches('\n')
+        );
+    }
     if !p.running_children.is_empty() {
         let ids: Vec<&str> = p.running_children.iter().map(RunId::as_str).collect();
         let _ = writeln!(out, "\nChild runs of an earlier attempt that still run: {}", ids.join(" "));
     }
+}
+
+/// Somebody else's text, told apart from ours.
+fn indented(text: &str) -> String {
+    text.trim_end().lines().map(|line| format!("    {line}\n")).collect()
 }

@@ -1,6 +1,8 @@
 //! `stop`: says on the stream what is asked for, wakes who does it, does it where nobody is left to, and returns when
 //! nothing runs any more.
 
+pub(crate) mod elsewhere;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, RunEnd, RunOutcome, Stopping};
 use run_agent_core::world::{Run, Task};
 
+use self::elsewhere::Seen;
 use crate::supervise::close::{self, Life};
 use crate::supervise::os::{self, ProcessId};
 use crate::supervise::set::{self, Owner};
@@ -52,28 +55,43 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the stream cannot be read or written.
 pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<Stopped, ViewError> {
+    run_once(tree, view, id, how, &mut Seen::new())
+}
+
+fn run_once(
+    tree: &Tree,
+    view: &mut TaskView,
+    id: &RunId,
+    how: &How,
+    seen: &mut Seen,
+) -> Result<Stopped, ViewError> {
     tracing::info!(run = %id, grace_ms = how.grace.as_millis(), "stopping run");
     view.refresh()?;
     close::close_dead(tree, view)?;
     let before = ended(view.task());
     let mut wanted = if how.keep_children { vec![id.clone()] } else { view.task().with_descendants(id) };
+    let linked = if how.keep_children { Vec::new() } else { elsewhere::of_runs(view.task(), &wanted) };
     wanted.retain(|id| view.run(id).is_some_and(Run::is_active));
-    if wanted.is_empty() {
+    if wanted.is_empty() && linked.is_empty() {
         let status = view.run(id).map_or("unknown", |run| run.status().as_str());
         return Ok(Stopped::HadEnded(status.to_owned()));
     }
     let keep = how.keep_children;
-    let left = see_to(tree, view, how, |task| {
+    elsewhere::ask(tree, &linked, how, &mut seen.clone());
+    let mut left = see_to(tree, view, how, |task| {
         // Looked up anew each time: a child may have been started just before its parent was asked.
         let tree = if keep { vec![id.clone()] } else { task.with_descendants(id) };
         tree.into_iter().filter(|id| task.runs.get(id).is_some_and(Run::is_active)).collect()
     })?;
+    let others = elsewhere::stop(tree, view, &linked, how, seen)?;
+    left.extend(others.left);
     if !left.is_empty() {
         return Ok(Stopped::Left(left));
     }
-    let tree = if keep { wanted } else { view.task().with_descendants(id) };
+    let runs = if keep { wanted } else { view.task().with_descendants(id) };
     let stopped = |id: &RunId| view.run(id).is_some_and(|run| run.stopping.is_some());
-    Ok(Stopped::Done(tree.into_iter().filter(|id| stopped(id) && !before.contains(id)).collect()))
+    let own = runs.into_iter().filter(|id| stopped(id) && !before.contains(id));
+    Ok(Stopped::Done(own.chain(others.stopped).collect()))
 }
 
 /// Stops a task's loop and its whole tree.
@@ -81,6 +99,10 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, how: &How) -> Result<St
 /// # Errors
 /// When the stream cannot be read or written.
 pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, ViewError> {
+    task_once(tree, view, how, &mut Seen::new())
+}
+
+fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Result<Stopped, ViewError> {
     tracing::info!(task = %view.name, grace_ms = how.grace.as_millis(), "stopping task");
     view.refresh()?;
     close::close_dead(tree, view)?;
@@ -88,15 +110,17 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
     let scope = view.name.scope(None);
     let stopping =
         Event::LoopStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
-    let goes_on =
-        |task: &Task| task.ralph.is_open() || task.ralph.stopping.is_some() || task.active().next().is_some();
     let asked =
         view.propose(vec![stopping], |task| if goes_on(task) { Ok(()) } else { Err(Refusal::Moot) })?;
     if let Proposed::Refused(_) = asked {
         return Ok(Stopped::HadEnded(view.task().status().to_string()));
     }
     failpoint::here("stop.asked");
-    let left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
+    let linked = elsewhere::of_task(view.task());
+    elsewhere::ask(tree, &linked, how, &mut seen.clone());
+    let mut left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
+    let others = elsewhere::stop(tree, view, &linked, how, seen)?;
+    left.extend(others.left);
     if !left.is_empty() {
         return Ok(Stopped::Left(left));
     }
@@ -107,7 +131,15 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
         return Ok(Stopped::DriverHangs(holder.trim().to_owned()));
     }
     let runs = view.task().runs.iter().filter(|(id, run)| run.stopping.is_some() && !before.contains(id));
-    Ok(Stopped::Done(runs.map(|(id, _)| id.clone()).collect()))
+    Ok(Stopped::Done(runs.map(|(id, _)| id.clone()).chain(others.stopped).collect()))
+}
+
+/// Is there anything that a stop of the task would end?
+fn goes_on(task: &Task) -> bool {
+    task.ralph.is_open()
+        || task.ralph.stopping.is_some()
+        || task.active().next().is_some()
+        || task.open_links().next().is_some()
 }
 
 /// Runs that a stop finds ended.

@@ -1,5 +1,8 @@
 //! The loop's decisions, one a test: a world is folded from events, and the plan is asked.
 
+mod agents;
+mod holds;
+
 use super::*;
 use crate::cause::Cause;
 use crate::event::{
@@ -7,7 +10,7 @@ use crate::event::{
 };
 use crate::id::{MsgId, ProjectId, TaskId};
 use crate::message::Message;
-use crate::policy::LoopPolicy;
+use crate::policy::{AfterChildren, LoopPolicy, RestartWithChildren};
 use crate::store::{Cursor, StreamKey};
 use crate::world::World;
 use jiff::Timestamp;
@@ -18,6 +21,8 @@ struct Story {
     next: u64,
     marker: Marker,
     policy: LoopPolicy,
+    pool: Pool,
+    unmet: Vec<Dependency>,
     clock: Clock,
 }
 
@@ -30,13 +35,15 @@ impl Story {
         let key =
             StreamKey::task(ProjectId::parse("p").unwrap(), TaskId::parse("task-20261121-093000-x").unwrap());
         // A clock by which every pause is over.
-        let clock = Clock { active_ms: 0, since_root_ms: 3_600_000, waited_ms: 0 };
+        let clock = Clock { since_root_ms: 3_600_000, ..Clock::default() };
         let story = Self {
             world: World::new(),
             key,
             next: 1,
             marker: Marker::Absent,
             policy: LoopPolicy::default(),
+            pool: Pool { names: vec!["shell".to_owned()], cooldown_ms: 300_000, ..Pool::default() },
+            unmet: Vec::new(),
             clock,
         };
         story.event(None, Event::LoopStart(LoopStart::default()))
@@ -54,7 +61,12 @@ impl Story {
     }
 
     fn root(self, n: u32, attempt: u32) -> Self {
-        let intent = RunIntent { attempt: Some(attempt), ..RunIntent::default() };
+        self.root_of("shell", n, attempt)
+    }
+
+    fn root_of(self, agent: &str, n: u32, attempt: u32) -> Self {
+        let agent = agent.to_owned();
+        let intent = RunIntent { agent, attempt: Some(attempt), ..RunIntent::default() };
         self.event(Some(run(n)), Event::RunIntent(intent))
     }
 
@@ -77,9 +89,29 @@ impl Story {
         self.event(None, Event::Done(Done { by: "file".to_owned(), written: None }))
     }
 
+    fn task(&self) -> &Task {
+        self.world.task(&self.key.project, self.key.task.as_ref().unwrap()).unwrap()
+    }
+
+    fn look(&self) -> Look<'_> {
+        Look {
+            task: self.task(),
+            marker: self.marker,
+            policy: &self.policy,
+            pool: &self.pool,
+            unmet: &self.unmet,
+            clock: self.clock,
+            now: Timestamp::from_second(1000).unwrap(),
+        }
+    }
+
     fn next(&self) -> Step {
-        let task = self.world.task(&self.key.project, self.key.task.as_ref().unwrap()).unwrap();
-        next(Look { task, marker: self.marker, policy: &self.policy, clock: self.clock })
+        next(self.look())
+    }
+
+    fn waited(mut self, reason: &'static str, ms: u64) -> Self {
+        self.clock.waiting = Some(Waiting { reason, ms });
+        self
     }
 }
 
@@ -91,14 +123,17 @@ fn is_end(step: &Step, outcome: LoopOutcome, reason: &str) -> bool {
 fn the_first_root_is_started() {
     assert!(matches!(
         Story::new().next(),
-        Step::StartRoot { attempt: 1, why: Start::First, event: None, previous: None }
+        Step::StartRoot { attempt: 1, why: Start::First, event: None, previous: None, .. }
     ));
 }
 
 #[test]
 fn a_root_that_is_active_is_joined_and_never_doubled() {
     let story = Story::new().root(1, 1);
-    assert_eq!(story.next(), Step::WaitRuns { runs: vec![run(1)], event: None, look_again_ms: None });
+    let Step::WaitRuns { runs, reason: None, event: None, look_again_ms: None, .. } = story.next() else {
+        panic!("{:?}", story.next())
+    };
+    assert_eq!(runs, [run(1)]);
     let later_driver =
         story.event(None, Event::LoopStart(LoopStart { driver_pid: 2, ..LoopStart::default() }));
     assert!(matches!(later_driver.next(), Step::WaitRuns { .. }));
@@ -110,7 +145,7 @@ fn a_root_that_ends_without_done_is_started_again_after_the_delay() {
     story.clock.since_root_ms = 400;
     assert_eq!(story.next(), Step::Pause { ms: 600, event: None });
     story.clock.since_root_ms = 1000;
-    let Step::StartRoot { attempt: 2, why: Start::Again { .. }, event: Some(_), previous } = story.next()
+    let Step::StartRoot { attempt: 2, why: Start::Again { .. }, event: Some(_), previous, .. } = story.next()
     else {
         panic!("{:?}", story.next())
     };
@@ -139,7 +174,8 @@ fn done_waits_for_the_root_and_for_children() {
     let story = Story::new().root(1, 1).child(2, 1).done();
     assert!(matches!(story.next(), Step::WaitRuns { runs, .. } if runs == [run(1)]), "the root first");
     let story = story.ends(1, RunOutcome::Completed);
-    let Step::WaitRuns { runs, event: Some(Event::LoopWaiting(waiting)), look_again_ms: None } = story.next()
+    let Step::WaitRuns { runs, event: Some(Event::LoopWaiting(waiting)), look_again_ms: None, .. } =
+        story.next()
     else {
         panic!()
     };
@@ -180,9 +216,11 @@ fn a_child_that_ended_before_done_is_not_late() {
 fn children_that_never_end_fail_the_loop_at_the_time_out_and_never_complete_it() {
     let mut story = Story::new().root(1, 1).child(2, 1).done().ends(1, RunOutcome::Completed);
     story.policy.child_wait_timeout_ms = 1000;
-    story.clock.waited_ms = 400;
+    let story = story.waited(reason::WAIT_CHILDREN, 400);
     assert!(matches!(story.next(), Step::WaitRuns { look_again_ms: Some(600), .. }));
-    story.clock.waited_ms = 1000;
+    let story = story.waited(reason::WAIT_RESTART, 1000);
+    assert!(matches!(story.next(), Step::WaitRuns { .. }), "another wait does not count");
+    let story = story.waited(reason::WAIT_CHILDREN, 1000);
     assert!(is_end(&story.next(), LoopOutcome::Failed, reason::CHILDREN));
 }
 
@@ -209,9 +247,7 @@ fn restarts_are_limited() {
         story = story.root(n, n).ends(n, RunOutcome::Completed);
     }
     assert!(is_end(&story.next(), LoopOutcome::Failed, reason::EXHAUSTED));
-    let task = story.world.task(&story.key.project, story.key.task.as_ref().unwrap()).unwrap();
-    let look = Look { task, marker: story.marker, policy: &story.policy, clock: story.clock };
-    assert_eq!(limit_reached(look), Some("max_restarts"));
+    assert_eq!(limit_reached(story.look()), Some("max_restarts"));
     let resumed =
         story.event(None, Event::DoneCleared(DoneCleared { by: "resume".to_owned(), resume: true }));
     assert!(matches!(resumed.next(), Step::StartRoot { attempt: 4, why: Start::Resumed, event: None, .. }));
@@ -230,7 +266,7 @@ fn time_is_limited_and_waiting_does_not_count() {
 fn a_stop_wins_over_everything() {
     let stop = Event::LoopStopping(Stopping::default());
     let story = Story::new().root(1, 1).child(2, 1).event(None, stop.clone());
-    assert_eq!(story.next(), Step::StopRuns(vec![run(1), run(2)]));
+    assert!(matches!(story.next(), Step::StopRuns { runs, .. } if runs == [run(1), run(2)]));
     let story = story.ends(1, RunOutcome::Stopped).ends(2, RunOutcome::Stopped);
     assert!(is_end(&story.next(), LoopOutcome::Stopped, reason::STOPPED));
     let in_backoff = Story::new().root(1, 1).ends(1, RunOutcome::Failed).event(None, stop.clone());
@@ -270,12 +306,12 @@ fn a_driver_that_is_interrupted_during_a_stop_leaves_the_stop_standing() {
         ..LoopEnd::default()
     };
     let story = story.event(None, Event::LoopEnd(end));
-    let task = story.world.task(&story.key.project, story.key.task.as_ref().unwrap()).unwrap();
+    let task = story.task();
     assert!(crate::decide::may_start_loop(task).is_err());
     let child = crate::decide::NewRun { root: false, key: None, parent: None, depth: 1, max_depth: 16 };
     assert!(crate::decide::may_make_run(task, child).is_err());
     let ended = story.ends(1, RunOutcome::Stopped);
-    let task = ended.world.task(&ended.key.project, ended.key.task.as_ref().unwrap()).unwrap();
+    let task = ended.task();
     assert!(crate::decide::may_start_loop(task).is_ok(), "nothing is left to stop");
 }
 
@@ -311,7 +347,7 @@ fn a_run_that_is_being_stopped_starts_no_child_unless_children_are_kept() {
     let make = |keep_children| {
         let stopping = Stopping { keep_children, ..Stopping::default() };
         let story = Story::new().root(1, 1).child(2, 1).event(Some(run(1)), Event::RunStopping(stopping));
-        let task = story.world.task(&story.key.project, story.key.task.as_ref().unwrap()).unwrap().clone();
+        let task = story.task().clone();
         let parent = run(2);
         crate::decide::may_make_run(
             &task,

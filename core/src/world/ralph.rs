@@ -1,13 +1,16 @@
 //! The Ralph loop's state, as the stream tells it: who drives it, what it waits for, its counters, how it ended.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Ignored;
-use crate::event::{Event, LoopOutcome, LoopStart, RunOutcome, Stopping};
+use crate::event::{DoneRejected, Event, LoopOutcome, LoopStart, RunEnd, RunOutcome, Stopping};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
+use crate::policy::agents::is_own_fault;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ralph {
@@ -18,6 +21,18 @@ pub struct Ralph {
     pub restarts: u32,
     /// Root runs that failed in a row.
     pub failures: u32,
+    /// How long the newest of them lasted, in ms; bounded.
+    pub failed_ms: Vec<u64>,
+    /// How often the breaker opened since a root run last did well.
+    pub trips: u32,
+    /// The root run after whose end the breaker opened last.
+    pub tripped_at: Option<RunId>,
+    /// Agents that are passed over for a while.
+    pub degraded: BTreeMap<String, Degraded>,
+    /// DONEs that were rejected since the counters were last set back.
+    pub rejections: u32,
+    /// The newest of them, while no root run has been told of it.
+    pub rejected: Option<DoneRejected>,
     /// Root runs of the task so far: the number of the newest.
     pub attempts: u32,
     /// The newest root run.
@@ -28,8 +43,19 @@ pub struct Ralph {
     pub stopped_root: Option<RunId>,
     /// The counters were set back and no root run was started since: the next one is no restart.
     pub fresh: bool,
+    /// The newest root run was no attempt at the work, so that the next one is no restart.
+    pub unspent: bool,
     /// The loop's own time in ms up to the newest loop event: waiting and the machine's sleep are not in it.
     pub active_ms: u64,
+}
+
+/// An agent that failed for reasons of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    pub error_class: String,
+    pub until: Timestamp,
+    /// The run that showed it.
+    pub run: Option<RunId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +180,18 @@ impl Ralph {
             }
             Event::LoopBreaker(breaker) => {
                 self.must_be_open()?;
+                self.trips = breaker.trips;
+                self.tripped_at.clone_from(&self.last_root);
                 self.state = RalphState::Cooling { since: at, cooldown_ms: breaker.cooldown_ms };
+            }
+            Event::AgentDegraded(degraded) => {
+                let (error_class, run) = (degraded.error_class.clone(), message.content.run.clone());
+                let degraded_now = Degraded { error_class, until: degraded.until, run };
+                self.degraded.insert(degraded.agent.clone(), degraded_now);
+            }
+            Event::DoneRejected(rejected) => {
+                self.rejections = self.rejections.saturating_add(1);
+                self.rejected = Some(rejected.clone());
             }
             Event::ProjectCreated(_)
             | Event::TaskCreated(_)
@@ -172,11 +209,9 @@ impl Ralph {
             | Event::RunUsage(_)
             | Event::ChildLink(_)
             | Event::Done(_)
-            | Event::DoneRejected(_)
             | Event::DoneCleared(_)
             | Event::VerifyStart(_)
             | Event::VerifyStop(_)
-            | Event::AgentDegraded(_)
             | Event::SupervisorRestart(_)
             | Event::Posted => {}
         }
@@ -186,19 +221,32 @@ impl Ralph {
     /// Sets the counters back, as `resume` does.
     pub(super) fn reset(&mut self) {
         self.restarts = 0;
-        self.failures = 0;
+        self.did_well();
+        self.degraded.clear();
+        self.rejections = 0;
+        self.unspent = false;
         self.active_ms = 0;
         self.fresh = true;
+    }
+
+    /// The row of failures is over.
+    fn did_well(&mut self) {
+        self.failures = 0;
+        self.failed_ms.clear();
+        self.trips = 0;
+        self.tripped_at = None;
     }
 
     /// A root run was intended.
     pub(super) fn root_made(&mut self, id: &RunId, attempt: u32, at: Timestamp) {
         // Counted by what was started, not by what was announced.
-        if self.attempts > 0 && !self.fresh {
+        if self.attempts > 0 && !self.fresh && !self.unspent {
             self.restarts = self.restarts.saturating_add(1);
         }
         self.attempts = self.attempts.max(attempt);
         self.fresh = false;
+        self.unspent = false;
+        self.rejected = None;
         self.last_root = Some(id.clone());
         if self.is_open() {
             self.state = RalphState::Driven { since: at };
@@ -206,18 +254,29 @@ impl Ralph {
     }
 
     /// A root run ended.
-    pub(super) fn root_ended(&mut self, id: &RunId, outcome: RunOutcome, lasted_ms: Option<u64>) {
+    pub(super) fn root_ended(&mut self, id: &RunId, outcome: RunOutcome, end: &RunEnd) {
         match outcome {
-            RunOutcome::Completed => self.failures = 0,
+            RunOutcome::Completed => self.did_well(),
+            RunOutcome::Failed if end.error_class.as_deref().is_some_and(is_own_fault) => self.unspent = true,
             RunOutcome::Failed => {
                 // A run that lasted was not one of a row of quick failures.
-                let lasted = lasted_ms.is_some_and(|ms| ms > LONG_RUN_MS);
-                self.failures = if lasted { 1 } else { self.failures.saturating_add(1) };
+                if end.duration_ms.is_some_and(|ms| ms > LONG_RUN_MS) {
+                    self.did_well();
+                }
+                self.failures = self.failures.saturating_add(1);
+                if self.failed_ms.len() == FAILED_MAX {
+                    self.failed_ms.remove(0);
+                }
+                // Of a run whose supervisor was lost it is not known: it counts as one that lasted.
+                self.failed_ms.push(end.duration_ms.unwrap_or(u64::MAX));
             }
             RunOutcome::Stopped => self.stopped_root = Some(id.clone()),
         }
     }
 }
+
+/// More failures in a row than the breaker of any sensible configuration looks at.
+const FAILED_MAX: usize = 100;
 
 /// A failure after so long starts the row of failures anew (spec, section 5).
 const LONG_RUN_MS: u64 = 120_000;

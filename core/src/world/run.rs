@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ignored, Totals};
 use crate::event::{Event, RunEnd, RunIntent, RunOutcome, RunStart, Stopping};
-use crate::id::RunId;
+use crate::id::{ProjectId, RunId, TaskId};
 use crate::message::Message;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,11 @@ pub struct Run {
     pub attempt: Option<u32>,
     pub parent: Option<RunId>,
     pub previous: Option<RunId>,
+    /// Where the parent lives, when that is another task.
+    pub parent_task: Option<Box<(ProjectId, TaskId)>>,
     pub key: Option<String>,
+    /// The verify command that this run is.
+    pub verify: Option<String>,
     pub depth: u32,
     /// The intent's time, or the first event's that told of the run.
     pub made: Timestamp,
@@ -82,12 +86,15 @@ impl std::fmt::Display for RunStatus {
 
 impl Run {
     pub(super) fn intended(message: &Message, intent: &RunIntent) -> Self {
+        let parent_task = intent.parent_project_id.clone().zip(intent.parent_task_id.clone());
         Self {
             agent: intent.agent.clone(),
             attempt: intent.attempt,
             parent: intent.parent_run_id.clone(),
             previous: intent.previous_run_id.clone(),
+            parent_task: parent_task.map(Box::new),
             key: intent.key.clone(),
+            verify: intent.verify.clone(),
             depth: intent.depth,
             made: message.ts,
             state: RunState::Queued { intent: Some(Box::new(intent.clone())), ahead: None },
@@ -106,7 +113,9 @@ impl Run {
             attempt: start.attempt,
             parent: start.parent_run_id.clone(),
             previous: start.previous_run_id.clone(),
+            parent_task: None,
             key: None,
+            verify: None,
             depth: 0,
             made: message.ts,
             state: RunState::Queued { intent: None, ahead: None },

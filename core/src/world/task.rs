@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, TaskRow};
+use super::link::Link;
 use super::ralph::{Ralph, RalphState};
 use super::run::{Run, RunState, RunStatus};
 use super::thread::Thread;
 use super::{Ignored, Totals};
-use crate::event::{ChildLink, Done, Event, LoopOutcome, RunEnd, RunOutcome, TaskText};
+use crate::event::{Done, Event, LoopOutcome, RunEnd, RunOutcome, TaskText};
 use crate::id::{MsgId, RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
@@ -29,7 +30,7 @@ pub struct Task {
     /// The DONE marker, as the stream last told of it.
     pub done: Option<DoneMark>,
     /// Runs and tasks elsewhere in the project that this task's runs started, and whether they still run.
-    pub links: BTreeMap<String, ChildLink>,
+    pub links: BTreeMap<String, Link>,
     pub usage: Totals,
     /// The event that gave the task its status, and when.
     pub since: Option<(MsgId, Timestamp)>,
@@ -290,9 +291,7 @@ impl Task {
             | Event::RunStuck(_)
             | Event::RunActive(_) => self.run_event(message, event),
             Event::ChildLink(link) => {
-                let name = link.child_run_id.as_ref().map_or("", RunId::as_str);
-                self.links
-                    .insert(format!("{}/{}/{name}", link.child_project_id, link.child_task_id), link.clone());
+                self.linked(message, link);
                 Ok(())
             }
             Event::Done(done) => {
@@ -301,7 +300,7 @@ impl Task {
             }
             Event::DoneRejected(_) => {
                 self.done = None;
-                Ok(())
+                self.ralph.apply(message, event)
             }
             Event::DoneCleared(cleared) => {
                 self.done = None;
@@ -317,12 +316,10 @@ impl Task {
             | Event::LoopWaiting(_)
             | Event::LoopBreaker(_)
             | Event::LoopStopping(_)
-            | Event::LoopEnd(_) => self.ralph.apply(message, event),
+            | Event::LoopEnd(_)
+            | Event::AgentDegraded(_) => self.ralph.apply(message, event),
             // Told to people and to `why`; they move nothing by themselves.
-            Event::VerifyStart(_)
-            | Event::VerifyStop(_)
-            | Event::AgentDegraded(_)
-            | Event::SupervisorRestart(_) => Ok(()),
+            Event::VerifyStart(_) | Event::VerifyStop(_) | Event::SupervisorRestart(_) => Ok(()),
         }
     }
 
@@ -347,8 +344,8 @@ impl Task {
         if run.is_root() {
             // Whatever it died of: a root that was to be stopped is not started again.
             let outcome = if run.stopping.is_some() { RunOutcome::Stopped } else { end.status };
-            self.ralph.root_ended(&id, outcome, end.duration_ms);
-        } else if let Some(done) = &mut self.done {
+            self.ralph.root_ended(&id, outcome, end);
+        } else if let (None, Some(done)) = (&run.verify, &mut self.done) {
             done.late_results = true;
         }
     }
@@ -361,7 +358,7 @@ impl Task {
         let written = done.written.unwrap_or(message.ts);
         let is_late = |run: &Run| {
             let last = run.end().map(|(_, at)| at).max(run.last_post);
-            !run.is_root() && last.is_some_and(|at| at > written)
+            !run.is_root() && run.verify.is_none() && last.is_some_and(|at| at > written)
         };
         let late_results = self.runs.values().any(is_late);
         self.done =
@@ -371,7 +368,7 @@ impl Task {
     fn note_late_post(&mut self, message: &Message) {
         let Some(run) = message.content.run.as_ref().and_then(|id| self.runs.get_mut(id)) else { return };
         run.last_post = Some(message.ts);
-        if let (false, Some(done)) = (run.is_root(), &mut self.done) {
+        if let (false, Some(done)) = (run.is_root() || run.verify.is_some(), &mut self.done) {
             done.late_results = true;
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, VerifyStop};
 use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::world::{Run, RunState, Task};
@@ -16,6 +16,7 @@ use super::left_overs;
 use super::os::{Machine, ProcessId};
 use super::record::{self, Notes};
 use super::set::Owner;
+use crate::link;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::{files, output};
@@ -242,11 +243,24 @@ pub fn end_run(
         &end,
         &output::tail_of(tree, &paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default(),
     );
-    let draft = Event::RunEnd(end).draft(&scope, cause, body);
-    let posted = view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
+    let verified = view.run(id).and_then(|run| run.verify.clone()).map(|command| verify_stop(command, &end));
+    let mut batch = vec![Event::RunEnd(end).draft(&scope, cause, body)];
+    batch.extend(verified.map(|(event, line)| event.draft(&scope, cause, line)));
+    let posted = view.propose(batch, |task| decide::may_end_run(task, id))?;
+    if let Some((project, task)) = view.run(id).and_then(|run| run.parent_task.as_deref().cloned()) {
+        // What cannot be told there now, that task's loop finds by itself.
+        let _ = link::close(tree, &TaskName { project, task }, &view.name, Some(id));
+    }
     project_info(tree, view, id);
     let _ = std::fs::remove_file(paths.doorbell());
     Ok(matches!(posted, Proposed::Appended(_)))
+}
+
+fn verify_stop(command: String, end: &RunEnd) -> (Event, String) {
+    let exit_code = end.exit_code.unwrap_or(-1);
+    let line = format!("verify command ended with {exit_code}: {command}");
+    let duration_ms = end.duration_ms.unwrap_or_default();
+    (Event::VerifyStop(VerifyStop { command, exit_code, duration_ms }), line)
 }
 
 /// A crash carries the last lines of stderr.

@@ -41,6 +41,8 @@ pub enum Streams {
     CallerInput,
     /// The starter's own three: a command by hand that keeps the terminal.
     Terminal,
+    /// Nothing to read, and the run's files: a command of the operator's.
+    Nothing,
 }
 
 /// What the supervisor tells its starter, once.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, NewRun, Refusal};
-use run_agent_core::event::{Event, LoopRestart, RunEnd, RunIntent, RunOutcome};
+use run_agent_core::event::{Event, LoopRestart, RunEnd, RunIntent, RunOutcome, VerifyStart};
 use run_agent_core::layout::RunPaths;
 use run_agent_core::plan::Start;
 use run_agent_core::{Draft, RunId, Timestamp};
@@ -23,6 +23,8 @@ use super::{close, record};
 use crate::agent::{AgentError, Backend};
 use crate::failpoint;
 use crate::files;
+use crate::history::{self, Asked};
+use crate::link::{self, Origin};
 use crate::prompt::{self, Preamble};
 use crate::tree::Tree;
 use crate::view::{Proposed, TaskView, ViewError};
@@ -37,9 +39,13 @@ pub struct Request<'a> {
     pub streams: Streams,
     pub cwd: &'a Path,
     pub parent: Option<RunId>,
+    /// The parent again, when it is a run of another task: there a link is posted.
+    pub origin: Option<&'a Origin>,
     /// For a root run of the loop's.
     pub root: Option<RootStart<'a>>,
     pub key: Option<&'a str>,
+    /// The verify command that this run is.
+    pub verify: Option<&'a str>,
     /// Levels above this run.
     pub depth: u32,
     pub max_depth: u32,
@@ -170,7 +176,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     let call = request.backend.call(&paths, request.prompt)?;
     let text = match request.streams {
         Streams::Prompt => prompt_text(tree, view, request, &id, &paths),
-        Streams::CallerInput | Streams::Terminal => request.prompt.to_owned(),
+        Streams::CallerInput | Streams::Terminal | Streams::Nothing => request.prompt.to_owned(),
     };
     files::replace(&paths.prompt(), text.as_bytes(), false).map_err(write(paths.prompt()))?;
     if let Some(script) = &call.script {
@@ -195,8 +201,17 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     };
     // Known to be sendable before the run is: a path that is no text is not.
     let order = serde_json::to_vec(&launch).map_err(|e| StartError::Order(e.to_string()))?;
+    if let Some(origin) = request.origin {
+        link::open(tree, origin, &view.name, Some(&id), request.cause)?.map_err(StartError::Refused)?;
+        failpoint::here("starter.linked");
+    }
     let batch = intent(view, request, &id);
-    match view.propose(batch, |task| decide::may_make_run(task, new))? {
+    let intended = view.propose(batch, |task| decide::may_make_run(task, new));
+    if let (Some(origin), Err(_) | Ok(Proposed::Refused(_))) = (request.origin, &intended) {
+        // What cannot be told now, the parent's loop finds by itself.
+        let _ = link::close(tree, &origin.name, &view.name, Some(&id));
+    }
+    match intended? {
         Proposed::Appended(_) => {}
         Proposed::Refused(refusal) => return Err(StartError::Refused(refusal)),
     }
@@ -254,6 +269,8 @@ fn prompt_text(tree: &Tree, view: &TaskView, request: &Request<'_>, id: &RunId, 
         Some(_) => view.task().active().map(|(id, _)| id.clone()).collect(),
         None => Vec::new(),
     };
+    let previous = request.root.as_ref().and_then(|root| root.previous.as_ref());
+    let asked = previous.map_or_else(Vec::new, |id| asked_by(tree, view, id));
     let preamble = Preamble {
         name: &view.name,
         task: &tree.task(&view.name),
@@ -269,8 +286,16 @@ fn prompt_text(tree: &Tree, view: &TaskView, request: &Request<'_>, id: &RunId, 
         start: request.root.as_ref().map(|root| root.why),
         attempt: request.root.as_ref().map(|root| root.attempt),
         running_children: &running,
+        asked: &asked,
     };
     prompt::prompt(&preamble, request.prompt)
+}
+
+/// What the root run before asked. A stream that cannot be read keeps nobody from working.
+fn asked_by(tree: &Tree, view: &TaskView, id: &RunId) -> Vec<Asked> {
+    let Some(run) = view.run(id) else { return Vec::new() };
+    let stream = tree.store.open(&view.name.key()).ok();
+    stream.and_then(|stream| history::asked_by(stream.as_ref(), id, run.made).ok()).unwrap_or_default()
 }
 
 /// Step 4: what goes into one append.
@@ -280,8 +305,11 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
         agent: request.backend.name().to_owned(),
         attempt: request.root.as_ref().map(|root| root.attempt),
         parent_run_id: request.parent.clone(),
+        parent_project_id: request.origin.map(|origin| origin.name.project.clone()),
+        parent_task_id: request.origin.map(|origin| origin.name.task.clone()),
         previous_run_id: request.root.as_ref().and_then(|root| root.previous.clone()),
         key: request.key.map(str::to_owned),
+        verify: request.verify.map(str::to_owned),
         depth: request.depth,
         starter_pid: std::process::id(),
         starter_start_ticks: os::ProcessId::own().start_ticks,
@@ -290,6 +318,7 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
     };
     let scope = |run| view.name.scope(run);
     let line = match (&request.root, &request.parent) {
+        _ if request.verify.is_some() => "a verify run is about to start".to_owned(),
         (Some(root), _) => format!("root run {} of {} is about to start", root.attempt, intent.agent),
         (None, Some(parent)) => format!("child run of {} for {parent} is about to start", intent.agent),
         (None, None) => format!("run of {} is about to start", intent.agent),
@@ -300,6 +329,11 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
         batch.push(Event::LoopRestart(event).draft(&scope(None), request.cause, line));
     }
     batch.push(Event::RunIntent(intent).draft(&scope(Some(id.clone())), request.cause, line));
+    if let Some(command) = request.verify {
+        let line = format!("verifying DONE: {command}");
+        let event = Event::VerifyStart(VerifyStart { command: command.to_owned() });
+        batch.push(event.draft(&scope(Some(id.clone())), request.cause, line));
+    }
     batch
 }
 

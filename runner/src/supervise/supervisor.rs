@@ -86,7 +86,7 @@ pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
     let lock = os::inherited(LOCK_FD).map_err(SuperviseError::Handover)?;
     let stdin = match launch.streams {
         Streams::CallerInput => Some(os::inherited(STDIN_FD).map_err(SuperviseError::Handover)?),
-        Streams::Prompt | Streams::Terminal => None,
+        Streams::Prompt | Streams::Terminal | Streams::Nothing => None,
     };
     ignore_signals().map_err(SuperviseError::Prepare)?;
     os::become_subreaper();
@@ -264,7 +264,7 @@ impl Supervisor<'_> {
         // What a person's own command on a terminal leaves running is the person's.
         let left = match self.launch.streams {
             Streams::Terminal => Vec::new(),
-            Streams::Prompt | Streams::CallerInput => {
+            Streams::Prompt | Streams::CallerInput | Streams::Nothing => {
                 left_overs::end(&[Self::owner(self.launch.run.as_str(), self.agent)])
             }
         };

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -92,10 +93,15 @@ impl Supervisor<'_> {
         };
         let input = match self.stdin.take() {
             Some(given) => given,
-            None => File::open(self.run.prompt()).map_err(|e| StartFailure {
-                why: format!("cannot open {}: {e}", self.run.prompt().display()),
-                class: "crash",
-            })?,
+            None => {
+                let prompt = self.run.prompt();
+                let nothing = self.launch.streams == Streams::Nothing;
+                let path = if nothing { Path::new("/dev/null") } else { prompt.as_path() };
+                File::open(path).map_err(|e| StartFailure {
+                    why: format!("cannot open {}: {e}", path.display()),
+                    class: "crash",
+                })?
+            }
         };
         command.stdin(Stdio::from(input)).stdout(file(self.run.stdout())?).stderr(file(self.run.stderr())?);
         Ok(Detach::Group)
@@ -106,7 +112,7 @@ impl Supervisor<'_> {
         let here = Machine::here();
         let path = |path: std::path::PathBuf| path.display().to_string();
         let (ownership, pgid) = match self.launch.streams {
-            Streams::Prompt | Streams::CallerInput => ("managed", agent.pid),
+            Streams::Prompt | Streams::CallerInput | Streams::Nothing => ("managed", agent.pid),
             Streams::Terminal => {
                 (close::EXTERNAL, u32::try_from(nix::unistd::getpgrp().as_raw()).unwrap_or(0))
             }

@@ -1,0 +1,135 @@
+//! Children in other tasks: what a run starts elsewhere is told in its own task's stream (`CHILD_LINK`), so that its
+//! loop waits for it, and a stop reaches it, as for its own.
+//!
+//! The link is posted before the child is intended, and again when it ended. A crash in between leaves a link to
+//! nothing, or to what has ended: whoever drives the loop finds that and posts the end.
+
+use run_agent_core::RunId;
+use run_agent_core::cause::Cause;
+use run_agent_core::decide::{self, Refusal};
+use run_agent_core::event::{ChildLink, Event};
+use run_agent_core::world::{Link, Run, Task};
+
+use crate::files;
+use crate::supervise::close;
+use crate::tree::{TaskName, Tree};
+use crate::view::{Proposed, TaskView, ViewError};
+
+/// A run that starts something in another task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    pub name: TaskName,
+    pub run: RunId,
+}
+
+/// What kind of child a link leads to, for people.
+fn kind(run: Option<&RunId>) -> &'static str {
+    if run.is_some() { "run" } else { "task" }
+}
+
+fn child_link(child: &TaskName, run: Option<&RunId>, ended: bool) -> ChildLink {
+    ChildLink {
+        child_project_id: child.project.clone(),
+        child_task_id: child.task.clone(),
+        child_run_id: run.cloned(),
+        link: kind(run).to_owned(),
+        ended,
+    }
+}
+
+/// The task that a link leads into.
+#[must_use]
+pub fn child_of(link: &Link) -> TaskName {
+    TaskName { project: link.child.child_project_id.clone(), task: link.child.child_task_id.clone() }
+}
+
+/// Says that a run of another task starts this run, or the loop of this task.
+///
+/// # Errors
+/// When that other stream cannot be read or written.
+pub fn open(
+    tree: &Tree,
+    origin: &Origin,
+    child: &TaskName,
+    run: Option<&RunId>,
+    cause: &Cause,
+) -> Result<Result<(), Refusal>, ViewError> {
+    let mut view = TaskView::open(tree, &origin.name)?;
+    let line = match run {
+        Some(run) => format!("starts run {run} in {child}"),
+        None => format!("starts the loop of {child}"),
+    };
+    let event = Event::ChildLink(child_link(child, run, false));
+    let draft = event.draft(&origin.name.scope(Some(origin.run.clone())), cause, line);
+    Ok(match view.propose(vec![draft], |task| decide::may_link(task, &origin.run))? {
+        Proposed::Appended(_) => Ok(()),
+        Proposed::Refused(refusal) => Err(refusal),
+    })
+}
+
+/// Says that the child of a link has ended; once, whoever does.
+///
+/// # Errors
+/// When the stream of the link cannot be read or written.
+pub fn close(tree: &Tree, parent: &TaskName, child: &TaskName, run: Option<&RunId>) -> Result<(), ViewError> {
+    let mut view = TaskView::open(tree, parent)?;
+    end(&mut view, &child_link(child, run, true))
+}
+
+fn end(view: &mut TaskView, ended: &ChildLink) -> Result<(), ViewError> {
+    let key = ended.key();
+    let open = |task: &Task| task.open_links().find(|(k, _)| *k == key).map(|(_, link)| link.clone());
+    let Some(link) = open(view.task()) else { return Ok(()) };
+    let child = child_of(&link);
+    let line = match &ended.child_run_id {
+        Some(run) => format!("run {run} of {child} has ended"),
+        None => format!("the loop of {child} has ended"),
+    };
+    let cause = Cause::Process(format!("end of {key}"));
+    let draft = Event::ChildLink(ChildLink { ended: true, ..ended.clone() }).draft(
+        &view.name.scope(link.parent),
+        &cause,
+        line,
+    );
+    view.propose(vec![draft], |task| open(task).map(drop).ok_or(Refusal::Moot))?;
+    Ok(())
+}
+
+/// Posts the ends that nobody was left to tell of.
+///
+/// # Errors
+/// When this task's stream cannot be read or written.
+pub fn reconcile(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
+    let open: Vec<Link> = view.task().open_links().map(|(_, link)| link.clone()).collect();
+    for link in open {
+        // A child whose stream cannot be read is taken as one that is at work.
+        if is_over(tree, &link).unwrap_or(false) {
+            end(view, &link.child)?;
+        }
+    }
+    Ok(())
+}
+
+/// Does the child of a link work no more?
+fn is_over(tree: &Tree, link: &Link) -> Result<bool, ViewError> {
+    let name = child_of(link);
+    if !tree.task(&name).folder().is_dir() {
+        return Ok(true);
+    }
+    let mut view = TaskView::open(tree, &name)?;
+    close::close_dead(tree, &mut view)?;
+    Ok(match &link.child.child_run_id {
+        Some(id) => match view.run(id) {
+            Some(run) => !run.is_active(),
+            // Its starter has the lock until the stream knows of the run.
+            None => !files::is_locked(&tree.run(&name, id).supervisor_lock()).unwrap_or(false),
+        },
+        None => {
+            let driven = files::is_locked(&tree.task(&name).loop_lock()).unwrap_or(true);
+            let task = view.task();
+            !driven
+                && !task.active().any(|(_, run): (_, &Run)| run.is_active())
+                && task.open_links().next().is_none()
+        }
+    })
+}

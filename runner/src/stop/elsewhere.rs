@@ -1,0 +1,102 @@
+//! A stop's way into other tasks: what a run started there is stopped with it, and what that started in turn.
+
+use std::collections::BTreeSet;
+
+use run_agent_core::RunId;
+use run_agent_core::event::Event;
+use run_agent_core::world::{Link, Task};
+
+use super::{How, Stopped, ask_run, goes_on, run_once, stopping, task_once};
+use crate::link;
+use crate::supervise::ring;
+use crate::tree::Tree;
+use crate::view::{TaskView, ViewError};
+use run_agent_core::decide::Refusal;
+
+/// Links that were followed: two tasks may have started each other.
+pub(super) type Seen = BTreeSet<String>;
+
+pub(super) fn of_task(task: &Task) -> Vec<Link> {
+    task.open_links().map(|(_, link)| link.clone()).collect()
+}
+
+pub(super) fn of_runs(task: &Task, runs: &[RunId]) -> Vec<Link> {
+    let by = |link: &Link| link.parent.as_ref().is_some_and(|parent| runs.contains(parent));
+    task.open_links().filter(|(_, link)| by(link)).map(|(_, link)| link.clone()).collect()
+}
+
+/// Says on the streams of other tasks that what is linked there is to stop, and wakes its supervisors, so that all of
+/// them work at it at the same time. What cannot be told is seen to by [`stop`].
+pub(crate) fn ask(tree: &Tree, links: &[Link], how: &How, seen: &mut Seen) {
+    for link in links {
+        if seen.insert(link.child.key())
+            && let Err(error) = ask_one(tree, link, how, seen)
+        {
+            tracing::warn!(link = link.child.key(), %error, "cannot ask a child in another task to stop");
+        }
+    }
+}
+
+fn ask_one(tree: &Tree, link: &Link, how: &How, seen: &mut Seen) -> Result<(), ViewError> {
+    let mut view = TaskView::open(tree, &link::child_of(link))?;
+    let active: Vec<RunId> = match &link.child.child_run_id {
+        Some(run) => view.task().with_descendants(run),
+        None => {
+            let line = format!("stop asked for by {}", how.by);
+            let draft = Event::LoopStopping(stopping(how)).draft(&view.name.scope(None), &how.cause, line);
+            let due = |task: &Task| goes_on(task) && task.ralph.stopping.is_none();
+            view.propose(vec![draft], |task| if due(task) { Ok(()) } else { Err(Refusal::Moot) })?;
+            view.task().active().map(|(id, _)| id.clone()).collect()
+        }
+    };
+    let deeper = match &link.child.child_run_id {
+        Some(_) => of_runs(view.task(), &active),
+        None => of_task(view.task()),
+    };
+    for id in &active {
+        if view.run(id).is_some_and(|run| run.is_active() && run.stopping.is_none()) {
+            ask_run(&mut view, id, how)?;
+        }
+        ring(&tree.run(&view.name, id));
+    }
+    ask(tree, &deeper, how, seen);
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    pub(super) stopped: Vec<RunId>,
+    pub(super) left: Vec<RunId>,
+}
+
+/// Stops what is linked, waits for it, and tells the ends in the stream of the links.
+pub(super) fn stop(
+    tree: &Tree,
+    view: &mut TaskView,
+    links: &[Link],
+    how: &How,
+    seen: &mut Seen,
+) -> Result<Others, ViewError> {
+    let mut others = Others::default();
+    for link in links {
+        if !seen.insert(link.child.key()) {
+            continue;
+        }
+        let stopped = TaskView::open(tree, &link::child_of(link)).and_then(|mut child| {
+            match &link.child.child_run_id {
+                Some(run) => run_once(tree, &mut child, run, how, seen),
+                None => task_once(tree, &mut child, how, seen),
+            }
+        });
+        match stopped {
+            Ok(Stopped::Done(runs)) => others.stopped.extend(runs),
+            Ok(Stopped::Left(runs)) => others.left.extend(runs),
+            Ok(Stopped::HadEnded(_) | Stopped::DriverHangs(_)) => {}
+            Err(error) => {
+                tracing::warn!(link = link.child.key(), %error, "cannot stop a child in another task");
+            }
+        }
+    }
+    link::reconcile(tree, view)?;
+    Ok(others)
+}
