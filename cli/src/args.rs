@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Config(Verb<commands::config::ConfigArgs>),
     #[command(name = "_supervise", hide = true)]
     Supervise,
+    #[command(name = "_drive", hide = true)]
+    Drive,
     #[command(name = "_shim", hide = true)]
     Shim(ShimArgs),
 }
@@ -147,6 +149,15 @@ pub(crate) struct TaskArgs {
     /// Time limit of one run, such as 30m; 0 is none [default: $JRUN_AGENT_TIMEOUT, else the agent's in the config]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+    /// Return when the loop has started and print the task id; a process of its own drives on
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Start nothing: tell what the driver of the loop does, until the loop ends
+    #[arg(long, conflicts_with_all = ["detach", "agent", "prompt", "prompt_file", "update_prompt", "cwd", "max_restarts", "timeout"])]
+    pub(crate) attach: bool,
+    /// Print what the root agent prints as it comes
+    #[arg(long, conflicts_with_all = ["detach", "json"])]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +166,9 @@ pub(crate) struct ResumeArgs {
     /// Only remove DONE and set the counters back
     #[arg(long)]
     pub(crate) no_start: bool,
+    /// Return when the loop has started and print the task id; a process of its own drives on
+    #[arg(long, conflicts_with = "no_start")]
+    pub(crate) detach: bool,
     /// The agent [default: the one of the task's last root run]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,

@@ -80,6 +80,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Completion(args) => commands::completion::run(&args),
         Command::Man(args) => commands::man::run(&args),
         Command::Config(args) => commands::config::run(&global, &args),
+        Command::Drive => commands::task::detach::drive(&global),
         Command::Supervise => commands::internal::supervise(),
         Command::Shim(args) => commands::internal::shim(&args.argv),
     }

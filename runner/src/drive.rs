@@ -1,6 +1,8 @@
 //! The loop's driver: gather, fold, ask the plan, do its one step, look again. It holds no state that matters; a
 //! driver that was killed is followed by one that goes on in the same place.
 
+pub mod detach;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -8,20 +10,21 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopOutcome, LoopRestart, LoopStart, Scope};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, LoopRestart, LoopStart, Scope, SupervisorRestart};
 use run_agent_core::layout::DONE;
 use run_agent_core::plan::{self, Clock, Look, Start, Step, reason};
 use run_agent_core::policy::LoopPolicy;
-use run_agent_core::world::Marker;
+use run_agent_core::world::{Marker, Task};
 use run_agent_core::{Draft, Entry, Kind, Parent, RunId};
 
 use crate::agent::Backend;
+use crate::supervise::os::{self, Machine};
 use crate::supervise::start::{Request, RootStart, StartError, StartOutcome, Started, start};
-use crate::supervise::{Streams, close, os::Machine, ring};
+use crate::supervise::{Streams, close, ring};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
-use crate::{failpoint, files, marker};
+use crate::{adopt, failpoint, files, marker};
 
 /// What a loop is driven with.
 #[derive(Debug)]
@@ -35,6 +38,10 @@ pub struct Loop<'a> {
     pub timeout: Option<Duration>,
     /// Set the counters back, as `resume` does.
     pub fresh: bool,
+    /// Take only a loop that is open, as `adopt` does.
+    pub adopt: bool,
+    /// What the loop was asked for, as JSON: `LOOP_START` keeps it for whoever adopts it.
+    pub settings: &'a str,
     pub cause: &'a Cause,
     /// Of the run that started this loop, when one did.
     pub parent: Option<RunId>,
@@ -46,6 +53,8 @@ pub struct Loop<'a> {
 /// What the driver tells while it works; the caller shows it.
 #[derive(Debug)]
 pub enum Talk<'a> {
+    /// The loop is taken: this process drives it.
+    Driving,
     /// New entries of the stream, in order.
     New(&'a [Entry]),
     /// A live root run was found and joined.
@@ -83,12 +92,14 @@ pub fn drive(
     wake: &mut Wake,
     talk: &mut dyn FnMut(Talk<'_>),
 ) -> Result<LoopEnd, DriveError> {
-    let _lock = take_lock(tree, &view.name, what.flags)?;
+    let _lock = take_lock(tree, view, what.flags)?;
     failpoint::here("driver.lock");
     crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
     wake.watch_files(tree.task(&view.name).folder(), &[DONE]);
     let mut driver = Driver::begin(tree, view, what)?;
+    failpoint::here("driver.began");
+    talk(Talk::Driving);
     if let Some(root) = driver.view.task().active_root() {
         talk(Talk::Joined(root));
     }
@@ -107,17 +118,25 @@ pub fn drive(
 }
 
 /// One loop a task: the lock is held for as long as its driver lives.
-fn take_lock(tree: &Tree, name: &TaskName, flags: &str) -> Result<File, DriveError> {
-    let path = tree.task(name).loop_lock();
+fn take_lock(tree: &Tree, view: &TaskView, flags: &str) -> Result<File, DriveError> {
+    let path = tree.task(&view.name).loop_lock();
     let error = |source| DriveError::Lock { path: path.display().to_string(), source };
+    let locked =
+        |holder: String| DriveError::Locked { task: view.name.clone(), holder, flags: flags.to_owned() };
+    // An agent may have removed the file under a driver that lives.
+    let ralph = &view.task().ralph;
+    if let Some(driver) = ralph.driver.as_ref().filter(|_| ralph.is_open() && !path.exists())
+        && adopt::is_alive(driver)
+    {
+        return Err(locked(format!("process {}", driver.driver_pid)));
+    }
     let mut lock = files::open_lock(&path).map_err(error)?;
-    if !files::try_lock(&lock).map_err(error)? {
+    if !files::try_lock_for_good(&lock).map_err(error)? {
         let mut holder = String::new();
         let _ = lock.read_to_string(&mut holder);
         // Whoever has just taken the lock has not written its name yet, and a lock that is not ours may have none.
         let holder = Some(holder.trim()).filter(|holder| !holder.is_empty()).unwrap_or("another process");
-        let (holder, flags) = (holder.to_owned(), flags.to_owned());
-        return Err(DriveError::Locked { task: name.clone(), holder, flags });
+        return Err(locked(holder.to_owned()));
     }
     lock.set_len(0).map_err(error)?;
     lock.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(error)?;
@@ -140,21 +159,21 @@ struct Driver<'a> {
 impl<'a> Driver<'a> {
     fn begin(tree: &'a Tree, view: &'a mut TaskView, what: &'a Loop<'a>) -> Result<Self, DriveError> {
         close::close_dead(tree, view)?;
-        let here = Machine::here();
-        let active_ms = if what.fresh { 0 } else { view.task().ralph.active_ms };
-        let start = LoopStart {
-            driver_pid: std::process::id(),
-            machine_id: here.machine_id.clone(),
-            boot_id: here.boot_id.clone(),
-            fresh: what.fresh,
-            active_ms,
+        let active_ms = loop {
+            // Whether a driver was lost is decided under the append lock too: a stop may end the loop in between.
+            let open = view.task().ralph.is_open();
+            let active_ms = if what.fresh { 0 } else { view.task().ralph.active_ms };
+            let may = |task: &Task| match (task.ralph.is_open() == open, what.adopt) {
+                (false, _) => Err(Refusal::Moot),
+                (true, true) => decide::may_adopt_loop(task),
+                (true, false) => decide::may_start_loop(task),
+            };
+            match view.propose(opening(view, what, active_ms), may)? {
+                Proposed::Appended(_) => break active_ms,
+                Proposed::Refused(Refusal::Moot) => {}
+                Proposed::Refused(refusal) => return Err(DriveError::Start(StartError::Refused(refusal))),
+            }
         };
-        let scope = view.name.scope(None);
-        let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
-        let draft = Event::LoopStart(start).draft(&scope, what.cause, line);
-        if let Proposed::Refused(refusal) = view.propose(vec![draft], decide::may_start_loop)? {
-            return Err(DriveError::Start(StartError::Refused(refusal)));
-        }
         let now = Instant::now();
         let had_root = view.task().active_root().is_some();
         let active = Duration::from_millis(active_ms);
@@ -400,6 +419,41 @@ impl<'a> Driver<'a> {
         Ok(end)
     }
 }
+
+/// What a driver posts when it takes the loop; first of all that one was lost, if the loop is open.
+fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64) -> Vec<Draft> {
+    let (here, own) = (Machine::here(), os::ProcessId::own());
+    let scope = view.name.scope(None);
+    let mut batch = Vec::new();
+    let ralph = &view.task().ralph;
+    if ralph.is_open() {
+        let previous_pid = ralph.driver.as_ref().map(|driver| driver.driver_pid);
+        let restart = SupervisorRestart { reason: "driver lost".to_owned(), previous_pid };
+        let before = previous_pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
+        let line = format!("the loop's driver{before} is gone; process {} goes on", own.pid);
+        let cause = Cause::Process("driver lost".to_owned());
+        batch.push(Event::SupervisorRestart(restart).draft(&scope, &cause, line));
+    }
+    let start = LoopStart {
+        driver_pid: own.pid,
+        driver_start_ticks: own.start_ticks,
+        machine_id: here.machine_id.clone(),
+        boot_id: here.boot_id.clone(),
+        pid_namespace: here.pid_namespace.clone(),
+        fresh: what.fresh,
+        active_ms,
+        settings: Some(what.settings.to_owned()).filter(|text| text.len() <= SETTINGS_MAX),
+        parent_run_id: what.parent.clone(),
+        depth: what.depth,
+    };
+    let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
+    batch.push(Event::LoopStart(start).draft(&scope, what.cause, line));
+    batch
+}
+
+/// What `LOOP_START` keeps of the settings, in bytes: its fields have a bound. Larger ones are left out, and the loop
+/// is adopted with what the configuration says.
+const SETTINGS_MAX: usize = 16 * 1024;
 
 /// `1 restart`, `2 restarts`.
 fn count(n: u64, what: &str) -> String {

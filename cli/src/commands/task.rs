@@ -1,20 +1,24 @@
 //! `task`: create or continue a task, and drive its Ralph loop.
 
+pub(crate) mod attach;
+pub(crate) mod detach;
+mod follow;
+
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
-use run_agent_core::event::{LoopEnd, LoopOutcome};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome};
 use run_agent_core::plan::reason;
 use run_agent_core::world::{Marker, TaskStatus};
-use run_agent_core::{Message, RunId, Timestamp};
+use run_agent_core::{Cause, Entry, Message, RunId, Timestamp};
 use run_agent_runner::drive::{Loop, Talk, drive};
 use run_agent_runner::make;
 use run_agent_runner::supervise::start::StartOutcome;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wake::Wake;
 use run_agent_runner::{TaskView, files};
+use serde::{Deserialize, Serialize};
 
 use super::{prompt, target};
 use crate::args::{self, Global, TaskArgs};
@@ -23,6 +27,11 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint, Progress};
 
 pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
+    if args.attach {
+        return attach::run(global, args.follow);
+    }
+    // Where `--json` stands before `task`, clap does not see the two together.
+    follow::check(global, args.follow)?;
     let context = Context::open_configured(global)?;
     super::job::parent_and_depth(&context)?;
     let given = prompt::read(&args.prompt, false)?;
@@ -62,9 +71,15 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
             "{name} is completed; `run-agent resume{}` takes it up again",
             context.flags_for(&name)
         ));
+        if args.detach {
+            return detach::started(&context, &name, None);
+        }
         return finish(&context, &name, &view, None);
     }
-    run_loop(&context, &name, &settings)
+    if args.detach {
+        return detach::start(&context, &name, &settings);
+    }
+    run_loop(&context, &name, &settings, Driving { follow: args.follow, ..Driving::default() })
 }
 
 /// An existing prompt is not overwritten by accident, and another one is never passed over in silence.
@@ -96,14 +111,35 @@ fn check_prompt(
     )))
 }
 
-/// What a loop is started with, as flags and configuration say.
-#[derive(Debug)]
+/// What a loop is asked for by flags. A detached driver is sent them, and `LOOP_START` keeps them for whoever adopts
+/// the loop: what is not here is lost to both.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Settings {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cwd: Option<std::path::PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_restarts: Option<u32>,
+    #[serde(rename = "timeout_ms", with = "detach::millis", skip_serializing_if = "Option::is_none")]
     pub(crate) timeout: Option<Duration>,
+    /// Once: whoever adopts the loop does not set its counters back again.
+    #[serde(skip)]
     pub(crate) fresh: bool,
+}
+
+/// What is the driver's own, and not the loop's.
+#[derive(Debug, Default)]
+pub(crate) struct Driving<'a> {
+    /// Who started the loop; without it, the caller.
+    pub(crate) origin: Option<detach::Origin>,
+    /// Take only a loop that is open.
+    pub(crate) adopt: bool,
+    /// Print what the root agents print.
+    pub(crate) follow: bool,
+    /// Whoever started this driver is told when it has the loop.
+    pub(crate) report: Option<&'a detach::Report>,
 }
 
 impl Settings {
@@ -145,69 +181,83 @@ impl Prepared {
 }
 
 /// Drives the loop of an existing task, telling on stderr what happens.
-pub(crate) fn run_loop(context: &Context, name: &TaskName, settings: &Settings) -> Outcome {
-    let Prepared { mut view, backend, prompt, cwd } = Prepared::new(context, name, settings)?;
-    let end = drive_loop(context, &mut view, backend.as_ref(), &prompt, &cwd, settings)?;
-    finish(context, name, &view, Some(&end))
+pub(crate) fn run_loop(
+    context: &Context,
+    name: &TaskName,
+    settings: &Settings,
+    driving: Driving<'_>,
+) -> Outcome {
+    let mut prepared = Prepared::new(context, name, settings)?;
+    let end = drive_loop(context, &mut prepared, settings, driving)?;
+    finish(context, name, &prepared.view, Some(&end))
 }
 
 fn drive_loop(
     context: &Context,
-    view: &mut TaskView,
-    backend: &dyn run_agent_runner::agent::Backend,
-    prompt: &str,
-    cwd: &Path,
+    prepared: &mut Prepared,
     settings: &Settings,
+    driving: Driving<'_>,
 ) -> Result<LoopEnd, Failure> {
+    let Prepared { view, backend, prompt, cwd } = prepared;
+    let Driving { origin, adopt, follow, report } = driving;
     let config = context.config()?;
     let policy = config.policy(settings.max_restarts);
-    let cause = context.cause();
-    let (parent, depth) = super::job::parent_and_depth(context)?;
-    // A root run has no parent of its own task; a loop that another task's run started remembers who did.
-    let parent = parent.filter(|_| context.caller().ok().flatten().is_some_and(|c| c.name != view.name));
+    let name = view.name.clone();
+    let origin = match origin {
+        Some(origin) => origin,
+        None => detach::Origin::of_caller(context, &name)?,
+    };
     let what = Loop {
-        backend,
+        backend: backend.as_ref(),
         prompt,
         cwd,
         policy: &policy,
         max_depth: config.max_depth(),
         grace: config.grace(),
         timeout: args::time_limit([settings.timeout, config.timeout_of(backend.name())]),
-        flags: &context.flags_for(&view.name),
+        flags: &context.flags_for(&name),
         fresh: settings.fresh,
-        cause: &cause,
-        parent,
-        depth,
+        adopt,
+        settings: &detach::kept(context, settings, cwd),
+        cause: &Cause::parse(&origin.cause),
+        parent: origin.parent,
+        depth: origin.depth,
     };
     let mut wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
-    let name = view.name.clone();
-    let mut teller =
-        Teller { progress: render::progress(format!("driving {name}")), active: BTreeSet::new() };
-    Ok(drive(&context.tree, view, &what, &mut wake, &mut |talk| teller.tell(&name, &talk))?)
+    let mut teller = Teller::new(format!("driving {name}"), report);
+    if follow {
+        teller.follower = Some(follow::Follower::begin(&context.tree, &name)?);
+    }
+    let end = drive(&context.tree, view, &what, &mut wake, &mut |talk| teller.tell(&name, &talk))?;
+    teller.end(end.reason != reason::INTERRUPTED);
+    Ok(end)
 }
 
 /// Tells people what the driver tells, and shows what it waits for.
-struct Teller {
+struct Teller<'a> {
     progress: Progress,
     /// The runs that are at work, as far as was told.
     active: BTreeSet<RunId>,
+    follower: Option<follow::Follower>,
+    report: Option<&'a detach::Report>,
 }
 
-impl Teller {
+impl<'a> Teller<'a> {
+    fn new(progress: String, report: Option<&'a detach::Report>) -> Self {
+        Self { progress: render::progress(progress), active: BTreeSet::new(), follower: None, report }
+    }
+
     fn tell(&mut self, name: &TaskName, talk: &Talk<'_>) {
         match talk {
-            Talk::New(entries) => {
-                for entry in *entries {
-                    self.see(&entry.message);
-                    if let Some(line) = render::story_line(&entry.message) {
-                        render::say(&line);
-                    }
+            Talk::Driving => {
+                if let Some(report) = self.report {
+                    report.driving();
                 }
             }
+            Talk::New(entries) => self.story(entries),
             Talk::Joined(run) => {
-                self.active.insert((*run).clone());
-                self.show();
+                self.joined(run);
                 render::say(&format!("joined root run {run} of {name}, which is still alive"));
             }
             Talk::Started(started) => match &started.outcome {
@@ -224,7 +274,42 @@ impl Teller {
         }
     }
 
+    fn story(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.see(&entry.message);
+            if let Some(line) = render::story_line(&entry.message) {
+                render::say(&line);
+            }
+        }
+    }
+
+    /// A root run that was at work before.
+    fn joined(&mut self, run: &RunId) {
+        self.active.insert(run.clone());
+        self.follow(run);
+        self.show();
+    }
+
+    fn follow(&self, run: &RunId) {
+        if let Some(follower) = &self.follower {
+            follower.root(run);
+        }
+    }
+
+    /// Nothing more is told. `wait`: what the agents printed is printed to its end.
+    fn end(self, wait: bool) {
+        drop(self.progress);
+        if let Some(follower) = self.follower {
+            follower.end(wait);
+        }
+    }
+
     fn see(&mut self, message: &Message) {
+        if let Ok(Event::RunStart(start)) = Event::read(message)
+            && let (Some(_), Some(run)) = (start.attempt, &message.content.run)
+        {
+            self.follow(run);
+        }
         match (message.content.kind.as_str(), &message.content.run) {
             ("RUN_START", Some(run)) => drop(self.active.insert(run.clone())),
             ("RUN_STOP" | "RUN_CRASH", Some(run)) => drop(self.active.remove(run)),
