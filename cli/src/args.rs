@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Job(Verb<JobArgs>),
     /// Block until runs end; 124 while one still runs
     Wait(Verb<WaitArgs>),
+    /// Take up the loops whose drivers died without saying so
+    Adopt(Verb<commands::adopt::AdoptArgs>),
     /// Stop a run with its children, or a whole task
     Stop(Verb<StopArgs>),
     /// For agents: mark the task done

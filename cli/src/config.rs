@@ -54,6 +54,28 @@ pub(crate) struct Config {
     settings: Settings,
 }
 
+/// What becomes of a loop whose driver died without saying so (`loop.adopt`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Adopt {
+    /// A card in the inbox tells of it, and a person takes it up.
+    #[default]
+    Ask,
+    /// Services that are started with the machine take it up.
+    Auto,
+    Never,
+}
+
+impl Adopt {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Auto => "auto",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// A configuration that cannot be taken.
 #[derive(Debug)]
 pub(crate) enum Unusable {
@@ -228,6 +250,11 @@ impl Config {
             restart_with_children: word(&self.text("loop", "restart_with_children"))
                 .unwrap_or(RestartWithChildren::Wait),
         }
+    }
+
+    /// What becomes of a loop whose driver died.
+    pub(crate) fn adopt(&self) -> Adopt {
+        word(&self.text("loop", "adopt")).unwrap_or_default()
     }
 
     pub(crate) fn grace(&self) -> Duration {

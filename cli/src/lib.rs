@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Resume(args) => commands::resume::run(&global, &args),
         Command::Job(args) => commands::job::run(&global, &args),
         Command::Wait(args) => commands::wait::run(&global, &args),
+        Command::Adopt(args) => commands::adopt::run(&global, &args),
         Command::Stop(args) => commands::stop::run(&global, &args),
         Command::Done(args) => commands::done::run(&global, &args),
         Command::Ask(args) => commands::ask::run(&global, &args),

@@ -121,7 +121,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     now("loop", "restart_with_children", Kind::Choice(&["wait", "overlap"]), r#""wait""#, "wait | overlap: the next root run and children of the one before"),
     later("loop", "on_dependency_failure", Kind::Choice(&["wait", "fail"]), r#""wait""#, "wait | fail, when a task that this one depends on fails"),
     later("loop", "session", Kind::Choice(&["fresh", "resume"]), r#""fresh""#, "fresh | resume: the next root run takes up the session"),
-    later("loop", "adopt", Kind::Choice(&["ask", "auto", "never"]), r#""ask""#, "ask | auto | never, for a loop whose driver died"),
+    now("loop", "adopt", Kind::Choice(&["ask", "auto", "never"]), r#""ask""#, "ask | auto | never, for a loop whose driver died"),
     later("loop", "question_timeout", Kind::Duration, r#""4h""#, "how long a blocking question holds the loop"),
     later("loop", "verify", Kind::Texts, "[]", "commands that must succeed before DONE counts"),
     later("loop", "verify_attempts", COUNT, "5", "so many rejected DONEs end the loop"),

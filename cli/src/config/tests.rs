@@ -54,6 +54,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("loop", "max_wall_time" | "restart_delay" | "child_wait_timeout") => ("\"77s\"", policy),
         ("loop", "after_children") => ("\"complete\"", policy),
         ("loop", "restart_with_children") => ("\"overlap\"", policy),
+        ("loop", "adopt") => ("\"auto\"", |c| c.adopt().as_str().to_owned()),
         ("stop", "grace") => ("\"2s\"", |c| format!("{:?}", c.grace())),
         ("agent", "type") => ("\"shell\"", agent),
         ("agent", "argv" | "args") => ("[\"more\"]", agent),
