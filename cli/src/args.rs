@@ -10,7 +10,7 @@ use clap_complete::ArgValueCompleter as Complete;
 
 use crate::commands;
 use crate::commands::batch::JobCommand;
-use crate::commands::completion::{CompletionArgs, agents, runs, tasks_and_runs};
+use crate::commands::completion::{CompletionArgs, agents, runs, tasks, tasks_and_runs};
 use crate::commands::man::ManArgs;
 use crate::commands::replay::ReplayArgs;
 use crate::commands::shell_setup::ShellSetupArgs;
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Job(Verb<JobArgs>),
     /// Block until runs end; 124 while one still runs
     Wait(Verb<WaitArgs>),
+    /// Take up the loops whose drivers died without saying so
+    Adopt(Verb<commands::adopt::AdoptArgs>),
     /// Stop a run with its children, or a whole task
     Stop(Verb<StopArgs>),
     /// For agents: mark the task done
@@ -108,6 +110,8 @@ pub(crate) enum Command {
     Config(Verb<commands::config::ConfigArgs>),
     #[command(name = "_supervise", hide = true)]
     Supervise,
+    #[command(name = "_drive", hide = true)]
+    Drive,
     #[command(name = "_shim", hide = true)]
     Shim(ShimArgs),
 }
@@ -147,6 +151,21 @@ pub(crate) struct TaskArgs {
     /// Time limit of one run, such as 30m; 0 is none [default: $JRUN_AGENT_TIMEOUT, else the agent's in the config]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+    /// A task of the same project that has to be completed first; may be given several times
+    #[arg(long, value_name = "TASK", add = Complete::new(tasks))]
+    pub(crate) depends_on: Vec<String>,
+    /// A command that has to succeed before DONE counts, besides those of the config; may be given several times
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) verify: Vec<String>,
+    /// Return when the loop has started and print the task id; a process of its own drives on
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Start nothing: tell what the driver of the loop does, until the loop ends
+    #[arg(long, conflicts_with_all = ["detach", "agent", "prompt", "prompt_file", "update_prompt", "cwd", "max_restarts", "timeout", "depends_on", "verify"])]
+    pub(crate) attach: bool,
+    /// Print what the root agent prints as it comes
+    #[arg(long, conflicts_with_all = ["detach", "json"])]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]
@@ -155,7 +174,13 @@ pub(crate) struct ResumeArgs {
     /// Only remove DONE and set the counters back
     #[arg(long)]
     pub(crate) no_start: bool,
-    /// The agent [default: the one of the task's last root run]
+    /// Return when the loop has started and print the task id; a process of its own drives on
+    #[arg(long, conflicts_with = "no_start")]
+    pub(crate) detach: bool,
+    /// A command that has to succeed before DONE counts [default: those that the loop before was given]
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) verify: Vec<String>,
+    /// The agent [default: as the loop before]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,
     /// The agent's working folder [default: the project's root folder, else this one]

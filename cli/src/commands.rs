@@ -1,5 +1,6 @@
 //! One file a verb.
 
+pub(crate) mod adopt;
 pub(crate) mod ask;
 pub(crate) mod batch;
 pub(crate) mod bus;

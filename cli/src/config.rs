@@ -35,7 +35,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use run_agent_core::Durability;
-use run_agent_core::policy::{AfterChildren, LoopPolicy, RestartWithChildren};
+use run_agent_core::policy::agents::{Pool, Selection};
+use run_agent_core::policy::{
+    AfterChildren, Breaker, LoopPolicy, OnDependencyFailure, RestartWithChildren, spread,
+};
 use run_agent_runner::files;
 use run_agent_store_fs::Options;
 
@@ -52,6 +55,28 @@ use crate::render;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     settings: Settings,
+}
+
+/// What becomes of a loop whose driver died without saying so (`loop.adopt`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Adopt {
+    /// A card in the inbox tells of it, and a person takes it up.
+    #[default]
+    Ask,
+    /// Services that are started with the machine take it up.
+    Auto,
+    Never,
+}
+
+impl Adopt {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Auto => "auto",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// A configuration that cannot be taken.
@@ -227,7 +252,40 @@ impl Config {
             after_children: word(&self.text("loop", "after_children")).unwrap_or(AfterChildren::CatchUp),
             restart_with_children: word(&self.text("loop", "restart_with_children"))
                 .unwrap_or(RestartWithChildren::Wait),
+            on_dependency_failure: word(&self.text("loop", "on_dependency_failure"))
+                .unwrap_or(OnDependencyFailure::Wait),
+            question_timeout_ms: ms("question_timeout"),
+            verify: self.texts("loop", "verify"),
+            verify_attempts: self.small("loop", "verify_attempts"),
+            breaker: self.breaker(),
         }
+    }
+
+    fn breaker(&self) -> Breaker {
+        let ms = |name| u64::try_from(self.span("breaker", name).as_millis()).unwrap_or(u64::MAX);
+        Breaker {
+            failures: self.small("breaker", "failures"),
+            quick_ms: ms("quick"),
+            cooldown_ms: ms("cooldown"),
+            trips: self.small("breaker", "trips"),
+        }
+    }
+
+    /// The agents that take turns: those of `agents.order` that can be started here. `seed` spreads weighted choices.
+    pub(crate) fn pool(&self, seed: &str) -> Pool {
+        let cooldown = self.span("agents", "cooldown");
+        let mut names = self.texts("agents", "order");
+        names.retain(|name| self.agent(name).is_ok());
+        let selection = match self.text("agents", "selection").as_str() {
+            "weighted" => Selection::Weighted { weights: self.weights(), seed: spread(seed) },
+            _ => Selection::RoundRobin,
+        };
+        Pool { names, selection, cooldown_ms: u64::try_from(cooldown.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// What becomes of a loop whose driver died.
+    pub(crate) fn adopt(&self) -> Adopt {
+        word(&self.text("loop", "adopt")).unwrap_or_default()
     }
 
     pub(crate) fn grace(&self) -> Duration {
@@ -249,21 +307,28 @@ impl Config {
         self.settings.agents.keys().map(String::as_str).chain(["shell"]).collect()
     }
 
+    fn weights(&self) -> BTreeMap<String, u64> {
+        if let Some(Value::Weights(weights)) = self.value("agents", "weights") {
+            weights
+        } else {
+            BTreeMap::new()
+        }
+    }
+
     /// The agent to take when none is named.
     pub(crate) fn default_agent(&self) -> Result<String, Failure> {
-        let order = match self.value("agents", "order") {
-            Some(Value::Texts(order)) => order,
-            _ => Vec::new(),
-        };
-        order.iter().find(|name| self.agent(name).is_ok()).cloned().ok_or_else(|| {
-            Failure::new(
-                Exit::NotFound,
-                format!(
-                    "no agent to start: looked for {}; name one with --agent (`--agent shell` needs nothing)",
-                    order.join(", ")
-                ),
-            )
-        })
+        self.pool("").names.into_iter().next().ok_or_else(|| self.no_agent())
+    }
+
+    /// None of the agents that take turns can be started here.
+    pub(crate) fn no_agent(&self) -> Failure {
+        Failure::new(
+            Exit::NotFound,
+            format!(
+                "no agent to start: looked for {}; name one with --agent (`--agent shell` needs nothing)",
+                self.texts("agents", "order").join(", ")
+            ),
+        )
     }
 
     fn value(&self, block: &str, name: &str) -> Option<Value> {
@@ -290,6 +355,10 @@ impl Config {
 
     fn span(&self, block: &str, name: &str) -> Duration {
         if let Some(Value::Span(span)) = self.value(block, name) { span } else { Duration::ZERO }
+    }
+
+    fn texts(&self, block: &str, name: &str) -> Vec<String> {
+        if let Some(Value::Texts(texts)) = self.value(block, name) { texts } else { Vec::new() }
     }
 
     fn bytes(&self, block: &str, name: &str) -> u64 {

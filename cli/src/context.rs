@@ -287,6 +287,16 @@ impl Context {
         if self.flags.project.is_some() { self.existing_project() } else { Ok(None) }
     }
 
+    /// A flag names the root.
+    pub(crate) fn names_root(&self) -> bool {
+        self.flags.root.is_some()
+    }
+
+    /// The configuration that a flag or variable names.
+    pub(crate) fn config_named(&self) -> Option<&Path> {
+        self.named_config.as_ref().map(|located| located.path.as_path())
+    }
+
     /// The text of `--task`, for commands that may make the task.
     pub(crate) fn task_flag(&self) -> Option<&str> {
         self.flags.task.as_deref()

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use run_agent_runner::below::IsLink;
+use serde::{Deserialize, Serialize};
 
 use crate::render::{self, Hue, Paint};
 
 /// Exit codes of every command (spec, section 8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Exit {
     Done,
     Failed,
@@ -51,7 +52,7 @@ impl From<Exit> for ExitCode {
 pub(crate) type Outcome = Result<Exit, Failure>;
 
 /// What went wrong, as a word for programs. Stable: a word may be added, and none is renamed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Code {
     Failed,
     Usage,
@@ -114,11 +115,11 @@ impl Code {
     }
 }
 
-/// A command that did not do what it was asked for.
-#[derive(Debug)]
+/// A command that did not do what it was asked for. A detached driver sends its own to whoever started it.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Failure(Box<Parts>);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Parts {
     exit: Exit,
     code: Code,

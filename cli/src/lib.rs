@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Resume(args) => commands::resume::run(&global, &args),
         Command::Job(args) => commands::job::run(&global, &args),
         Command::Wait(args) => commands::wait::run(&global, &args),
+        Command::Adopt(args) => commands::adopt::run(&global, &args),
         Command::Stop(args) => commands::stop::run(&global, &args),
         Command::Done(args) => commands::done::run(&global, &args),
         Command::Ask(args) => commands::ask::run(&global, &args),
@@ -80,6 +81,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Completion(args) => commands::completion::run(&args),
         Command::Man(args) => commands::man::run(&args),
         Command::Config(args) => commands::config::run(&global, &args),
+        Command::Drive => commands::task::detach::drive(&global),
         Command::Supervise => commands::internal::supervise(),
         Command::Shim(args) => commands::internal::shim(&args.argv),
     }

@@ -170,6 +170,20 @@ pub fn may_reject_done(task: &Task, verify: &RunId) -> Result<(), Refusal> {
     if of_this && task.ralph.is_open() && task.ralph.stopping.is_none() { Ok(()) } else { Err(Refusal::Moot) }
 }
 
+/// May a driver take up a loop that lost its driver, without a person's asking for this very task?
+///
+/// # Errors
+/// Unless the loop is open. One that was stopped, or whose root run was, starts nothing any more.
+pub fn may_adopt_loop(task: &Task) -> Result<(), Refusal> {
+    may_start_loop(task)?;
+    let ralph = &task.ralph;
+    if ralph.is_open() && ralph.stopping.is_none() && ralph.stopped_root.is_none() {
+        Ok(())
+    } else {
+        Err(Refusal::LoopNotOpen)
+    }
+}
+
 /// May the loop's end be posted by the driver with this pid?
 ///
 /// # Errors

@@ -148,19 +148,22 @@ fields! {
     VerifyStop { command: String, exit_code: i32, duration_ms: u64 }
     AgentDegraded { agent: String, error_class: String, until: Timestamp }
     /// A driver took the loop. `fresh` starts the counters anew. `active_ms` is the loop's own time so far: what it
-    /// spent waiting is not in it, nor what the machine slept. `agent` is the one that every root run is started with,
-    /// when one was named. The parent is the run of another task that started the loop.
+    /// spent waiting is not in it, nor what the machine slept. `settings` is what the loop was asked for, as JSON, for
+    /// whoever adopts it; the parent is the run of another task that started it, and `depth` how many stand above.
     #[derive(Default)]
     LoopStart {
         driver_pid: u32,
+        driver_start_ticks: u64,
         machine_id: String,
         boot_id: String,
+        pid_namespace: String,
         fresh: bool,
         active_ms: u64,
-        agent: Option<String>,
+        settings: Option<String>,
         parent_run_id: Option<RunId>,
         parent_project_id: Option<ProjectId>,
         parent_task_id: Option<TaskId>,
+        depth: u32,
     }
     LoopRestart { attempt: u32, reason: String, previous_run_id: Option<RunId>, active_ms: u64 }
     LoopBackoff { attempt: u32, delay_ms: u64, failures: u32, reason: String, active_ms: u64 }

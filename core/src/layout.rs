@@ -126,6 +126,12 @@ impl TaskPaths {
         self.folder.join("loop.lock")
     }
 
+    /// What the loop's detached drivers say.
+    #[must_use]
+    pub fn driver_log(&self) -> PathBuf {
+        self.folder.join("driver.log")
+    }
+
     #[must_use]
     pub fn runs(&self) -> PathBuf {
         self.folder.join("runs")

@@ -101,11 +101,12 @@ const BACKOFF_MAX_MS: u64 = 60_000;
 pub fn backoff_ms(failures: u32, seed: &str) -> u64 {
     let doublings = failures.saturating_sub(1).min(6);
     let full = (1000u64 << doublings).min(BACKOFF_MAX_MS);
-    full - full / 5 * (fnv(seed) % 1000) / 1000
+    full - full / 5 * (spread(seed) % 1000) / 1000
 }
 
-/// FNV-1a: spreads, and is the same everywhere. Not for anything that an enemy may choose.
-fn fnv(text: &str) -> u64 {
+/// A number from a text: FNV-1a, the same everywhere. Not for anything that an enemy may choose.
+#[must_use]
+pub fn spread(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

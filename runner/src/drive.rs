@@ -1,6 +1,7 @@
 //! The loop's driver: gather, fold, ask the plan, do its one step, look again. It holds no state that matters; a
 //! driver that was killed is followed by one that goes on in the same place.
 
+pub mod detach;
 mod ends;
 mod facts;
 mod outside;
@@ -13,24 +14,25 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopStart, Scope};
+use run_agent_core::event::{Event, LoopEnd, LoopStart, Scope, SupervisorRestart};
 use run_agent_core::layout::DONE;
 use run_agent_core::plan::{self, Clock, Look, Step, Waiting};
 use run_agent_core::policy::LoopPolicy;
 use run_agent_core::policy::agents::Pool;
-use run_agent_core::world::{Marker, Run, RunState};
+use run_agent_core::world::{Marker, Run, RunState, Task};
 use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
 use self::outside::Outside;
 use crate::agent::Backend;
 use crate::link::{self, Origin};
 use crate::stop::{self, elsewhere};
+use crate::supervise::os::{self, Machine};
 use crate::supervise::start::{StartError, Started};
-use crate::supervise::{close, os::Machine, ring};
+use crate::supervise::{close, ring};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
-use crate::{failpoint, files, marker};
+use crate::{adopt, failpoint, files, marker};
 
 /// The agents that a loop may start.
 pub trait Agents: std::fmt::Debug {
@@ -46,8 +48,6 @@ pub trait Agents: std::fmt::Debug {
 pub struct Loop<'a> {
     pub agents: &'a dyn Agents,
     pub pool: &'a Pool,
-    /// The one agent of every root run, when one was named.
-    pub agent: Option<&'a str>,
     pub prompt: &'a str,
     pub cwd: &'a Path,
     pub policy: &'a LoopPolicy,
@@ -55,6 +55,10 @@ pub struct Loop<'a> {
     pub grace: Duration,
     /// Set the counters back, as `resume` does.
     pub fresh: bool,
+    /// Take only a loop that is open, as `adopt` does.
+    pub adopt: bool,
+    /// What the loop was asked for, as JSON: `LOOP_START` keeps it for whoever adopts it.
+    pub settings: &'a str,
     pub cause: &'a Cause,
     /// The run of another task that started this loop, when one did.
     pub origin: Option<&'a Origin>,
@@ -66,6 +70,8 @@ pub struct Loop<'a> {
 /// What the driver tells while it works; the caller shows it.
 #[derive(Debug)]
 pub enum Talk<'a> {
+    /// The loop is taken: this process drives it.
+    Driving,
     /// New entries of the stream, in order.
     New(&'a [Entry]),
     /// A live root run was found and joined.
@@ -103,12 +109,14 @@ pub fn drive(
     wake: &mut Wake,
     talk: &mut dyn FnMut(Talk<'_>),
 ) -> Result<LoopEnd, DriveError> {
-    let _lock = take_lock(tree, &view.name, what.flags)?;
+    let _lock = take_lock(tree, view, what.flags)?;
     failpoint::here("driver.lock");
     crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
     wake.watch_files(tree.task(&view.name).folder(), &[DONE]);
     let mut driver = Driver::begin(tree, view, what)?;
+    failpoint::here("driver.began");
+    talk(Talk::Driving);
     if let Some(root) = driver.view.task().active_root() {
         talk(Talk::Joined(root));
     }
@@ -123,17 +131,25 @@ pub fn drive(
 }
 
 /// One loop a task: the lock is held for as long as its driver lives.
-fn take_lock(tree: &Tree, name: &TaskName, flags: &str) -> Result<File, DriveError> {
-    let path = tree.task(name).loop_lock();
+fn take_lock(tree: &Tree, view: &TaskView, flags: &str) -> Result<File, DriveError> {
+    let path = tree.task(&view.name).loop_lock();
     let error = |source| DriveError::Lock { path: path.display().to_string(), source };
+    let locked =
+        |holder: String| DriveError::Locked { task: view.name.clone(), holder, flags: flags.to_owned() };
+    // An agent may have removed the file under a driver that lives.
+    let ralph = &view.task().ralph;
+    if let Some(driver) = ralph.driver.as_ref().filter(|_| ralph.is_open() && !path.exists())
+        && adopt::is_alive(driver)
+    {
+        return Err(locked(format!("process {}", driver.driver_pid)));
+    }
     let mut lock = files::open_lock(&path).map_err(error)?;
-    if !files::try_lock(&lock).map_err(error)? {
+    if !files::try_lock_for_good(&lock).map_err(error)? {
         let mut holder = String::new();
         let _ = lock.read_to_string(&mut holder);
         // Whoever has just taken the lock has not written its name yet, and a lock that is not ours may have none.
         let holder = Some(holder.trim()).filter(|holder| !holder.is_empty()).unwrap_or("another process");
-        let (holder, flags) = (holder.to_owned(), flags.to_owned());
-        return Err(DriveError::Locked { task: name.clone(), holder, flags });
+        return Err(locked(holder.to_owned()));
     }
     lock.set_len(0).map_err(error)?;
     lock.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(error)?;
@@ -164,25 +180,21 @@ impl<'a> Driver<'a> {
             let linked = link::open(tree, origin, &view.name, None, what.cause)?;
             linked.map_err(|refusal| DriveError::Start(StartError::Refused(refusal)))?;
         }
-        let here = Machine::here();
-        let active_ms = if what.fresh { 0 } else { view.task().ralph.active_ms };
-        let start = LoopStart {
-            driver_pid: std::process::id(),
-            machine_id: here.machine_id.clone(),
-            boot_id: here.boot_id.clone(),
-            fresh: what.fresh,
-            active_ms,
-            agent: what.agent.map(str::to_owned),
-            parent_run_id: what.origin.map(|origin| origin.run.clone()),
-            parent_project_id: what.origin.map(|origin| origin.name.project.clone()),
-            parent_task_id: what.origin.map(|origin| origin.name.task.clone()),
+        let active_ms = loop {
+            // Whether a driver was lost is decided under the append lock too: a stop may end the loop in between.
+            let open = view.task().ralph.is_open();
+            let active_ms = if what.fresh { 0 } else { view.task().ralph.active_ms };
+            let may = |task: &Task| match (task.ralph.is_open() == open, what.adopt) {
+                (false, _) => Err(Refusal::Moot),
+                (true, true) => decide::may_adopt_loop(task),
+                (true, false) => decide::may_start_loop(task),
+            };
+            match view.propose(opening(view, what, active_ms), may)? {
+                Proposed::Appended(_) => break active_ms,
+                Proposed::Refused(Refusal::Moot) => {}
+                Proposed::Refused(refusal) => return Err(DriveError::Start(StartError::Refused(refusal))),
+            }
         };
-        let scope = view.name.scope(None);
-        let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
-        let draft = Event::LoopStart(start).draft(&scope, what.cause, line);
-        if let Proposed::Refused(refusal) = view.propose(vec![draft], decide::may_start_loop)? {
-            return Err(DriveError::Start(StartError::Refused(refusal)));
-        }
         let now = Instant::now();
         let had_root = view.task().active_root().is_some();
         Ok(Self {
@@ -259,7 +271,7 @@ impl<'a> Driver<'a> {
                 Some(event) => self.tell_hold(reason, event, &unmet)?,
                 None => wake.sleep(ms.map_or(Duration::MAX, Duration::from_millis)),
             },
-            Step::Degrade { run, event } => self.degrade(Some(&run), event)?,
+            Step::Degrade { run, event } => self.degrade(&run, event)?,
             Step::Verify { command, key, previous } => self.verify(&command, &key, previous, talk)?,
             Step::Reject { run, command, exit_code } => self.reject(&run, command, exit_code)?,
             Step::End(end) => return self.end(end, limit, &unmet, talk).map(Some),
@@ -384,6 +396,43 @@ fn since_last_root(view: &TaskView) -> Duration {
     let last = view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).and_then(Run::end);
     last.and_then(|(_, at)| Duration::try_from(Timestamp::now().duration_since(at)).ok()).unwrap_or_default()
 }
+
+/// What a driver posts when it takes the loop; first of all that one was lost, if the loop is open.
+fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64) -> Vec<Draft> {
+    let (here, own) = (Machine::here(), os::ProcessId::own());
+    let scope = view.name.scope(None);
+    let mut batch = Vec::new();
+    let ralph = &view.task().ralph;
+    if ralph.is_open() {
+        let previous_pid = ralph.driver.as_ref().map(|driver| driver.driver_pid);
+        let restart = SupervisorRestart { reason: "driver lost".to_owned(), previous_pid };
+        let before = previous_pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
+        let line = format!("the loop's driver{before} is gone; process {} goes on", own.pid);
+        let cause = Cause::Process("driver lost".to_owned());
+        batch.push(Event::SupervisorRestart(restart).draft(&scope, &cause, line));
+    }
+    let start = LoopStart {
+        driver_pid: own.pid,
+        driver_start_ticks: own.start_ticks,
+        machine_id: here.machine_id.clone(),
+        boot_id: here.boot_id.clone(),
+        pid_namespace: here.pid_namespace.clone(),
+        fresh: what.fresh,
+        active_ms,
+        settings: Some(what.settings.to_owned()).filter(|text| text.len() <= SETTINGS_MAX),
+        parent_run_id: what.origin.map(|origin| origin.run.clone()),
+        parent_project_id: what.origin.map(|origin| origin.name.project.clone()),
+        parent_task_id: what.origin.map(|origin| origin.name.task.clone()),
+        depth: what.depth,
+    };
+    let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
+    batch.push(Event::LoopStart(start).draft(&scope, what.cause, line));
+    batch
+}
+
+/// What `LOOP_START` keeps of the settings, in bytes: its fields have a bound. Larger ones are left out, and the loop
+/// is adopted with what the configuration says.
+const SETTINGS_MAX: usize = 16 * 1024;
 
 /// `1 restart`, `2 restarts`.
 fn count(n: u64, what: &str) -> String {

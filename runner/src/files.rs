@@ -66,6 +66,28 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// As [`try_lock`], and not misled by those who only look: whoever probes a lock holds it shared for a moment.
+///
+/// # Errors
+/// As [`try_lock`].
+pub fn try_lock_for_good(file: &File) -> io::Result<bool> {
+    for _ in 0..PROBES_MAX {
+        if try_lock(file)? {
+            return Ok(true);
+        }
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock()?,
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        std::thread::yield_now();
+    }
+    Ok(false)
+}
+
+/// So many looks in a row at the very moments of taking are no accident: something holds the lock shared.
+const PROBES_MAX: usize = 1000;
+
 /// True while somebody holds the lock at `path`. Probed shared and given back at once.
 ///
 /// # Errors

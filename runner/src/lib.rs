@@ -13,6 +13,7 @@
 //! | how does a run start, live and end? | [`supervise`] |
 //! | do DONE and the stream agree? | [`marker`] |
 //! | what does the Ralph loop do? | [`drive`] |
+//! | which loops have lost their driver? | [`adopt`] |
 //! | how is a run or a tree stopped? | [`stop`] |
 //! | what of children in other tasks? | [`link`] |
 //! | who waits for what? | [`wait`], [`wake`] |
@@ -23,6 +24,7 @@
 //! What is absent: no daemon, no shared memory between processes, no state besides the stream and what lies in the
 //! run's folder. Everything that only Linux has is in `supervise/os/`, with a portable twin.
 
+pub mod adopt;
 pub mod agent;
 pub mod attach;
 pub mod below;

@@ -9,6 +9,7 @@ use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{ChildLink, Event};
 use run_agent_core::world::{Link, Run, Task};
+use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::supervise::close;
@@ -16,7 +17,7 @@ use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 
 /// A run that starts something in another task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub name: TaskName,
     pub run: RunId,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use run_agent_core::event::Scope;
 use run_agent_core::layout::{Layout, RunPaths, TaskPaths};
 use run_agent_core::{Durability, ProjectId, RunId, Store, StreamKey, TaskId};
+use serde::{Deserialize, Serialize};
 
 use crate::below::{self, IsLink};
 
@@ -24,7 +25,7 @@ pub struct Tree {
 }
 
 /// A task's full name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskName {
     pub project: ProjectId,
     pub task: TaskId,

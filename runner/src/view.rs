@@ -9,9 +9,9 @@ use run_agent_core::store::{AppendError, Condition, Damage, Page, ReadError};
 use run_agent_core::world::Task;
 use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, World};
 
+use crate::adopt::{self, DriverLife};
 use crate::below::IsLink;
 use crate::checkpoint::{Checkpoint, Keeper};
-use crate::files;
 use crate::tree::{TaskName, Tree};
 
 /// A task, folded up to where this process has read.
@@ -101,14 +101,26 @@ impl TaskView {
         Ok(std::mem::take(&mut self.unread))
     }
 
-    /// The loop is open, and nobody drives it. A driver posts the loop's end before it lets go of its lock: what was
-    /// posted meanwhile has to be folded first.
+    /// Who drives the loop. A driver posts the loop's end before it lets go of its lock: what was posted meanwhile has
+    /// to be folded first, and until then it counts as alive.
+    #[must_use]
+    pub fn driver(&self, tree: &Tree) -> DriverLife {
+        let ralph = &self.task().ralph;
+        if !ralph.is_open() {
+            return DriverLife::NotOpen;
+        }
+        let life = adopt::driver_life(tree, &self.name, ralph.driver.as_ref());
+        let is_current = || self.follow.stream().end().is_ok_and(|end| end == self.follow.cursor());
+        match life {
+            DriverLife::Lost | DriverLife::Foreign if !is_current() => DriverLife::Alive,
+            life => life,
+        }
+    }
+
+    /// The loop is open, and its driver died without saying so.
     #[must_use]
     pub fn is_driverless(&self, tree: &Tree) -> bool {
-        let lock = tree.task(&self.name).loop_lock();
-        self.task().ralph.is_open()
-            && !files::is_locked(&lock).unwrap_or(true)
-            && self.follow.stream().end().is_ok_and(|end| end == self.follow.cursor())
+        self.driver(tree) == DriverLife::Lost
     }
 
     /// Brings the world up to date, and leaves what is new to the next [`TaskView::refresh`].

@@ -21,6 +21,7 @@ use run_agent_core::world::{Run, RunStatus, Task};
 use run_agent_core::{Cause, RunId, text};
 use run_agent_runner::TaskView;
 use run_agent_runner::agent::Backend;
+use run_agent_runner::link::Origin;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
 use run_agent_runner::supervise::{Streams, close};
 use run_agent_runner::wake::Wake;
@@ -116,16 +117,33 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
         Target::Existing(name) => name,
         Target::New { project, home, id, slug } => {
             let text = task_text(&file, &work);
-            target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
+            let new = target::New {
+                project: &project,
+                home: home.as_deref(),
+                id: id.as_ref(),
+                slug: slug.as_deref(),
+            };
+            target::make(&context, new, &text, Vec::new())?
         }
     };
+    let origin = super::job::origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
     settle(&mut work, view.task());
     let report = Report::new(&context, &name, &file);
     let cause = context.cause();
-    let mut batch =
-        Batch { context: &context, backends, parent, depth, timeout, cause: &cause, work, view, report };
+    let mut batch = Batch {
+        context: &context,
+        backends,
+        parent,
+        origin,
+        depth,
+        timeout,
+        cause: &cause,
+        work,
+        view,
+        report,
+    };
     batch.run(usize::from(args.max_parallel), args.continue_on_fail)
 }
 
@@ -270,6 +288,8 @@ struct Batch<'a> {
     context: &'a Context,
     backends: Backends,
     parent: Option<RunId>,
+    /// The parent again, when it is a run of another task.
+    origin: Option<Origin>,
     depth: u32,
     timeout: Option<Duration>,
     cause: &'a Cause,
@@ -380,8 +400,10 @@ impl Batch<'_> {
             streams: Streams::Prompt,
             cwd: &work.cwd,
             parent: self.parent.clone(),
+            origin: self.origin.as_ref(),
             root: None,
             key: Some(&key),
+            verify: None,
             depth: self.depth,
             max_depth: config.max_depth(),
             grace: config.grace(),

@@ -4,7 +4,7 @@ use run_agent_core::ProjectId;
 use run_agent_runner::TaskView;
 use run_agent_runner::make::{self, NewTask};
 
-use super::task::{Settings, run_loop};
+use super::task::{Driving, Settings, run_loop};
 use crate::args::{DemoArgs, Global};
 use crate::context::Context;
 use crate::error::Outcome;
@@ -37,9 +37,10 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
         cwd: Some(folder.clone()),
         max_restarts: Some(3),
         timeout: None,
+        verify: Vec::new(),
         fresh: false,
     };
-    let exit = run_loop(&context, &name, &settings)?;
+    let exit = run_loop(&context, &name, &settings, Driving::default())?;
     if context.json {
         return Ok(exit);
     }

@@ -6,6 +6,7 @@ use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::below::IsLink;
+use run_agent_runner::link::Origin;
 use run_agent_runner::output::tail_of;
 use run_agent_runner::supervise::Streams;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
@@ -53,10 +54,17 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         target::Target::New { project, home, id, slug } => {
             // A folder that is not there is found before anything is made.
             context.working_folder(&project, args.cwd.as_deref())?;
-            target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
+            let new = target::New {
+                project: &project,
+                home: home.as_deref(),
+                id: id.as_ref(),
+                slug: slug.as_deref(),
+            };
+            target::make(&context, new, &text, Vec::new())?
         }
     };
     let cause = context.cause();
+    let origin = origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
     let request = Request {
         backend: backend.as_ref(),
@@ -64,8 +72,10 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         streams: Streams::Prompt,
         cwd: &cwd,
         parent,
+        origin: origin.as_ref(),
         root: None,
         key: args.key.as_deref(),
+        verify: None,
         depth,
         max_depth: config.max_depth(),
         grace: config.grace(),
@@ -121,6 +131,12 @@ pub(crate) fn parent_and_depth(context: &Context) -> Result<(Option<RunId>, u32)
         return Err(Refusal::TooDeep { depth, max }.into());
     }
     Ok((caller.map(|caller| caller.run.clone()), depth))
+}
+
+/// The run of another task that calls: what it starts here is linked there.
+pub(crate) fn origin(context: &Context, name: &TaskName) -> Result<Option<Origin>, Failure> {
+    let caller = context.caller()?.filter(|caller| caller.name != *name);
+    Ok(caller.map(|caller| Origin { name: caller.name.clone(), run: caller.run.clone() }))
 }
 
 fn detached(context: &Context, name: &TaskName, run: &RunId) -> Outcome {

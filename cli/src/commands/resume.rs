@@ -5,7 +5,7 @@ use run_agent_core::event::{DoneCleared, Event};
 use run_agent_core::world::Marker;
 use run_agent_runner::{Proposed, TaskView, files};
 
-use super::task::{Prepared, Settings, run_loop};
+use super::task::{Driving, Prepared, Settings, detach, run_loop};
 use crate::args::{self, Global, ResumeArgs};
 use crate::context::{Context, person};
 use crate::error::{Exit, Failure, Outcome};
@@ -31,6 +31,7 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         cwd: args.cwd.clone(),
         max_restarts: args.max_restarts,
         timeout: args::given_limit(args.timeout)?,
+        verify: args.verify.clone(),
         fresh: true,
     };
     // What would keep the loop from starting is found before anything is changed.
@@ -70,5 +71,8 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         }
         return Ok(Exit::Done);
     }
-    run_loop(&context, &name, &settings)
+    if args.detach {
+        return detach::start(&context, &name, &settings);
+    }
+    run_loop(&context, &name, &settings, Driving::default())
 }

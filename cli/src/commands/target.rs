@@ -134,15 +134,23 @@ pub(crate) fn can_be_handed_over(
     Ok(())
 }
 
+/// What a [`Target::New`] names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct New<'a> {
+    pub(crate) project: &'a ProjectId,
+    pub(crate) home: Option<&'a Path>,
+    pub(crate) id: Option<&'a TaskId>,
+    pub(crate) slug: Option<&'a str>,
+}
+
 /// Makes the project and the task that a [`Target::New`] names.
 pub(crate) fn make(
     context: &Context,
-    project: &ProjectId,
-    home: Option<&Path>,
-    id: Option<&TaskId>,
-    slug: Option<&str>,
+    new: New<'_>,
     prompt: &str,
+    depends_on: Vec<TaskId>,
 ) -> Result<TaskName, Failure> {
+    let New { project, home, id, slug } = new;
     if prompt.trim().is_empty() {
         return Err(make::MakeError::EmptyPrompt.into());
     }
@@ -160,7 +168,7 @@ pub(crate) fn make(
         return Ok(name);
     }
     let slug = slug.map_or_else(|| text::slug(prompt, SLUG_MAX), str::to_owned);
-    let new = NewTask { project, id, slug: &slug, prompt, depends_on: Vec::new(), source: "cli" };
+    let new = NewTask { project, id, slug: &slug, prompt, depends_on, source: "cli" };
     let name = make::task(&context.tree, new, &cause)?;
     render::say(&format!("new task {}", name.task));
     Ok(name)

@@ -1,28 +1,41 @@
 //! `task`: create or continue a task, and drive its Ralph loop.
 
+pub(crate) mod attach;
+pub(crate) mod detach;
+mod fleet;
+mod follow;
+
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
-use run_agent_core::event::{LoopEnd, LoopOutcome};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, TaskText};
 use run_agent_core::plan::reason;
+use run_agent_core::policy::agents::Pool;
 use run_agent_core::world::{Marker, TaskStatus};
-use run_agent_core::{Message, RunId, Timestamp};
+use run_agent_core::{Cause, Entry, Message, RunId, TaskId, Timestamp};
 use run_agent_runner::drive::{Loop, Talk, drive};
 use run_agent_runner::make;
 use run_agent_runner::supervise::start::StartOutcome;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wake::Wake;
 use run_agent_runner::{TaskView, files};
+use serde::{Deserialize, Serialize};
 
+use self::fleet::Fleet;
 use super::{prompt, target};
 use crate::args::{self, Global, TaskArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
+use crate::find;
 use crate::render::{self, Hue, Paint, Progress};
 
 pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
+    if args.attach {
+        return attach::run(global, args.follow);
+    }
+    // Where `--json` stands before `task`, clap does not see the two together.
+    follow::check(global, args.follow)?;
     let context = Context::open_configured(global)?;
     super::job::parent_and_depth(&context)?;
     let given = prompt::read(&args.prompt, false)?;
@@ -31,27 +44,36 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         cwd: args.cwd.clone(),
         max_restarts: args.max_restarts,
         timeout: args::given_limit(args.timeout)?,
+        verify: args.verify.clone(),
         fresh: false,
     };
     let target = target::target(&context, given.is_some())?;
+    let depends_on = depends_on(&context, &target, &args.depends_on)?;
     if args.cwd.is_some() || matches!(target, target::Target::New { .. }) {
         target::working_folder(&context, &target, args.cwd.as_deref())?;
     }
     let name = match target {
         target::Target::Existing(name) => {
             check_prompt(&context, &name, given.as_deref(), args.update_prompt)?;
+            update_dependencies(&context, &name, depends_on)?;
             name
         }
         target::Target::New { project, home, id, slug } => {
             // Known to be startable before anything is made.
-            settings.backend(&context, None)?;
+            fleet::pool(&context, &settings, None, None)?;
             context.working_folder(&project, settings.cwd.as_deref())?;
             let text = match given {
                 Some(text) => Some(text),
                 None => prompt::read(&args.prompt, true)?,
             };
             let text = text.unwrap_or_default();
-            target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
+            let new = target::New {
+                project: &project,
+                home: home.as_deref(),
+                id: id.as_ref(),
+                slug: slug.as_deref(),
+            };
+            target::make(&context, new, &text, depends_on)?
         }
     };
     let view = TaskView::open(&context.tree, &name)?;
@@ -62,9 +84,53 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
             "{name} is completed; `run-agent resume{}` takes it up again",
             context.flags_for(&name)
         ));
+        if args.detach {
+            return detach::started(&context, &name, None);
+        }
         return finish(&context, &name, &view, None);
     }
-    run_loop(&context, &name, &settings)
+    if args.detach {
+        return detach::start(&context, &name, &settings);
+    }
+    run_loop(&context, &name, &settings, Driving { follow: args.follow, ..Driving::default() })
+}
+
+/// The tasks that `--depends-on` names: of the same project, and there.
+fn depends_on(context: &Context, target: &target::Target, given: &[String]) -> Result<Vec<TaskId>, Failure> {
+    let (project, _) = target::project_and_home(context, target);
+    let mut all = Vec::new();
+    for text in given {
+        let name = find::task(&context.tree, Some(project), text)?;
+        if matches!(target, target::Target::Existing(own) if *own == name) {
+            return Err(Failure::usage(format!("task {name} cannot depend on itself")));
+        }
+        if name.project != *project {
+            return Err(Failure::usage(format!(
+                "{name} is in another project; a task depends on tasks of its own"
+            )));
+        }
+        if !all.contains(&name.task) {
+            all.push(name.task);
+        }
+    }
+    Ok(all)
+}
+
+/// Other dependencies than the task has replace them.
+fn update_dependencies(context: &Context, name: &TaskName, depends_on: Vec<TaskId>) -> Result<(), Failure> {
+    let view = TaskView::open(&context.tree, name)?;
+    let before = view.task().created.as_ref().map(|(text, _)| text.clone());
+    let before = before.unwrap_or_else(|| TaskText {
+        title: String::new(),
+        source: "cli".to_owned(),
+        depends_on: Vec::new(),
+        thread_parent: None,
+    });
+    if depends_on.is_empty() || depends_on == before.depends_on {
+        return Ok(());
+    }
+    make::update_dependencies(&context.tree, name, TaskText { depends_on, ..before }, &context.cause())?;
+    Ok(())
 }
 
 /// An existing prompt is not overwritten by accident, and another one is never passed over in silence.
@@ -87,7 +153,10 @@ fn check_prompt(
         return Ok(());
     }
     if update || there.trim().is_empty() {
-        make::update_prompt(&context.tree, name, given, &context.cause(), "cli")?;
+        let view = TaskView::open(&context.tree, name)?;
+        let depends_on = view.task().created.as_ref().map(|(text, _)| text.depends_on.clone());
+        let depends_on = depends_on.unwrap_or_default();
+        make::update_prompt(&context.tree, name, given, depends_on, &context.cause(), "cli")?;
         return Ok(());
     }
     Err(Failure::usage(format!(
@@ -96,29 +165,49 @@ fn check_prompt(
     )))
 }
 
-/// What a loop is started with, as flags and configuration say.
-#[derive(Debug)]
+/// What a loop is asked for by flags. A detached driver is sent them, and `LOOP_START` keeps them for whoever adopts
+/// the loop: what is not here is lost to both.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Settings {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cwd: Option<std::path::PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_restarts: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) verify: Vec<String>,
+    #[serde(rename = "timeout_ms", with = "detach::millis", skip_serializing_if = "Option::is_none")]
     pub(crate) timeout: Option<Duration>,
+    /// Once: whoever adopts the loop does not set its counters back again.
+    #[serde(skip)]
     pub(crate) fresh: bool,
 }
 
+/// What is the driver's own, and not the loop's.
+#[derive(Debug, Default)]
+pub(crate) struct Driving<'a> {
+    /// Who started the loop; without it, the caller.
+    pub(crate) origin: Option<detach::Origin>,
+    /// Take only a loop that is open.
+    pub(crate) adopt: bool,
+    /// Print what the root agents print.
+    pub(crate) follow: bool,
+    /// Whoever started this driver is told when it has the loop.
+    pub(crate) report: Option<&'a detach::Report>,
+}
+
 impl Settings {
-    /// The agent that was named, else the one that worked on the task before, else the configured one.
-    fn backend(
-        &self,
-        context: &Context,
-        before: Option<String>,
-    ) -> Result<Box<dyn run_agent_runner::agent::Backend>, Failure> {
-        let config = context.config()?;
-        let name = match self.agent.clone().or(before) {
-            Some(name) => name,
-            None => config.default_agent()?,
-        };
-        config.agent(&name)
+    /// With the agent and the verify commands that the loop before was given, where none are given.
+    fn going_on(mut self, view: &TaskView) -> Self {
+        let before = view.task().ralph.driver.as_ref().and_then(|driver| driver.settings.as_deref());
+        let kept = before.and_then(|text| serde_json::from_str::<Self>(text).ok()).unwrap_or_default();
+        if self.verify.is_empty() {
+            self.verify = kept.verify;
+        }
+        self.agent = self.agent.or(kept.agent);
+        self
     }
 }
 
@@ -126,7 +215,8 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     view: TaskView,
-    backend: Box<dyn run_agent_runner::agent::Backend>,
+    settings: Settings,
+    pool: Pool,
     prompt: String,
     cwd: std::path::PathBuf,
 }
@@ -137,77 +227,88 @@ impl Prepared {
         let view = TaskView::open(&context.tree, name)?;
         let before =
             view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).map(|run| run.agent.clone());
-        let backend = settings.backend(context, before)?;
+        let settings = settings.clone().going_on(&view);
+        let pool = fleet::pool(context, &settings, Some(name), before)?;
         let target = target::Target::Existing(name.clone());
         let cwd = target::working_folder(context, &target, settings.cwd.as_deref())?;
-        Ok(Self { view, backend, prompt, cwd })
+        Ok(Self { view, settings, pool, prompt, cwd })
     }
 }
 
 /// Drives the loop of an existing task, telling on stderr what happens.
-pub(crate) fn run_loop(context: &Context, name: &TaskName, settings: &Settings) -> Outcome {
-    let Prepared { mut view, backend, prompt, cwd } = Prepared::new(context, name, settings)?;
-    let end = drive_loop(context, &mut view, backend.as_ref(), &prompt, &cwd, settings)?;
-    finish(context, name, &view, Some(&end))
+pub(crate) fn run_loop(
+    context: &Context,
+    name: &TaskName,
+    settings: &Settings,
+    driving: Driving<'_>,
+) -> Outcome {
+    let mut prepared = Prepared::new(context, name, settings)?;
+    let end = drive_loop(context, &mut prepared, driving)?;
+    finish(context, name, &prepared.view, Some(&end))
 }
 
-fn drive_loop(
-    context: &Context,
-    view: &mut TaskView,
-    backend: &dyn run_agent_runner::agent::Backend,
-    prompt: &str,
-    cwd: &Path,
-    settings: &Settings,
-) -> Result<LoopEnd, Failure> {
+fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) -> Result<LoopEnd, Failure> {
+    let Prepared { view, settings, pool, prompt, cwd } = prepared;
+    let Driving { origin, adopt, follow, report } = driving;
     let config = context.config()?;
-    let policy = config.policy(settings.max_restarts);
-    let cause = context.cause();
-    let (parent, depth) = super::job::parent_and_depth(context)?;
-    // A root run has no parent of its own task; a loop that another task's run started remembers who did.
-    let parent = parent.filter(|_| context.caller().ok().flatten().is_some_and(|c| c.name != view.name));
+    let mut policy = config.policy(settings.max_restarts);
+    policy.verify.extend(settings.verify.iter().cloned());
+    let name = view.name.clone();
+    let origin = match origin {
+        Some(origin) => origin,
+        None => detach::Origin::of_caller(context, &name)?,
+    };
     let what = Loop {
-        backend,
+        agents: &Fleet { config, timeout: settings.timeout },
+        pool,
         prompt,
         cwd,
         policy: &policy,
         max_depth: config.max_depth(),
         grace: config.grace(),
-        timeout: args::time_limit([settings.timeout, config.timeout_of(backend.name())]),
-        flags: &context.flags_for(&view.name),
+        flags: &context.flags_for(&name),
         fresh: settings.fresh,
-        cause: &cause,
-        parent,
-        depth,
+        adopt,
+        settings: &detach::kept(context, settings, cwd),
+        cause: &Cause::parse(&origin.cause),
+        origin: origin.parent.as_ref(),
+        depth: origin.depth,
     };
     let mut wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
-    let name = view.name.clone();
-    let mut teller =
-        Teller { progress: render::progress(format!("driving {name}")), active: BTreeSet::new() };
-    Ok(drive(&context.tree, view, &what, &mut wake, &mut |talk| teller.tell(&name, &talk))?)
+    let mut teller = Teller::new(format!("driving {name}"), report);
+    if follow {
+        teller.follower = Some(follow::Follower::begin(&context.tree, &name)?);
+    }
+    let end = drive(&context.tree, view, &what, &mut wake, &mut |talk| teller.tell(&name, &talk))?;
+    teller.end(end.reason != reason::INTERRUPTED);
+    Ok(end)
 }
 
 /// Tells people what the driver tells, and shows what it waits for.
-struct Teller {
+struct Teller<'a> {
     progress: Progress,
     /// The runs that are at work, as far as was told.
     active: BTreeSet<RunId>,
+    follower: Option<follow::Follower>,
+    report: Option<&'a detach::Report>,
 }
 
-impl Teller {
+impl<'a> Teller<'a> {
+    fn new(progress: String, report: Option<&'a detach::Report>) -> Self {
+        Self { progress: render::progress(progress), active: BTreeSet::new(), follower: None, report }
+    }
+
     fn tell(&mut self, name: &TaskName, talk: &Talk<'_>) {
         match talk {
-            Talk::New(entries) => {
-                for entry in *entries {
-                    self.see(&entry.message);
-                    if let Some(line) = render::story_line(&entry.message) {
-                        render::say(&line);
-                    }
+            Talk::Driving => {
+                if let Some(report) = self.report {
+                    report.driving();
                 }
             }
+            Talk::New(entries) => self.story(entries),
             Talk::Joined(run) => {
-                self.active.insert((*run).clone());
-                self.show();
+                self.joined(run);
                 render::say(&format!("joined root run {run} of {name}, which is still alive"));
             }
             Talk::Started(started) => match &started.outcome {
@@ -224,7 +325,42 @@ impl Teller {
         }
     }
 
+    fn story(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.see(&entry.message);
+            if let Some(line) = render::story_line(&entry.message) {
+                render::say(&line);
+            }
+        }
+    }
+
+    /// A root run that was at work before.
+    fn joined(&mut self, run: &RunId) {
+        self.active.insert(run.clone());
+        self.follow(run);
+        self.show();
+    }
+
+    fn follow(&self, run: &RunId) {
+        if let Some(follower) = &self.follower {
+            follower.root(run);
+        }
+    }
+
+    /// Nothing more is told. `wait`: what the agents printed is printed to its end.
+    fn end(self, wait: bool) {
+        drop(self.progress);
+        if let Some(follower) = self.follower {
+            follower.end(wait);
+        }
+    }
+
     fn see(&mut self, message: &Message) {
+        if let Ok(Event::RunStart(start)) = Event::read(message)
+            && let (Some(_), Some(run)) = (start.attempt, &message.content.run)
+        {
+            self.follow(run);
+        }
         match (message.content.kind.as_str(), &message.content.run) {
             ("RUN_START", Some(run)) => drop(self.active.insert(run.clone())),
             ("RUN_STOP" | "RUN_CRASH", Some(run)) => drop(self.active.remove(run)),
@@ -255,7 +391,10 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
         None => Exit::Done,
         Some(end) => match (end.outcome, end.reason.as_str()) {
             (LoopOutcome::Completed, _) => Exit::Done,
-            (LoopOutcome::Failed, reason::EXHAUSTED) => Exit::GaveUp,
+            (
+                LoopOutcome::Failed,
+                reason::EXHAUSTED | reason::BREAKER | reason::VERIFY | reason::NO_AGENT,
+            ) => Exit::GaveUp,
             (LoopOutcome::Failed, _) => Exit::Failed,
             (LoopOutcome::Stopped, reason::INTERRUPTED) => Exit::Interrupted,
             (LoopOutcome::Stopped, _) => Exit::Failed,

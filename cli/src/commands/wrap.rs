@@ -73,11 +73,18 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let name = match target::target(&context, false)? {
         target::Target::Existing(name) => name,
         target::Target::New { project, home, id, slug } => {
-            target::make(&context, &project, home.as_deref(), id.as_ref(), slug.as_deref(), &text)?
+            let new = target::New {
+                project: &project,
+                home: home.as_deref(),
+                id: id.as_ref(),
+                slug: slug.as_deref(),
+            };
+            target::make(&context, new, &text, Vec::new())?
         }
     };
     let keeps_terminal = io::stdout().is_terminal();
     let cause = context.cause();
+    let origin = super::job::origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
     let request = Request {
         backend: &backend,
@@ -85,8 +92,10 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         streams: if keeps_terminal { Streams::Terminal } else { Streams::CallerInput },
         cwd: &cwd,
         parent,
+        origin: origin.as_ref(),
         root: None,
         key: None,
+        verify: None,
         depth,
         max_depth: config.max_depth(),
         grace: config.grace(),

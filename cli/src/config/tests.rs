@@ -49,11 +49,22 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("storage", "rotate_bytes") => ("\"64KiB\"", options),
         ("storage", "lock_timeout") => ("\"3s\"", options),
         ("agents", "order") => ("[\"shell\"]", |c| format!("{:?}", c.default_agent())),
+        ("agents", "selection") => ("\"weighted\"", |c| format!("{:?}", c.pool(""))),
+        ("agents", "weights") => ("{ shell = 3 }", |c| format!("{:?}", c.weights())),
+        ("agents", "cooldown") => ("\"77s\"", |c| format!("{:?}", c.pool(""))),
         ("limits", "max_depth") => ("3", |c| c.max_depth().to_string()),
         ("loop", "max_restarts") => ("3", policy),
-        ("loop", "max_wall_time" | "restart_delay" | "child_wait_timeout") => ("\"77s\"", policy),
+        ("loop", "max_wall_time" | "restart_delay" | "child_wait_timeout" | "question_timeout") => {
+            ("\"77s\"", policy)
+        }
+        ("loop", "on_dependency_failure") => ("\"fail\"", policy),
+        ("loop", "verify") => ("[\"make\"]", policy),
+        ("loop", "verify_attempts") => ("3", policy),
+        ("breaker", "failures" | "trips") => ("7", policy),
+        ("breaker", "quick" | "cooldown") => ("\"77s\"", policy),
         ("loop", "after_children") => ("\"complete\"", policy),
         ("loop", "restart_with_children") => ("\"overlap\"", policy),
+        ("loop", "adopt") => ("\"auto\"", |c| c.adopt().as_str().to_owned()),
         ("stop", "grace") => ("\"2s\"", |c| format!("{:?}", c.grace())),
         ("agent", "type") => ("\"shell\"", agent),
         ("agent", "argv" | "args") => ("[\"more\"]", agent),

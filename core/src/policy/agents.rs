@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::fnv;
+use super::spread;
 use crate::world::Degraded;
 
 /// The agents that a loop may start, in the order of the configuration.
@@ -22,7 +22,7 @@ pub enum Selection {
     #[default]
     RoundRobin,
     /// Agents without a weight have the weight 1; the weight 0 takes one out.
-    Weighted { weights: BTreeMap<String, u32>, seed: u64 },
+    Weighted { weights: BTreeMap<String, u64>, seed: u64 },
 }
 
 /// What was picked.
@@ -53,7 +53,7 @@ pub fn choose<'a>(
     now: Timestamp,
 ) -> Choice<'a> {
     let weight = |name: &str| match &pool.selection {
-        Selection::RoundRobin => 1,
+        Selection::RoundRobin => 1u64,
         Selection::Weighted { weights, .. } => weights.get(name).copied().unwrap_or(1),
     };
     let passed_over = |name: &str| degraded.get(name).filter(|degraded| degraded.until > now);
@@ -70,10 +70,10 @@ pub fn choose<'a>(
             // In the pool's order, whoever came before: the same seed and number pick the same agent.
             let mut ready = ready.clone();
             ready.sort_by_key(|name| pool.names.iter().position(|other| other == name));
-            let total: u64 = ready.iter().map(|name| u64::from(weight(name))).sum();
-            let mut at = fnv(&format!("{seed}/{picks}")) % total.max(1);
+            let total: u64 = ready.iter().map(|name| weight(name)).sum();
+            let mut at = spread(&format!("{seed}/{picks}")) % total.max(1);
             for name in ready {
-                match at.checked_sub(u64::from(weight(name))) {
+                match at.checked_sub(weight(name)) {
                     Some(rest) => at = rest,
                     None => return Choice::Agent(name),
                 }

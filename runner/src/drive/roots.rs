@@ -43,7 +43,7 @@ impl Driver<'_> {
         };
         let backend = match self.what.agents.backend(agent) {
             Ok(backend) => backend,
-            Err(why) => return self.not_found(agent, why),
+            Err(why) => return self.not_found(agent, &why),
         };
         let request = Request {
             backend: backend.as_ref(),
@@ -75,25 +75,38 @@ impl Driver<'_> {
             // Something came first: a stop, or a root run of another driver. The next look sees it.
             Err(StartError::Refused(Refusal::LoopNotOpen)) => Err(DriveError::Taken(self.view.name.clone())),
             Err(StartError::Refused(Refusal::Stopping { .. } | Refusal::RootActive(_))) => Ok(()),
+            Err(StartError::Agent(error)) => self.not_found(agent, &error.to_string()),
             // What stays refused however often it is tried ends the driver.
             Err(error) => Err(DriveError::Start(error)),
         }
     }
 
     /// The agent cannot be started on this machine.
-    fn not_found(&mut self, agent: &str, why: String) -> Result<(), DriveError> {
+    fn not_found(&mut self, agent: &str, why: &str) -> Result<(), DriveError> {
         let cooldown = Duration::from_millis(self.what.pool.cooldown_ms);
         let now = Timestamp::now();
         let until = now.checked_add(cooldown).unwrap_or(now);
-        tracing::warn!(agent, why, "agent cannot be started");
         let degraded = AgentDegraded { agent: agent.to_owned(), error_class: "not_found".to_owned(), until };
-        self.degrade(None, degraded)
+        self.pass_over(None, degraded, why)
     }
 
-    /// Says that an agent is passed over for a while.
-    pub(super) fn degrade(&mut self, run: Option<&RunId>, degraded: AgentDegraded) -> Result<(), DriveError> {
-        let line =
-            format!("{} is passed over until {}: {}", degraded.agent, degraded.until, degraded.error_class);
+    /// The agent of this run failed for reasons of its own.
+    pub(super) fn degrade(&mut self, run: &RunId, degraded: AgentDegraded) -> Result<(), DriveError> {
+        let why = self.view.run(run).and_then(|run| run.end()).map(|(end, _)| end.reason.clone());
+        self.pass_over(Some(run), degraded, &why.unwrap_or_default())
+    }
+
+    /// Says that an agent is passed over for a while, to people as well.
+    fn pass_over(
+        &mut self,
+        run: Option<&RunId>,
+        degraded: AgentDegraded,
+        why: &str,
+    ) -> Result<(), DriveError> {
+        let line = format!(
+            "{} is passed over until {}: {} ({why})",
+            degraded.agent, degraded.until, degraded.error_class
+        );
         let cause = match run {
             Some(run) => Cause::Process(format!("end of {run}")),
             None => Cause::Process("start".to_owned()),

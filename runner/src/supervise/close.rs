@@ -48,10 +48,7 @@ pub fn life(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> io::Result<L
 
 /// As [`life`], of a run whose lock nobody holds, or the caller.
 fn life_unlocked(lock: &Path, run: &Run) -> io::Result<Life> {
-    let here = Machine::here();
-    let Some(place) = place_of(run) else { return Ok(Life::Foreign) };
-    let same_namespace = place.pid_namespace.is_empty() || place.pid_namespace == here.pid_namespace;
-    if place.machine_id != here.machine_id || (place.boot_id == here.boot_id && !same_namespace) {
+    if place_of(run).is_none_or(|place| place.is_foreign()) {
         return Ok(Life::Foreign);
     }
     let notes = record::notes(lock)?;

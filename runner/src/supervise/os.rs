@@ -73,6 +73,15 @@ impl Machine {
         static HERE: std::sync::LazyLock<Machine> = std::sync::LazyLock::new(system::machine);
         &HERE
     }
+
+    /// Pids of that place mean nothing here, and never did: another machine, or another pid namespace of this boot. One
+    /// whose namespace nobody noted is taken as this one.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let here = Self::here();
+        let same_namespace = self.pid_namespace.is_empty() || self.pid_namespace == here.pid_namespace;
+        self.machine_id != here.machine_id || (self.boot_id == here.boot_id && !same_namespace)
+    }
 }
 
 /// All processes of this system that can be seen.

@@ -96,7 +96,8 @@ fn claim(process: &Process, by_pid: &BTreeMap<u32, &Process>, owner: Owner<'_>) 
 }
 
 /// The commands of this tool that own runs of their own, or belong to nobody.
-const INFRASTRUCTURE: [&str; 7] = ["_supervise", "wrap", "task", "resume", "demo", "serve", "adopt"];
+const INFRASTRUCTURE: [&str; 8] =
+    ["_supervise", "_drive", "wrap", "task", "resume", "demo", "serve", "adopt"];
 
 /// Is this the command line of a supervisor, loop driver or server of ours?
 pub(crate) fn is_our_infrastructure(args: &[String]) -> bool {
@@ -194,6 +195,7 @@ mod tests {
         let is = |line: &str| is_our_infrastructure(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert!(
             is("/usr/bin/run-agent _supervise")
+                && is("run-agent --project p --task t _drive")
                 && is("run-agent --root /x task --prompt y")
                 && is("run-agent serve")
                 && is("run-agent wrap -- claude job")

@@ -441,7 +441,7 @@ fn path_with_us() -> Option<OsString> {
 }
 
 /// Our own binary. One that was replaced while we run is still found through the process.
-pub(super) fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let own = Path::new("/proc/self/exe");
     match std::env::current_exe() {
         Ok(path) if path.exists() || !own.exists() => path,

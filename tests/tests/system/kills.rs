@@ -149,8 +149,13 @@ fn a_kill_at_any_step_gives_no_second_agent_and_no_run_without_an_end() {
                 noted.then_some(5),
                 "{step}: the exit code survives from the moment it is noted"
             );
-            let info = std::fs::read_to_string(root.tree().run(&task, id).info()).unwrap();
-            assert!(info.contains("status: \"failed\""), "{step}: {info}");
+            let info = root.tree().run(&task, id).info();
+            // It is brought up to date just after the run's end is posted.
+            until(
+                &format!("{step}: the run's end in its run-info"),
+                || text_of(&info).contains("status: \"failed\"").then_some(()),
+                || text_of(&info),
+            );
         }
         // The task is as good as before: the next run is an ordinary one.
         let next = root.run(&shell_args("job", &task, "exit 0", &[]));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopt;
 mod batch;
 mod bus;
 mod bus_attach;
@@ -12,6 +13,7 @@ mod bus_read;
 mod conduct;
 mod config;
 mod context;
+mod detach;
 mod durability;
 mod found;
 mod given;

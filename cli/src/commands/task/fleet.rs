@@ -1,0 +1,55 @@
+//! The agents of a loop: which may be started, and how each is.
+
+use std::time::Duration;
+
+use run_agent_core::policy::agents::Pool;
+use run_agent_runner::agent::Backend;
+use run_agent_runner::drive::Agents;
+use run_agent_runner::tree::TaskName;
+
+use super::Settings;
+use crate::args;
+use crate::config::Config;
+use crate::context::Context;
+use crate::error::Failure;
+
+#[derive(Debug)]
+pub(super) struct Fleet<'a> {
+    pub(super) config: &'a Config,
+    /// Given by a flag, for every agent.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Agents for Fleet<'_> {
+    fn backend(&self, name: &str) -> Result<Box<dyn Backend>, String> {
+        self.config.agent(name).map_err(|failure| failure.text().to_owned())
+    }
+
+    fn timeout(&self, name: &str) -> Option<Duration> {
+        args::time_limit([self.timeout, self.config.timeout_of(name)])
+    }
+}
+
+/// The one agent that was named; else the one that worked on the task before, where the configuration does not list it
+/// among those that take turns; else those.
+pub(super) fn pool(
+    context: &Context,
+    settings: &Settings,
+    name: Option<&TaskName>,
+    before: Option<String>,
+) -> Result<Pool, Failure> {
+    let config = context.config()?;
+    let seed = name.map_or("", |name| name.task.as_str());
+    let order = || config.pool(seed);
+    let one = match (&settings.agent, before) {
+        (Some(agent), _) => agent.clone(),
+        (None, Some(before)) if !order().names.contains(&before) => before,
+        (None, _) => {
+            let pool = order();
+            return if pool.names.is_empty() { Err(config.no_agent()) } else { Ok(pool) };
+        }
+    };
+    // A name that is none is known before anything is made.
+    config.agent(&one)?;
+    Ok(Pool { names: vec![one], ..order() })
+}

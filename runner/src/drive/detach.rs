@@ -1,0 +1,98 @@
+//! Starting a loop's driver as a process of its own (steps 2, 3 and 7 of "A loop's driver" in `docs/supervision.md`).
+//! What order and report say is their writers' matter; here they are bytes.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::fs::OFlags;
+
+use crate::failpoint;
+use crate::files;
+use crate::supervise::os::{self, Detach};
+use crate::supervise::start::program;
+use crate::tree::{TaskName, Tree};
+
+/// The hidden command that a detached driver is called with.
+pub const COMMAND: &str = "_drive";
+
+/// The descriptor under which the driver finds its report pipe.
+const REPORT_FD: i32 = 3;
+
+/// What became of a driver that was started.
+#[derive(Debug)]
+pub enum Answer {
+    /// What it reported.
+    Reported(Vec<u8>),
+    /// It ended before it could: how, where the system tells.
+    Silent(Option<ExitStatus>),
+}
+
+/// Starts a driver for a task's loop and waits for its report: it comes when the loop is taken, or cannot be.
+/// `flags` stand before the command, and say where it works.
+///
+/// # Errors
+/// When the process cannot be started.
+pub fn start(tree: &Tree, name: &TaskName, flags: &[OsString], order: &[u8]) -> io::Result<Answer> {
+    let (report, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let log = open_log(tree, name)?;
+    let mut command = Command::new(program());
+    command.args(flags).arg(COMMAND);
+    command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+    // The caller may be an agent: what it is says nothing about the driver, which may outlive it.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("JRUN_") {
+            command.env_remove(variable);
+        }
+    }
+    command.env("JRUN_ROOT", tree.layout.root());
+    let mut driver = os::spawn(command, &[(report_write.as_fd(), REPORT_FD)], Detach::Session)?;
+    drop(report_write);
+    failpoint::here("detach.spawned");
+    // A driver that died already closes the pipe: that it reports nothing tells.
+    if let Some(mut stdin) = driver.stdin.take() {
+        let _ = stdin.write_all(order);
+    }
+    failpoint::here("detach.ordered");
+    let mut text = Vec::new();
+    File::from(report).read_to_end(&mut text)?;
+    if text.is_empty() {
+        return Ok(Answer::Silent(driver.wait().ok()));
+    }
+    // Reaped when it ends, should this process live so long.
+    let _ = std::thread::Builder::new().name("driver".to_owned()).spawn(move || driver.wait());
+    Ok(Answer::Reported(text))
+}
+
+/// Opens the task's log. An agent can put anything there: a link is not followed, and a pipe not waited on.
+fn open_log(tree: &Tree, name: &TaskName) -> io::Result<File> {
+    let path = tree.task(name).driver_log();
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let open = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(&path);
+    open.and_then(files::regular).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+}
+
+/// The driver's end of the report pipe.
+#[derive(Debug)]
+pub struct Reporter(File);
+
+impl Reporter {
+    /// Takes what [`start`] gave this process, once.
+    ///
+    /// # Errors
+    /// When it was not started so.
+    pub fn inherited() -> io::Result<Self> {
+        os::inherited(REPORT_FD).map(Self)
+    }
+
+    /// Says how it went. False when the starter is gone, and nobody hears it.
+    #[must_use]
+    pub fn report(mut self, text: &[u8]) -> bool {
+        let heard = self.0.write_all(text).is_ok();
+        failpoint::here("driver.reported");
+        heard
+    }
+}
