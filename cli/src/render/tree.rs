@@ -62,7 +62,9 @@ fn push(
 fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
     let paint = Paint::stdout();
     let what = run.attempt.map_or_else(|| "job".to_owned(), |n| format!("root #{n}"));
-    let key = run.key.as_ref().map(|key| format!(" ({})", safe_line(key))).unwrap_or_default();
+    // Of a verify run the command says more than the key by which the loop finds it again.
+    let named = run.verify.as_ref().or(run.key.as_ref());
+    let key = named.map(|named| format!(" ({})", cut(&safe_line(named), KEY_MAX))).unwrap_or_default();
     let from = run.started().unwrap_or(run.made);
     let end = run.end();
     let time = lasted(from, end.map_or(now, |(_, at)| at));
@@ -73,7 +75,10 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
         None if run.stopping.is_some() => "  stopping".to_owned(),
         None => String::new(),
     };
-    let about = format!("{what}{key} {}", safe_line(&run.agent));
+    let about = match run.verify {
+        Some(_) => format!("verify{key}"),
+        None => format!("{what}{key} {}", safe_line(&run.agent)),
+    };
     // Where the line is too narrow for the whole id, its end is enough for people and for every command.
     let used = 2 + about.width() + 2 + 2 + time.len();
     let id = if used + id.as_str().len() + reason.width().min(REASON_MIN) > room {
@@ -89,6 +94,9 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
         paint.hue(hue, &reason)
     )
 }
+
+/// How much of a key or command a line shows.
+const KEY_MAX: usize = 60;
 
 fn mark(run: &Run) -> &'static str {
     use run_agent_core::world::RunStatus;

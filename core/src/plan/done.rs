@@ -36,17 +36,29 @@ fn catch_up(look: Look<'_>) -> Option<Step> {
     }
 }
 
+/// So often a verify command is started that was lost with its supervisor: it says nothing of DONE.
+const VERIFY_TRIES: u32 = 3;
+
 /// The first verify command that did not succeed for this DONE. Each is a run, found again by its key: a driver that
 /// follows another one takes up what that one started.
 fn verify(look: Look<'_>, done: &MsgId) -> Option<Step> {
     look.policy.verify.iter().enumerate().find_map(|(n, command)| {
-        let (key, command) = (format!("verify:{done}:{n}"), command.clone());
-        let Some(id) = look.task.run_with_key(&key) else {
-            return Some(Step::Verify { command, key, previous: look.task.ralph.last_root.clone() });
-        };
-        let (ended, _) = look.task.runs.get(id)?.end()?;
-        let exit_code = ended.exit_code.unwrap_or(-1);
-        (ended.status != RunOutcome::Completed).then(|| Step::Reject { run: id.clone(), command, exit_code })
+        let mut lost = None;
+        for tries in 0..VERIFY_TRIES {
+            let (key, command) = (format!("verify:{done}:{n}:{tries}"), command.clone());
+            let Some(id) = look.task.run_with_key(&key) else {
+                return Some(Step::Verify { command, key, previous: look.task.ralph.last_root.clone() });
+            };
+            let (ended, _) = look.task.runs.get(id)?.end()?;
+            let exit_code = ended.exit_code.unwrap_or(-1);
+            let reject = Step::Reject { run: id.clone(), command, exit_code };
+            match ended.status {
+                RunOutcome::Completed => return None,
+                RunOutcome::Failed if ended.exit_code.is_none() => lost = Some(reject),
+                RunOutcome::Failed | RunOutcome::Stopped => return Some(reject),
+            }
+        }
+        lost
     })
 }
 

@@ -15,6 +15,7 @@ use crate::store::{Cursor, StreamKey};
 use crate::world::World;
 use jiff::Timestamp;
 
+#[derive(Clone)]
 struct Story {
     world: World,
     key: StreamKey,

@@ -8,6 +8,7 @@ use run_agent_core::plan::{Dependency, reason};
 use run_agent_core::{Draft, Kind, Parent};
 
 use super::{DriveError, Driver, Talk, count, facts};
+use crate::failpoint;
 use crate::supervise::os::Machine;
 use crate::view::Proposed;
 
@@ -29,6 +30,7 @@ impl Driver<'_> {
         };
         if end.outcome == LoopOutcome::Completed {
             facts::propagate(self.tree, self.view);
+            failpoint::here("driver.facts");
         }
         let trouble = self.trouble(&end, limit, unmet);
         let line = format!("loop {}: {}", end.outcome, end.reason);

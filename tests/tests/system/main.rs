@@ -4,6 +4,7 @@
 
 mod adopt;
 mod batch;
+mod beyond;
 mod bus;
 mod bus_attach;
 mod bus_edit;

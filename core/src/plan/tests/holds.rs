@@ -171,8 +171,21 @@ fn a_verify_command_that_fails_rejects_done_and_each_done_is_verified_anew() {
     let intent = RunIntent { key: Some(key.clone()), verify: Some(command), ..RunIntent::default() };
     let story = story.event(Some(run(2)), Event::RunIntent(intent)).ends(2, RunOutcome::Failed);
     assert_eq!(story.next(), Step::Reject { run: run(2), command: "make".to_owned(), exit_code: 1 });
-    let again = story.rejected().root(3, 2).done().ends(3, RunOutcome::Completed);
+    let again = story.clone().rejected().root(3, 2).done().ends(3, RunOutcome::Completed);
     assert!(matches!(again.next(), Step::Verify { key: other, .. } if other != key));
+}
+
+#[test]
+fn a_verify_command_that_was_lost_with_its_supervisor_says_nothing_of_done() {
+    let mut story = Story::new().root(1, 1).done().ends(1, RunOutcome::Completed);
+    story.policy.verify = vec!["make".to_owned()];
+    for n in 2..=4 {
+        let Step::Verify { command, key, .. } = story.next() else { panic!("{:?}", story.next()) };
+        let intent = RunIntent { key: Some(key), verify: Some(command), ..RunIntent::default() };
+        let lost = RunEnd { status: RunOutcome::Failed, ..RunEnd::default() };
+        story = story.event(Some(run(n)), Event::RunIntent(intent)).event(Some(run(n)), Event::RunEnd(lost));
+    }
+    assert!(matches!(story.next(), Step::Reject { exit_code: -1, .. }), "so often and no more");
 }
 
 #[test]
