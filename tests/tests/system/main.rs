@@ -23,6 +23,7 @@ mod kills;
 mod list;
 mod prompt;
 mod ralph;
+mod real_cli;
 mod replay;
 mod rim;
 mod shell_setup;
