@@ -24,7 +24,7 @@ use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
 use self::outside::Outside;
 use crate::agent::Backend;
-use crate::link::{self, Origin};
+use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
 use crate::supervise::os::{self, Machine};
 use crate::supervise::start::{StartError, Started};
@@ -161,6 +161,7 @@ struct Driver<'a> {
     view: &'a mut TaskView,
     what: &'a Loop<'a>,
     outside: Outside,
+    children: Children,
     /// The loop's own time up to `counted_at`.
     active: Duration,
     counted_at: Instant,
@@ -203,6 +204,7 @@ impl<'a> Driver<'a> {
             view,
             what,
             outside: Outside::default(),
+            children: Children::default(),
             active: Duration::from_millis(active_ms),
             counted_at: now,
             counts: true,
@@ -230,7 +232,7 @@ impl<'a> Driver<'a> {
     /// One look and one step. `Some`: the loop is over.
     fn turn(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<Option<LoopEnd>, DriveError> {
         close::close_dead(self.tree, self.view)?;
-        link::reconcile(self.tree, self.view)?;
+        self.children.reconcile(self.tree, self.view)?;
         let marker = self.reconcile_marker()?;
         let clock = self.clock();
         let unmet = self.outside.unmet(self.tree, self.view, wake);

@@ -4,11 +4,14 @@
 //! The link is posted before the child is intended, and again when it ended. A crash in between leaves a link to
 //! nothing, or to what has ended: whoever drives the loop finds that and posts the end.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{ChildLink, Event};
-use run_agent_core::world::{Link, Run, Task};
+use run_agent_core::world::{Link, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -101,36 +104,52 @@ fn end(view: &mut TaskView, ended: &ChildLink) -> Result<(), ViewError> {
 /// # Errors
 /// When this task's stream cannot be read or written.
 pub fn reconcile(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
-    let open: Vec<Link> = view.task().open_links().map(|(_, link)| link.clone()).collect();
-    for link in open {
-        // A child whose stream cannot be read is taken as one that is at work.
-        if is_over(tree, &link).unwrap_or(false) {
-            end(view, &link.child)?;
-        }
-    }
-    Ok(())
+    Children::default().reconcile(tree, view)
 }
 
-/// Does the child of a link work no more?
-fn is_over(tree: &Tree, link: &Link) -> Result<bool, ViewError> {
-    let name = child_of(link);
-    if !tree.task(&name).folder().is_dir() {
-        return Ok(true);
-    }
-    let mut view = TaskView::open(tree, &name)?;
-    close::close_dead(tree, &mut view)?;
-    Ok(match &link.child.child_run_id {
-        Some(id) => match view.run(id) {
-            Some(run) => !run.is_active(),
-            // Its starter has the lock until the stream knows of the run.
-            None => !files::is_locked(&tree.run(&name, id).supervisor_lock()).unwrap_or(false),
-        },
-        None => {
-            let driven = files::is_locked(&tree.task(&name).loop_lock()).unwrap_or(true);
-            let task = view.task();
-            !driven
-                && !task.active().any(|(_, run): (_, &Run)| run.is_active())
-                && task.open_links().next().is_none()
+/// The streams of linked children, kept open by whoever looks again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    views: BTreeMap<TaskName, TaskView>,
+}
+
+impl Children {
+    /// As [`reconcile`].
+    pub(crate) fn reconcile(&mut self, tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
+        let open: Vec<Link> = view.task().open_links().map(|(_, link)| link.clone()).collect();
+        self.views.retain(|name, _| open.iter().any(|link| child_of(link) == *name));
+        for link in open {
+            // A child whose stream cannot be read is taken as one that is at work.
+            if self.is_over(tree, &link).unwrap_or(false) {
+                end(view, &link.child)?;
+            }
         }
-    })
+        Ok(())
+    }
+
+    /// Does the child of a link work no more?
+    fn is_over(&mut self, tree: &Tree, link: &Link) -> Result<bool, ViewError> {
+        let name = child_of(link);
+        if !tree.task(&name).folder().is_dir() {
+            return Ok(true);
+        }
+        let view = match self.views.entry(name.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(TaskView::open(tree, &name)?),
+        };
+        view.refresh()?;
+        close::close_dead(tree, view)?;
+        Ok(match &link.child.child_run_id {
+            Some(id) => match view.run(id) {
+                Some(run) => !run.is_active(),
+                // Its starter has the lock until the stream knows of the run.
+                None => !files::is_locked(&tree.run(&name, id).supervisor_lock()).unwrap_or(false),
+            },
+            None => {
+                let driven = files::is_locked(&tree.task(&name).loop_lock()).unwrap_or(true);
+                let task = view.task();
+                !driven && task.active().next().is_none() && task.open_links().next().is_none()
+            }
+        })
+    }
 }
