@@ -1,6 +1,8 @@
 //! The numbers that the loop follows, and the pure functions that use them.
 
 pub mod agents;
+pub mod counted;
+pub mod watch;
 
 use serde::{Deserialize, Serialize};
 
