@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use run_agent_core::Durability;
 use run_agent_core::policy::agents::{Pool, Selection};
+use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::policy::{
     AfterChildren, Breaker, LoopPolicy, OnDependencyFailure, RestartWithChildren, spread,
 };
@@ -290,6 +291,11 @@ impl Config {
 
     pub(crate) fn grace(&self) -> Duration {
         self.span("stop", "grace")
+    }
+
+    pub(crate) fn watch(&self) -> WatchPolicy {
+        let ms = |name| u64::try_from(self.span("watch", name).as_millis()).unwrap_or(u64::MAX);
+        WatchPolicy { idle_after_ms: ms("idle_after"), stuck_after_ms: ms("stuck_after") }
     }
 
     pub(crate) fn max_depth(&self) -> u32 {

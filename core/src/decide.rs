@@ -145,6 +145,22 @@ pub fn may_end_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
     }
 }
 
+/// May this run be called idle, active or stuck?
+///
+/// # Errors
+/// When it does not run, or a stop was asked for: the stop wins.
+pub fn may_call_silent(task: &Task, id: &RunId) -> Result<(), Refusal> {
+    let run = task.runs.get(id).ok_or_else(|| Refusal::UnknownRun(id.clone()))?;
+    match &run.state {
+        RunState::Ended { .. } => Err(Refusal::RunEnded(id.clone())),
+        RunState::Queued { .. } => Err(Refusal::Moot),
+        RunState::Running { .. } if run.stopping.is_some() || task.ralph.stopping.is_some() => {
+            Err(Refusal::RunStopping(id.clone()))
+        }
+        RunState::Running { .. } => Ok(()),
+    }
+}
+
 /// May a driver take the loop?
 ///
 /// # Errors

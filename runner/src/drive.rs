@@ -19,6 +19,7 @@ use run_agent_core::layout::DONE;
 use run_agent_core::plan::{self, Clock, Look, Step, Waiting};
 use run_agent_core::policy::LoopPolicy;
 use run_agent_core::policy::agents::Pool;
+use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::world::{Marker, Run, RunState, Task};
 use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
@@ -53,6 +54,7 @@ pub struct Loop<'a> {
     pub policy: &'a LoopPolicy,
     pub max_depth: u32,
     pub grace: Duration,
+    pub watch: WatchPolicy,
     /// Set the counters back, as `resume` does.
     pub fresh: bool,
     /// Take only a loop that is open, as `adopt` does.

@@ -18,6 +18,7 @@
 //! | what of children in other tasks? | [`link`] |
 //! | who waits for what? | [`wait`], [`wake`] |
 //! | who syncs what others appended? | [`sync_clock`] |
+//! | how much time passed in which this process ran? | [`own_time`] |
 //! | how are stdout and stderr merged? | [`output`] |
 //! | where does a payload go that is too large for a message? | [`attach`], [`new_file`] |
 //!
@@ -38,6 +39,7 @@ pub mod make;
 pub mod marker;
 pub mod new_file;
 pub mod output;
+pub mod own_time;
 pub mod prompt;
 pub mod roster;
 mod sealed;

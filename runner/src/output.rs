@@ -49,6 +49,11 @@ impl Marker {
         Ok(Self { file, began: Instant::now(), last: Mark::default() })
     }
 
+    /// How much both streams held at the last look.
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        (self.last.stdout, self.last.stderr)
+    }
+
     /// Looks at both files and notes it when one has grown.
     pub(crate) fn look(&mut self, run: &RunPaths) {
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());

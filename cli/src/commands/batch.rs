@@ -408,6 +408,7 @@ impl Batch<'_> {
             max_depth: config.max_depth(),
             grace: config.grace(),
             timeout: args::time_limit([work.item.timeout, self.timeout, config.timeout_of(&work.agent)]),
+            watch: config.watch(),
             cause: self.cause,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {

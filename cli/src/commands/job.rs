@@ -80,6 +80,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         max_depth: config.max_depth(),
         grace: config.grace(),
         timeout,
+        watch: config.watch(),
         cause: &cause,
     };
     // Before the agent is there, so that whoever interrupts is always told how to come back to it.

@@ -266,6 +266,7 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
         policy: &policy,
         max_depth: config.max_depth(),
         grace: config.grace(),
+        watch: config.watch(),
         flags: &context.flags_for(&name),
         fresh: settings.fresh,
         adopt,

@@ -100,6 +100,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         max_depth: config.max_depth(),
         grace: config.grace(),
         timeout: args::time_limit([args.timeout]),
+        watch: config.watch(),
         cause: &cause,
     };
     if keeps_terminal {

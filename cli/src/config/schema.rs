@@ -132,8 +132,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
     now("breaker", "cooldown", Kind::Duration, r#""10m""#, "the pause after a trip"),
     now("breaker", "trips", COUNT, "3", "so many trips end the loop"),
 
-    later("watch", "idle_after", Kind::Duration, r#""5m""#, "silence after which a run is idle"),
-    later("watch", "stuck_after", Kind::Duration, r#""15m""#, "silence after which a run is stuck"),
+    now("watch", "idle_after", Kind::Duration, r#""5m""#, "silence after which a run is idle; 0s = never"),
+    now("watch", "stuck_after", Kind::Duration, r#""15m""#, "silence after which a run is stopped as stuck; 0s = never"),
 
     now("stop", "grace", Kind::Duration, r#""30s""#, "from SIGTERM to SIGKILL"),
 

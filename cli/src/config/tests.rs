@@ -65,6 +65,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("loop", "after_children") => ("\"complete\"", policy),
         ("loop", "restart_with_children") => ("\"overlap\"", policy),
         ("loop", "adopt") => ("\"auto\"", |c| c.adopt().as_str().to_owned()),
+        ("watch", _) => ("\"77s\"", |c| format!("{:?}", c.watch())),
         ("stop", "grace") => ("\"2s\"", |c| format!("{:?}", c.grace())),
         ("agent", "type") => ("\"shell\"", agent),
         ("agent", "argv" | "args") => ("[\"more\"]", agent),
@@ -118,6 +119,7 @@ fn the_defaults_are_those_of_the_code() {
     assert_eq!(config.policy(None), LoopPolicy::default());
     assert_eq!(config.policy(Some(7)).max_restarts, 7);
     assert_eq!(config.store_options(), Options::default());
+    assert_eq!(config.watch(), WatchPolicy::default());
     assert_eq!(config.durability(), Durability::Interval);
     assert_eq!((config.grace(), config.max_depth()), (Duration::from_secs(30), 16));
     assert_eq!(config.root(), None);

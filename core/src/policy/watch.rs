@@ -9,6 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How the reason of a run begins that was stopped since it hung.
+pub const STUCK: &str = "stuck";
+
 /// From here on CPU time is a sign of life, in thousandths of one CPU: spinners, timers and loops around `sleep 0.1` were
 /// measured at 1 to 12, a compiler that has a CPU to itself uses 1000.
 pub const CPU_PER_MILLE: u64 = 30;
@@ -164,10 +167,29 @@ impl Watch {
         self.next_look_ms.min(self.time_limit_ms.unwrap_or(u64::MAX)).saturating_sub(now_ms)
     }
 
-    /// True when output has grown since the last look: then nothing else needs to be looked at.
+    /// The next look is due at once: something happened that may be a sign of life.
+    pub fn look_now(&mut self) {
+        self.next_look_ms = 0;
+    }
+
+    /// True when these signs show that the run lives without a look at its CPU time.
     #[must_use]
-    pub fn has_grown(&self, stdout_bytes: u64, stderr_bytes: u64) -> bool {
-        (stdout_bytes, stderr_bytes) != (self.stdout_bytes, self.stderr_bytes)
+    pub fn is_plain(&self, signs: &Signs) -> bool {
+        self.plain(signs).is_some()
+    }
+
+    fn plain(&self, signs: &Signs) -> Option<Life> {
+        if (signs.stdout_bytes, signs.stderr_bytes) != (self.stdout_bytes, self.stderr_bytes) {
+            Some(Life::Output)
+        } else if signs.blocked_commands > 0 {
+            Some(Life::BlockedCommand)
+        } else if signs.active_children > 0 {
+            Some(Life::Child)
+        } else if signs.open_questions > 0 {
+            Some(Life::Question)
+        } else {
+            None
+        }
     }
 
     /// Takes in what a look found, and tells what is due.
@@ -197,17 +219,7 @@ impl Watch {
 
     /// The sign of life that a look found, and whether its lack is known: CPU time has to be read twice for that.
     fn life(&mut self, now_ms: u64, signs: &Signs) -> (Option<Life>, bool) {
-        let seen = if self.has_grown(signs.stdout_bytes, signs.stderr_bytes) {
-            Some(Life::Output)
-        } else if signs.blocked_commands > 0 {
-            Some(Life::BlockedCommand)
-        } else if signs.active_children > 0 {
-            Some(Life::Child)
-        } else if signs.open_questions > 0 {
-            Some(Life::Question)
-        } else {
-            None
-        };
+        let seen = self.plain(signs);
         if seen.is_some() {
             // What is used meanwhile is nobody's sign of life later.
             self.cpu_since = None;

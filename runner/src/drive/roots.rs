@@ -60,6 +60,7 @@ impl Driver<'_> {
             max_depth: self.what.max_depth,
             grace: self.what.grace,
             timeout: self.what.agents.timeout(agent),
+            watch: self.what.watch,
             cause: &cause,
         };
         match start(self.tree, self.view, request) {
@@ -183,6 +184,7 @@ impl Driver<'_> {
             max_depth: 0,
             grace: self.what.grace,
             timeout: Some(VERIFY_MAX),
+            watch: self.what.watch,
             cause: &Cause::File(DONE.to_owned()),
         };
         match start(self.tree, self.view, request) {

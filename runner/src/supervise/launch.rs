@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::{ProjectId, RunId, TaskId};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub struct Launch {
     pub grace_ms: u64,
     /// The run's time limit.
     pub timeout_ms: Option<u64>,
+    /// When silence makes it idle or stuck.
+    pub watch: WatchPolicy,
     pub streams: Streams,
 }
 

@@ -15,6 +15,7 @@ use run_agent_core::decide::{self, NewRun, Refusal};
 use run_agent_core::event::{Event, LoopRestart, RunEnd, RunIntent, RunOutcome, VerifyStart};
 use run_agent_core::layout::RunPaths;
 use run_agent_core::plan::Start;
+use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::{Draft, RunId, Timestamp};
 
 use super::launch::{LOCK_FD, Launch, REPORT_FD, Report, STDIN_FD, Streams};
@@ -51,6 +52,7 @@ pub struct Request<'a> {
     pub max_depth: u32,
     pub grace: Duration,
     pub timeout: Option<Duration>,
+    pub watch: WatchPolicy,
     pub cause: &'a Cause,
 }
 
@@ -197,6 +199,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         previous: request.root.as_ref().and_then(|root| root.previous.clone()),
         grace_ms: u64::try_from(request.grace.as_millis()).unwrap_or(u64::MAX),
         timeout_ms: request.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+        watch: request.watch,
         streams: request.streams,
     };
     // Known to be sendable before the run is: a path that is no text is not.

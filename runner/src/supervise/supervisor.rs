@@ -2,6 +2,7 @@
 //! `docs/supervision.md`). It sleeps while nothing happens.
 
 mod begin;
+mod silence;
 mod terminal;
 
 use std::fs::File;
@@ -17,10 +18,10 @@ use run_agent_core::cause::Cause;
 use run_agent_core::event::{RunEnd, RunOutcome, Stopping};
 use run_agent_core::follow::FollowError;
 use run_agent_core::layout::RunPaths;
-use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::store::ReadError;
 
 use self::begin::{Begun, StartFailure};
+use self::silence::Silence;
 pub use self::terminal::keep_terminal;
 use super::launch::{LOCK_FD, REPORT_FD, Report, STDIN_FD};
 use super::os::{self, ProcessId};
@@ -65,6 +66,24 @@ struct Supervisor<'a> {
     modes: Option<terminal::Modes>,
     began: Instant,
     marker: Marker,
+    silence: Silence,
+}
+
+/// How and why this supervisor ends its run.
+struct Ending {
+    outcome: RunOutcome,
+    reason: String,
+    cause: Cause,
+}
+
+impl Ending {
+    fn on_request(by: &str) -> Self {
+        Self {
+            outcome: RunOutcome::Stopped,
+            reason: format!("stopped on request of {by}"),
+            cause: Cause::Person(by.to_owned()),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,8 +120,24 @@ pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
     let began = Instant::now();
     crate::sync_clock::keep_synced(tree, &name.key());
     let (agent, exit, modes) = (None, None, None);
-    Supervisor { tree, launch, view, run, lock, wakes, wake, agent, exit, stdin, modes, began, marker }
-        .run(report)
+    let silence = Silence::new(&launch);
+    Supervisor {
+        tree,
+        launch,
+        view,
+        run,
+        lock,
+        wakes,
+        wake,
+        agent,
+        exit,
+        stdin,
+        modes,
+        began,
+        marker,
+        silence,
+    }
+    .run(report)
 }
 
 /// A supervisor that got no whole order: its starter was killed. It closes the run.
@@ -175,33 +210,25 @@ impl Supervisor<'_> {
         self.end(end, &Cause::Process("the agent could not be started".to_owned()))
     }
 
-    /// Sleeps until the agent ends, a stop is asked for, or its time is up.
+    /// Sleeps until the agent ends, a stop is asked for, its time is up, or it hangs.
     fn watch(mut self) -> Result<(), SuperviseError> {
         let grown = Arc::new(AtomicBool::new(false));
         let to_files = self.launch.streams != Streams::Terminal;
         let _watcher = to_files.then(|| watch_output(&self.run, self.wake.clone(), grown.clone()));
         let mut next_look = Instant::now() + LOOK_AGAIN;
+        self.silence.begin();
         loop {
             if let Some(status) = self.exit {
                 return self.after_exit(status);
             }
             if let Some(stopping) = self.stop_asked_for() {
-                return self.stop(&stopping, "stopped on request", RunOutcome::Stopped);
+                let ending = Ending::on_request(&stopping.by);
+                return self.stop(&stopping, ending);
             }
-            let timeout = self.launch.timeout_ms.map(Duration::from_millis);
-            if let Some(limit) = timeout
-                && self.began.elapsed() >= limit
-            {
-                let how = Stopping {
-                    by: "timeout".to_owned(),
-                    grace_ms: self.launch.grace_ms,
-                    keep_children: true,
-                };
-                let why = format!("{TIME_LIMIT} of {limit:?} reached");
-                return self.stop(&how, &why, RunOutcome::Failed);
+            if let Some((how, ending)) = self.overdue() {
+                return self.stop(&how, ending);
             }
-            let until_limit = timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(self.began.elapsed()));
-            let nap = until_limit.min(next_look.saturating_duration_since(Instant::now()));
+            let nap = self.silence.nap().min(next_look.saturating_duration_since(Instant::now()));
             self.sleep(nap);
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_AGAIN;
@@ -210,7 +237,8 @@ impl Supervisor<'_> {
                 if let Err(ViewError::Follow(FollowError::Read(ReadError::Gone { .. }))) = self.view.refresh()
                 {
                     let how = Stopping { by: "deletion of the task".to_owned(), ..Stopping::default() };
-                    return self.stop(&how, "stopped on request", RunOutcome::Stopped);
+                    let ending = Ending::on_request(&how.by);
+                    return self.stop(&how, ending);
                 }
             }
         }
@@ -218,7 +246,10 @@ impl Supervisor<'_> {
 
     /// Sleeps until something happens, at most `nap`.
     fn sleep(&mut self, nap: Duration) {
-        match self.wakes.recv_timeout(nap) {
+        self.silence.before_sleep(nap);
+        let woken = self.wakes.recv_timeout(nap);
+        self.silence.after_sleep();
+        match woken {
             Ok(wake) => self.woken(wake),
             // This value holds a sender: the channel never closes.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
@@ -244,6 +275,7 @@ impl Supervisor<'_> {
                 // Cleared first: what grows while the mark is made sends another hint.
                 grown.store(false, Ordering::Relaxed);
                 self.marker.look(&self.run);
+                self.silence.output_grew();
             }
         }
     }
@@ -311,7 +343,7 @@ impl Supervisor<'_> {
     }
 
     /// The ladder, then the end.
-    fn stop(mut self, how: &Stopping, why: &str, outcome: RunOutcome) -> Result<(), SuperviseError> {
+    fn stop(mut self, how: &Stopping, ending: Ending) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.stopping");
         let (run, agent) = (self.launch.run.to_string(), self.agent);
         let find = || set::of_run(&os::processes().unwrap_or_default(), Self::owner(&run, agent));
@@ -325,18 +357,10 @@ impl Supervisor<'_> {
         }
         let (exit_code, signal) = self.exit.map_or((-1, None), code_of);
         let mut end = self.end_with(exit_code, signal);
-        end.status = outcome;
-        end.reason = match outcome {
-            RunOutcome::Stopped => format!("{why} of {}", how.by),
-            RunOutcome::Completed | RunOutcome::Failed => why.to_owned(),
-        };
-        end.error_class = (outcome == RunOutcome::Failed).then(|| "killed".to_owned());
+        (end.status, end.reason) = (ending.outcome, ending.reason);
+        end.error_class = (ending.outcome == RunOutcome::Failed).then(|| "killed".to_owned());
         end.left_overs = left_overs::names(&left).map(|names| format!("could not be ended: {names}"));
-        let cause = match outcome {
-            RunOutcome::Stopped => Cause::Person(how.by.clone()),
-            RunOutcome::Completed | RunOutcome::Failed => Cause::Limit("timeout".to_owned()),
-        };
-        self.end(end, &cause)
+        self.end(end, &ending.cause)
     }
 
     fn end(mut self, end: RunEnd, cause: &Cause) -> Result<(), SuperviseError> {

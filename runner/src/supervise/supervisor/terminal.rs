@@ -16,7 +16,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr}
 use super::super::os::{self, ProcessId};
 use super::super::record::{self, Note};
 use super::super::start::Made;
-use super::{Begun, SuperviseError, Supervisor, Wake};
+use super::{Begun, Silence, SuperviseError, Supervisor, Wake};
 use crate::output::Marker;
 use crate::tree::Tree;
 use crate::view::TaskView;
@@ -41,8 +41,23 @@ pub fn keep_terminal(tree: &Tree, view: TaskView, made: Made) -> Result<(), Supe
     say_where_output_went(&run, &launch.agent).map_err(SuperviseError::Prepare)?;
     let (agent, exit, stdin, modes) = (None, None, None, Modes::save());
     let began = Instant::now();
-    let mut supervisor =
-        Supervisor { tree, launch, view, run, lock, wakes, wake, agent, exit, stdin, modes, began, marker };
+    let silence = Silence::new(&launch);
+    let mut supervisor = Supervisor {
+        tree,
+        launch,
+        view,
+        run,
+        lock,
+        wakes,
+        wake,
+        agent,
+        exit,
+        stdin,
+        modes,
+        began,
+        marker,
+        silence,
+    };
     match supervisor.start() {
         Ok(Begun::Running(_)) => supervisor.watch(),
         Ok(Begun::Refused(refusal)) => supervisor.end_refused(&refusal.to_string()),
