@@ -21,7 +21,7 @@ pub(crate) use message::{event_line, message_text, replay_line, short, story_lin
 pub(crate) use progress::{Progress, progress};
 pub(crate) use table::{Cell, Column, columns, cut, table};
 pub(crate) use time::{ago, lasted, span, when};
-pub(crate) use tree::tree_text;
+pub(crate) use tree::{idle_for, tree_text};
 
 /// Writes results to stdout. A reader that went away ends the command without an error.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {

@@ -175,6 +175,14 @@ fields! {
     SupervisorRestart { reason: String, previous_pid: Option<u32> }
 }
 
+impl Silence {
+    /// When the silence began that is told at this time.
+    #[must_use]
+    pub fn since(&self, told: Timestamp) -> Timestamp {
+        told.saturating_sub(std::time::Duration::from_secs(self.silent_s)).unwrap_or(told)
+    }
+}
+
 word! {
     /// How a run ended.
     RunOutcome { Completed = "completed", Failed = "failed", Stopped = "stopped" }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{
     Done, DoneCleared, Event, LoopBackoff, LoopEnd, LoopOutcome, LoopRestart, LoopStart, LoopWaiting, RunEnd,
-    RunIntent, RunOutcome, RunStart, Scope, Stopping, TaskText, Usage, Usd,
+    RunIntent, RunOutcome, RunStart, Scope, Silence, Stopping, TaskText, Usage, Usd,
 };
 use run_agent_core::world::{Change, Mirror, WORLD_VERSION};
 use run_agent_core::{
@@ -76,6 +76,8 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::LoopEnd(LoopEnd { outcome: LoopOutcome::Failed, ..LoopEnd::default() })),
         Just(Event::Done(Done { by: "file".into(), written: None })),
         any::<bool>().prop_map(|resume| Event::DoneCleared(DoneCleared { by: "x".into(), resume })),
+        any::<u64>().prop_map(|silent_s| Event::RunIdle(Silence { silent_s })),
+        any::<u64>().prop_map(|silent_s| Event::RunActive(Silence { silent_s })),
         (any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(n, cost)| {
             let cost_usd = cost.map(|micros| Usd { micros });
             Event::RunUsage(Usage { input_tokens: n, output_tokens: n, cost_usd, ..Usage::default() })
@@ -286,6 +288,31 @@ fn the_fold_follows_a_run_from_intent_to_end() {
     );
 }
 
+#[test]
+fn the_fold_knows_since_when_a_run_is_silent_until_it_lives_again_or_ends() {
+    let scope = Scope { project: project(), task: stream(1).task, run: Some(run(1)) };
+    let silence = |silent_s| Silence { silent_s };
+    let events = [
+        Event::RunStart(Box::default()),
+        Event::RunIdle(silence(300)),
+        Event::RunActive(silence(360)),
+        Event::RunStuck(silence(900)),
+        Event::RunEnd(RunEnd::default()),
+    ];
+    let mut world = World::new();
+    let mut known = Vec::new();
+    for (n, event) in events.iter().enumerate() {
+        let content = event.draft(&scope, &Cause::Timer("t".into()), "");
+        let message = Message { id: message_id(1, n), ts: Timestamp::from_second(10_000).unwrap(), content };
+        world.apply(&stream(1), Cursor::new(n as u64), &message);
+        let task = world.task(&project(), &stream(1).task.unwrap()).unwrap();
+        known.push((task.runs[&run(1)].idle_since.map(Timestamp::as_second), task.reason()));
+    }
+    let idle = |since| (Some(since), "idle".to_owned());
+    let lives = (None, String::new());
+    assert_eq!(known, [lives.clone(), idle(9_700), lives.clone(), idle(9_100), lives]);
+}
+
 /// A story in which every state machine moves, always the same.
 fn fixed_story() -> Vec<Item> {
     let name = stream(1).task.unwrap();
@@ -358,7 +385,7 @@ fn a_fold_that_changed_its_meaning_has_another_version() {
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     assert_eq!(
         (WORLD_VERSION, format!("{sum:016x}")),
-        (2, "0ab35a14169c3a28".to_owned()),
+        (3, "a54df334230678fc".to_owned()),
         "the fold says something else of the same story, and checkpoints of the old one would be believed: raise WORLD_VERSION, and write the new sum here\n{json}"
     );
 }

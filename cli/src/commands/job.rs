@@ -164,8 +164,10 @@ fn wait_for(
         let mut tail = Tail::merged(&context.tree, &context.tree.run(name, run));
         tail.follow(&context.tree, view, run, wake)?
     } else {
-        let _progress = render::progress(format!("waiting for run {run}"));
-        for_runs(&context.tree, view, std::slice::from_ref(run), None, wake, |_| {})?
+        let progress = render::progress(format!("waiting for run {run}"));
+        for_runs(&context.tree, view, std::slice::from_ref(run), None, wake, |view| {
+            progress.idle(view.run(run).and_then(|run| run.idle_since));
+        })?
     };
     if waited == Waited::Interrupted {
         render::say(&format!(

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use run_agent_core::policy::watch::IDLE;
 use run_agent_core::world::TaskStatus;
 use run_agent_core::{ProjectId, TaskId, Timestamp};
 use run_agent_runner::roster::{self, Row};
@@ -87,9 +88,17 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Of the reasons only silence is told: a person may have to see to it.
+fn status_cell(row: &Row) -> Cell {
+    if row.reason == IDLE {
+        return Cell::new(format!("{} ({IDLE})", row.status)).hue(Hue::Mild);
+    }
+    Cell::new(row.status.to_string()).hue(Hue::of_task(row.status))
+}
+
 /// How wide a task's name may be on a terminal so wide: half of it, so that a long one leaves room for the others.
 fn width_of_names(terminal: usize) -> usize {
-    let beside_the_status = terminal.saturating_sub(14);
+    let beside_the_status = terminal.saturating_sub(16);
     (terminal / 2).max(24).min(beside_the_status).max(8)
 }
 
@@ -185,7 +194,7 @@ impl<'a> Item<'a> {
         let name = Cell::new(short_name(project.as_str(), id.as_str(), width));
         match &self.what {
             What::Row(row) => vec![
-                Cell::new(row.status.to_string()).hue(Hue::of_task(row.status)),
+                status_cell(row),
                 name,
                 Cell::new(row.run_count.to_string()),
                 Cell::new(row.last_activity.map(|at| render::when(at, now)).unwrap_or_default()),

@@ -199,6 +199,9 @@ fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, note
     let info = RunInfo::project(&name.project, &name.task, id, run);
     if context.json {
         let mut value = serde_json::json!(info);
+        if let Some(since) = run.idle_since {
+            value["idle_since"] = serde_json::json!(since);
+        }
         value["children"] = serde_json::json!(children(view.task(), id));
         value["notes"] = serde_json::json!(notes);
         render::json(&value)?;
@@ -206,6 +209,9 @@ fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, note
     }
     // The same text as the run's own file, made from the stream.
     let mut out = info.to_yaml();
+    if let Some(idle) = render::idle_for(run, Timestamp::now()) {
+        out.push_str(&format!("# note: {idle}\n"));
+    }
     for note in notes {
         out.push_str(&format!("# note: {note}\n"));
     }

@@ -5,7 +5,7 @@ pub(crate) mod detach;
 mod fleet;
 mod follow;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -291,13 +291,16 @@ struct Teller<'a> {
     progress: Progress,
     /// The runs that are at work, as far as was told.
     active: BTreeSet<RunId>,
+    /// Those that give no sign of life, and since when.
+    idle: BTreeMap<RunId, Timestamp>,
     follower: Option<follow::Follower>,
     report: Option<&'a detach::Report>,
 }
 
 impl<'a> Teller<'a> {
     fn new(progress: String, report: Option<&'a detach::Report>) -> Self {
-        Self { progress: render::progress(progress), active: BTreeSet::new(), follower: None, report }
+        let (active, idle) = (BTreeSet::new(), BTreeMap::new());
+        Self { progress: render::progress(progress), active, idle, follower: None, report }
     }
 
     fn tell(&mut self, name: &TaskName, talk: &Talk<'_>) {
@@ -364,7 +367,16 @@ impl<'a> Teller<'a> {
         }
         match (message.content.kind.as_str(), &message.content.run) {
             ("RUN_START", Some(run)) => drop(self.active.insert(run.clone())),
-            ("RUN_STOP" | "RUN_CRASH", Some(run)) => drop(self.active.remove(run)),
+            ("RUN_STOP" | "RUN_CRASH", Some(run)) => {
+                self.active.remove(run);
+                self.idle.remove(run);
+            }
+            ("RUN_IDLE", Some(run)) => {
+                if let Ok(Event::RunIdle(silence)) = Event::read(message) {
+                    self.idle.insert(run.clone(), silence.since(message.ts));
+                }
+            }
+            ("RUN_ACTIVE", Some(run)) => drop(self.idle.remove(run)),
             ("LOOP_BACKOFF" | "LOOP_BLOCKED" | "LOOP_WAITING", _) if self.active.is_empty() => {
                 let line = message.content.body.lines().next().unwrap_or_default();
                 return self.progress.set(render::safe_line(line));
@@ -375,6 +387,9 @@ impl<'a> Teller<'a> {
     }
 
     fn show(&self) {
+        let idle: Option<Vec<Timestamp>> =
+            self.active.iter().map(|run| self.idle.get(run).copied()).collect();
+        self.progress.idle(idle.and_then(|since| since.into_iter().max()));
         let short: Vec<&str> = self.active.iter().map(|run| render::short(run.as_str())).collect();
         match short.as_slice() {
             [] => {}

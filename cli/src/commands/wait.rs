@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use run_agent_core::RunId;
 use run_agent_core::world::RunStatus;
+use run_agent_core::{RunId, Timestamp};
 use run_agent_runner::TaskView;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
@@ -39,7 +39,8 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
         let Some(view) = views.get_mut(name) else { continue };
         wake.watch_stream(&context.tree, name);
         let left = args.wait.map(|limit| limit.saturating_sub(began.elapsed()));
-        match for_runs(&context.tree, view, runs, left, &wake, |_| {})? {
+        let seen = |view: &TaskView| progress.idle(idle_since(view, runs));
+        match for_runs(&context.tree, view, runs, left, &wake, seen)? {
             Waited::AllEnded => {}
             other => waited = other,
         }
@@ -69,6 +70,13 @@ fn waiting_for(order: &[(TaskName, RunId)], views: &BTreeMap<TaskName, TaskView>
     }
 }
 
+/// Since when none of those that are active gives a sign of life.
+fn idle_since(view: &TaskView, runs: &[RunId]) -> Option<Timestamp> {
+    let active = runs.iter().filter_map(|id| view.run(id)).filter(|run| run.is_active());
+    let last: Option<Vec<Timestamp>> = active.map(|run| run.idle_since).collect();
+    last.and_then(|all| all.into_iter().max())
+}
+
 fn report(
     context: &Context,
     order: &[(TaskName, RunId)],
@@ -83,7 +91,10 @@ fn report(
         all_completed &= run.is_some_and(|run| run.status() == RunStatus::Completed);
         match run {
             Some(run) if context.json => rows.push(serde_json::json!(run.row(&name.task, id))),
-            Some(run) if run.is_active() => table.push(row(id, "still running", Hue::Busy, "")),
+            Some(run) if run.is_active() => {
+                let idle = render::idle_for(run, Timestamp::now()).unwrap_or_default();
+                table.push(row(id, "still running", Hue::Busy, &idle));
+            }
             Some(run) => {
                 let reason = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
                 let status = run.status();

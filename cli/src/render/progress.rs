@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{cut, span, width_of_stderr};
+use run_agent_core::Timestamp;
+
+use super::{cut, lasted, span, width_of_stderr};
 
 /// How often the line is drawn on a terminal.
 const FRAME: Duration = Duration::from_millis(120);
@@ -21,12 +23,15 @@ const PLAIN_SECOND: Duration = Duration::from_secs(60);
 const PLAIN_EVERY: Duration = Duration::from_secs(300);
 
 /// The line of this process.
-static LINE: Mutex<Line> = Mutex::new(Line { text: String::new(), since: None, drawn: false });
+static LINE: Mutex<Line> =
+    Mutex::new(Line { text: String::new(), since: None, idle_since: None, drawn: false });
 
 struct Line {
     text: String,
     /// When the text was set.
     since: Option<Instant>,
+    /// Since when what is waited for gives no sign of life.
+    idle_since: Option<Timestamp>,
     drawn: bool,
 }
 
@@ -45,7 +50,9 @@ impl Line {
     fn words(&self) -> String {
         let seconds = self.since.map_or(0, |since| since.elapsed().as_secs());
         let time = if seconds < 60 { format!("{seconds}s") } else { span(Duration::from_secs(seconds)) };
-        format!("{} ({time})", self.text)
+        let now = Timestamp::now();
+        let idle = self.idle_since.map(|since| format!(", idle for {}", lasted(since, now)));
+        format!("{} ({time}){}", self.text, idle.unwrap_or_default())
     }
 }
 
@@ -109,10 +116,16 @@ impl Progress {
     pub(crate) fn set(&self, text: impl Into<String>) {
         line().set(text.into());
     }
+
+    /// Says since when all that is waited for gives no sign of life, if that is so.
+    pub(crate) fn idle(&self, since: Option<Timestamp>) {
+        line().idle_since = since;
+    }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.idle(None);
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -133,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_text_that_stays_keeps_its_clock() {
-        let mut line = Line { text: String::new(), since: None, drawn: false };
+        let mut line = Line { text: String::new(), since: None, idle_since: None, drawn: false };
         line.set("waiting".to_owned());
         let since = line.since;
         line.set("waiting".to_owned());

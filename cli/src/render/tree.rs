@@ -69,11 +69,18 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
     let end = run.end();
     let time = lasted(from, end.map_or(now, |(_, at)| at));
     let hue = Hue::of_run(run.status());
+    let mut reason_hue = hue;
     let reason = match end {
         Some((end, _)) if end.reason != "exit code 0" => format!("  {}", safe_line(&end.reason)),
         Some(_) => String::new(),
         None if run.stopping.is_some() => "  stopping".to_owned(),
-        None => String::new(),
+        None => match idle_for(run, now) {
+            Some(idle) => {
+                reason_hue = Hue::Mild;
+                format!("  {idle}")
+            }
+            None => String::new(),
+        },
     };
     let about = match run.verify {
         Some(_) => format!("verify{key}"),
@@ -91,12 +98,17 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
         "{} {about}  {}  {time}{}",
         paint.hue(hue, mark(run)),
         paint.hue(Hue::Quiet, id),
-        paint.hue(hue, &reason)
+        paint.hue(reason_hue, &reason)
     )
 }
 
 /// How much of a key or command a line shows.
 const KEY_MAX: usize = 60;
+
+/// `idle for 6m12s`, of a run that is.
+pub(crate) fn idle_for(run: &Run, now: Timestamp) -> Option<String> {
+    run.idle_since.map(|since| format!("idle for {}", lasted(since, now)))
+}
 
 fn mark(run: &Run) -> &'static str {
     use run_agent_core::world::RunStatus;

@@ -9,6 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The reason of a task whose runs are all idle.
+pub const IDLE: &str = "idle";
 /// How the reason of a run begins that was stopped since it hung.
 pub const STUCK: &str = "stuck";
 

@@ -60,6 +60,9 @@ pub struct RunRow {
     /// Why it ended, or what it waits for.
     pub reason: String,
     pub stopping: bool,
+    /// When it gave its last sign of life, while it is idle.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub idle_since: Option<Timestamp>,
 }
 
 impl Run {
@@ -80,6 +83,7 @@ impl Run {
             exit_code: end.and_then(|(end, _)| end.exit_code).unwrap_or(-1),
             reason: end.map(|(end, _)| end.reason.clone()).unwrap_or_default(),
             stopping: self.stopping.is_some() && end.is_none(),
+            idle_since: self.idle_since,
         }
     }
 }

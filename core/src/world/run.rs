@@ -26,8 +26,8 @@ pub struct Run {
     pub state: RunState,
     /// A stop was asked for while the run was active.
     pub stopping: Option<Stopping>,
-    /// Seconds of silence, while the run is idle.
-    pub idle_s: Option<u64>,
+    /// When it gave its last sign of life, while it is idle.
+    pub idle_since: Option<Timestamp>,
     pub usage: Totals,
     pub session_id: Option<String>,
     /// When it last posted on the bus.
@@ -99,7 +99,7 @@ impl Run {
             made: message.ts,
             state: RunState::Queued { intent: Some(Box::new(intent.clone())), ahead: None },
             stopping: None,
-            idle_s: None,
+            idle_since: None,
             usage: Totals::default(),
             session_id: None,
             last_post: None,
@@ -120,7 +120,7 @@ impl Run {
             made: message.ts,
             state: RunState::Queued { intent: None, ahead: None },
             stopping: None,
-            idle_s: None,
+            idle_since: None,
             usage: Totals::default(),
             session_id: None,
             last_post: None,
@@ -200,7 +200,7 @@ impl Run {
                     RunState::Queued { .. } | RunState::Ended { .. } => (None, None),
                 };
                 self.state = RunState::Ended { start, started, end: Box::new(end.clone()), at: message.ts };
-                self.idle_s = None;
+                self.idle_since = None;
             }
             Event::RunStopping(stopping) => self.stopping = Some(stopping.clone()),
             Event::RunParked(parked) => {
@@ -208,8 +208,10 @@ impl Run {
                     *ahead = parked.ahead;
                 }
             }
-            Event::RunIdle(silence) | Event::RunStuck(silence) => self.idle_s = Some(silence.silent_s),
-            Event::RunActive(_) => self.idle_s = None,
+            Event::RunIdle(silence) | Event::RunStuck(silence) => {
+                self.idle_since = Some(silence.since(message.ts));
+            }
+            Event::RunActive(_) => self.idle_since = None,
             Event::RunUsage(usage) => {
                 self.usage.add(usage);
                 if usage.session_id.is_some() {

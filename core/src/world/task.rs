@@ -15,6 +15,7 @@ use crate::event::{Done, Event, LoopOutcome, RunEnd, RunOutcome, TaskText};
 use crate::id::{MsgId, RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
+use crate::policy::watch::IDLE;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -179,6 +180,7 @@ impl Task {
         }
         match &self.ralph.state {
             RalphState::Driven { .. } if self.ralph.stopped_root.is_some() => reason::ROOT_STOPPED.to_owned(),
+            RalphState::Never | RalphState::Driven { .. } if self.is_idle() => IDLE.to_owned(),
             RalphState::Never | RalphState::Driven { .. } => String::new(),
             RalphState::BackingOff { reason, .. }
             | RalphState::Waiting { reason, .. }
@@ -189,6 +191,11 @@ impl Task {
             }
             RalphState::Ended { reason, .. } => reason.clone(),
         }
+    }
+
+    /// Runs are active, and none of them gives a sign of life.
+    fn is_idle(&self) -> bool {
+        !self.active.is_empty() && self.active().all(|(_, run)| run.idle_since.is_some())
     }
 
     #[must_use]

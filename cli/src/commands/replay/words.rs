@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use run_agent_core::policy::watch::IDLE;
 use run_agent_core::world::Change;
 
 use crate::render;
@@ -24,8 +25,8 @@ impl Words {
             }
             Change::Run(row) => {
                 let status = if row.stopping { "stopping" } else { row.status.as_str() };
-                let words =
-                    format!("run {} {status}{}", render::short(row.run_id.as_str()), because(&row.reason));
+                let reason = if row.idle_since.is_some() { IDLE } else { &row.reason };
+                let words = format!("run {} {status}{}", render::short(row.run_id.as_str()), because(reason));
                 self.news(row.run_id.as_str(), words)
             }
             Change::RunDeleted { id, .. } => Some(format!("run {} deleted", render::short(id.as_str()))),

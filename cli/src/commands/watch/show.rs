@@ -92,6 +92,10 @@ impl<'a> Show<'a> {
         let newest = task.active().last().or_else(|| task.runs.iter().next_back());
         let doing = match newest {
             _ if watched.is_orphaned(self.context) => self.orphaned(watched),
+            Some((_, run)) if run.idle_since.is_some() => {
+                let since = run.idle_since.unwrap_or(run.made);
+                format!("{} idle for {}", run.agent, for_so_long(since, now))
+            }
             Some((_, run)) if run.status() == RunStatus::Running => {
                 format!("{} for {}", run.agent, for_so_long(run.started().unwrap_or(run.made), now))
             }
