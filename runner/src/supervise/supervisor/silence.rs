@@ -220,7 +220,8 @@ fn active_below(task: &Task, own: &RunId) -> usize {
     runs + task.open_links().filter(|(_, link)| is_below(link.parent.as_ref())).count()
 }
 
-/// What the processes of a run used so far, also those that are gone: the sum of what was seen to be added.
+/// What the processes of a run used so far, also those that are gone: the sum of what was seen to be added. One that ends
+/// counts once more, as what its parent waited for: that it ended is a sign of life too.
 #[derive(Default)]
 struct CpuTally {
     seen: BTreeMap<(u32, u64), u64>,
