@@ -52,7 +52,7 @@ fn as_long_as_a_hung_run_takes_to_be_idle(root: &Root) {
 
 #[test]
 fn a_hung_run_is_idle_then_stuck_and_ended_to_its_last_process() {
-    let root = root_with("1s", "3s");
+    let root = root_with("1s", "5s");
     let task = name("hung");
     let done = root.run(&shell_args("job", &task, "setsid sleep 1000 & echo begun; sleep 1000", &[]));
     assert_ne!(done.code, 0, "{done:?}");
@@ -70,7 +70,7 @@ fn a_hung_run_is_idle_then_stuck_and_ended_to_its_last_process() {
     assert_eq!(of("RUN_CRASH").content.meta["cause"], format!("message:{}", stuck.id));
     let parents: Vec<&MsgId> = of("WARNING").content.parents.iter().map(|parent| &parent.msg_id).collect();
     assert_eq!(parents, [&stuck.id], "a person sees it as a plain warning");
-    for (kind, after) in [("RUN_IDLE", 1), ("RUN_STUCK", 3)] {
+    for (kind, after) in [("RUN_IDLE", 1), ("RUN_STUCK", 5)] {
         let silence = match Event::read(of(kind)).unwrap() {
             Event::RunIdle(silence) | Event::RunStuck(silence) => silence.silent_s,
             other => panic!("{other:?}"),
@@ -225,7 +225,7 @@ fn a_loop_starts_its_root_again_after_it_hung() {
 
 #[test]
 fn a_batch_and_a_loop_take_the_settings_too_and_a_command_by_hand_is_never_stuck() {
-    let root = root_with("1s", "3s");
+    let root = root_with("1s", "5s");
     let file = root.scratch().join("batch.yaml");
     std::fs::write(&file, "agent: shell\ntasks:\n- {id: a, prompt: sleep 1000}\n").unwrap();
     let mut by_hand = root.command(&["wrap", "--project", "w", "--", "sleep", "1000"]).spawn().unwrap();
