@@ -9,28 +9,39 @@ use run_agent_core::policy::counted::Counted;
 pub struct OwnTime {
     began: Instant,
     counted: Counted,
+    before_ms: u64,
 }
 
 impl OwnTime {
     /// Begins to count.
     #[must_use]
     pub fn begin() -> Self {
-        Self { began: Instant::now(), counted: Counted::new(0) }
+        Self::since(Instant::now())
+    }
+
+    /// Begins to count, with what passed since then: another process looked after it.
+    #[must_use]
+    pub fn since(then: Instant) -> Self {
+        Self { began: Instant::now(), counted: Counted::new(0), before_ms: ms(then.elapsed()) }
     }
 
     fn clock_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        ms(self.began.elapsed())
     }
 
     /// To be called right before a sleep of so long.
     pub fn before_sleep(&mut self, nap: Duration) {
         let clock_ms = self.clock_ms();
-        self.counted.plan(clock_ms, u64::try_from(nap.as_millis()).unwrap_or(u64::MAX));
+        self.counted.plan(clock_ms, ms(nap));
     }
 
     /// The time so far in ms. To be called right after a sleep, and at least now and then in long work.
     pub fn passed_ms(&mut self) -> u64 {
         let clock_ms = self.clock_ms();
-        self.counted.look(clock_ms)
+        self.before_ms.saturating_add(self.counted.look(clock_ms))
     }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -146,6 +146,12 @@ impl Watch {
         watch
     }
 
+    /// Whoever looks begins only now: silence counts from here.
+    pub fn begin(&mut self, now_ms: u64) {
+        self.alive_ms = now_ms;
+        self.plan_look(now_ms);
+    }
+
     /// It has run for as long as it may, whatever it does.
     #[must_use]
     pub fn is_over(&self, now_ms: u64) -> bool {

@@ -116,6 +116,18 @@ fn looks_are_rare() {
 }
 
 #[test]
+fn who_begins_late_counts_silence_from_then_and_the_time_limit_from_the_start() {
+    let mut watch = Watch::new(WatchPolicy::default(), Some(60 * MINUTE));
+    watch.begin(50 * MINUTE);
+    assert_eq!(watch.nap_ms(50 * MINUTE), 30 * SECOND);
+    for n in 0..9 {
+        assert_eq!(watch.look(50 * MINUTE + (n + 1) * 30 * SECOND, &hung(0)), Due::Nothing);
+    }
+    assert_eq!(watch.look(55 * MINUTE, &hung(0)), Due::Idle { silent_s: 300 });
+    assert!(!watch.is_over(60 * MINUTE - 1) && watch.is_over(60 * MINUTE));
+}
+
+#[test]
 fn the_time_limit_is_reached_whatever_the_run_does() {
     let watch = Watch::new(WatchPolicy::default(), Some(7 * SECOND));
     assert_eq!(watch.nap_ms(SECOND), 6 * SECOND);

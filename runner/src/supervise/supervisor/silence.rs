@@ -2,7 +2,7 @@
 //! Looks are rare, and the processes of the system are only listed when nothing else shows that the run lives.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide;
@@ -36,9 +36,10 @@ impl Silence {
         Self { time: OwnTime::begin(), watch, cpu: CpuTally::default() }
     }
 
-    /// The agent was let go: from here on its time counts.
-    pub(super) fn begin(&mut self) {
-        self.time = OwnTime::begin();
+    /// The agent was let go at this time: from then on its own time counts, and from now on its silence.
+    pub(super) fn begin(&mut self, let_go: Instant) {
+        self.time = OwnTime::since(let_go);
+        self.watch.begin(self.time.passed_ms());
     }
 
     pub(super) fn before_sleep(&mut self, nap: Duration) {
