@@ -133,18 +133,6 @@ pub fn may_start_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
     }
 }
 
-/// May this run's end be posted? Exactly one is.
-///
-/// # Errors
-/// When it has ended already.
-pub fn may_end_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
-    match task.runs.get(id) {
-        None => Err(Refusal::UnknownRun(id.clone())),
-        Some(run) if run.is_active() => Ok(()),
-        Some(_) => Err(Refusal::RunEnded(id.clone())),
-    }
-}
-
 /// May this run be called idle, active or stuck?
 ///
 /// # Errors
@@ -158,6 +146,18 @@ pub fn may_call_silent(task: &Task, id: &RunId) -> Result<(), Refusal> {
             Err(Refusal::RunStopping(id.clone()))
         }
         RunState::Running { .. } => Ok(()),
+    }
+}
+
+/// May this run's end be posted? Exactly one is.
+///
+/// # Errors
+/// When it has ended already.
+pub fn may_end_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
+    match task.runs.get(id) {
+        None => Err(Refusal::UnknownRun(id.clone())),
+        Some(run) if run.is_active() => Ok(()),
+        Some(_) => Err(Refusal::RunEnded(id.clone())),
     }
 }
 

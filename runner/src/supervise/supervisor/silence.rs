@@ -167,8 +167,8 @@ impl Supervisor<'_> {
         let snapshot = os::processes().ok()?;
         let owner = Self::owner(self.launch.run.as_str(), self.agent);
         let of: Vec<ProcessId> = set::of_run(&snapshot, owner).iter().map(|process| process.id).collect();
-        self.silence.cpu.take_in(&os::cpu_used_ms(&of), os::cpu_reaped_ms());
-        Some(Cpu { used_ms: self.silence.cpu.total_ms, load_percent: os::load_percent() })
+        self.silence.cpu.take_in(&os::cpu::used_ms(&of), os::cpu::reaped_ms());
+        Some(Cpu { used_ms: self.silence.cpu.total_ms, load_percent: os::cpu::load_percent() })
     }
 
     /// Posts an event of this run, and what a person should see beside it.

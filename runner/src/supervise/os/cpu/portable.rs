@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::ProcessId;
+use super::super::ProcessId;
 
 pub(super) fn used_ms(of: &[ProcessId]) -> Vec<(ProcessId, u64)> {
     if of.is_empty() {

@@ -1,6 +1,6 @@
 //! Linux: what processes used of the CPUs, from `/proc`.
 
-use super::ProcessId;
+use super::super::ProcessId;
 
 /// Fields of `/proc/<pid>/stat` behind the name: state is the first.
 const UTIME: usize = 11;
