@@ -1,39 +1,40 @@
 //! The loop's driver: gather, fold, ask the plan, do its one step, look again. It holds no state that matters; a
 //! driver that was killed is followed by one that goes on in the same place.
 
+mod begin;
+mod clock;
 pub mod detach;
 mod ends;
 mod facts;
 mod outside;
 mod roots;
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopStart, Scope, SupervisorRestart};
+use run_agent_core::event::{Event, LoopEnd, Scope};
 use run_agent_core::layout::DONE;
-use run_agent_core::plan::{self, Clock, Look, Step, Waiting};
+use run_agent_core::plan::{self, Look, Step};
 use run_agent_core::policy::LoopPolicy;
 use run_agent_core::policy::agents::Pool;
 use run_agent_core::policy::watch::WatchPolicy;
-use run_agent_core::world::{Marker, Run, RunState, Task};
+use run_agent_core::world::{Marker, RunState, Task};
 use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
+use self::clock::LoopClock;
 use self::outside::Outside;
 use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
-use crate::supervise::os::{self, Machine};
 use crate::supervise::start::{StartError, Started};
 use crate::supervise::{close, ring};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
-use crate::{adopt, failpoint, files, marker};
+use crate::{failpoint, files, marker};
 
 /// The agents that a loop may start.
 pub trait Agents: std::fmt::Debug {
@@ -111,7 +112,7 @@ pub fn drive(
     wake: &mut Wake,
     talk: &mut dyn FnMut(Talk<'_>),
 ) -> Result<LoopEnd, DriveError> {
-    let _lock = take_lock(tree, view, what.flags)?;
+    let _lock = begin::take_lock(tree, view, what.flags)?;
     failpoint::here("driver.lock");
     crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
@@ -132,48 +133,13 @@ pub fn drive(
     ended
 }
 
-/// One loop a task: the lock is held for as long as its driver lives.
-fn take_lock(tree: &Tree, view: &TaskView, flags: &str) -> Result<File, DriveError> {
-    let path = tree.task(&view.name).loop_lock();
-    let error = |source| DriveError::Lock { path: path.display().to_string(), source };
-    let locked =
-        |holder: String| DriveError::Locked { task: view.name.clone(), holder, flags: flags.to_owned() };
-    // An agent may have removed the file under a driver that lives.
-    let ralph = &view.task().ralph;
-    if let Some(driver) = ralph.driver.as_ref().filter(|_| ralph.is_open() && !path.exists())
-        && adopt::is_alive(driver)
-    {
-        return Err(locked(format!("process {}", driver.driver_pid)));
-    }
-    let mut lock = files::open_lock(&path).map_err(error)?;
-    if !files::try_lock_for_good(&lock).map_err(error)? {
-        let mut holder = String::new();
-        let _ = lock.read_to_string(&mut holder);
-        // Whoever has just taken the lock has not written its name yet, and a lock that is not ours may have none.
-        let holder = Some(holder.trim()).filter(|holder| !holder.is_empty()).unwrap_or("another process");
-        return Err(locked(holder.to_owned()));
-    }
-    lock.set_len(0).map_err(error)?;
-    lock.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(error)?;
-    Ok(lock)
-}
-
 struct Driver<'a> {
     tree: &'a Tree,
     view: &'a mut TaskView,
     what: &'a Loop<'a>,
     outside: Outside,
     children: Children,
-    /// The loop's own time up to `counted_at`.
-    active: Duration,
-    counted_at: Instant,
-    /// What passes is the loop's own time.
-    counts: bool,
-    waiting: Option<(&'static str, Instant)>,
-    /// How long ago the newest root run had ended when `root_ended` was taken.
-    ended_before: Duration,
-    root_ended: Instant,
-    had_root: bool,
+    clock: LoopClock,
 }
 
 impl<'a> Driver<'a> {
@@ -192,28 +158,15 @@ impl<'a> Driver<'a> {
                 (true, true) => decide::may_adopt_loop(task),
                 (true, false) => decide::may_start_loop(task),
             };
-            match view.propose(opening(view, what, active_ms), may)? {
+            match view.propose(begin::opening(view, what, active_ms), may)? {
                 Proposed::Appended(_) => break active_ms,
                 Proposed::Refused(Refusal::Moot) => {}
                 Proposed::Refused(refusal) => return Err(DriveError::Start(StartError::Refused(refusal))),
             }
         };
-        let now = Instant::now();
-        let had_root = view.task().active_root().is_some();
-        Ok(Self {
-            ended_before: since_last_root(view),
-            tree,
-            view,
-            what,
-            outside: Outside::default(),
-            children: Children::default(),
-            active: Duration::from_millis(active_ms),
-            counted_at: now,
-            counts: true,
-            waiting: None,
-            root_ended: now,
-            had_root,
-        })
+        let clock = LoopClock::begin(view, active_ms);
+        let (outside, children) = (Outside::default(), Children::default());
+        Ok(Self { tree, view, what, outside, children, clock })
     }
 
     fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
@@ -236,7 +189,7 @@ impl<'a> Driver<'a> {
         close::close_dead(self.tree, self.view)?;
         self.children.reconcile(self.tree, self.view)?;
         let marker = self.reconcile_marker()?;
-        let clock = self.clock();
+        let clock = self.clock.look(self.view.task().active_root().is_some());
         let unmet = self.outside.unmet(self.tree, self.view, wake);
         let look = Look {
             task: self.view.task(),
@@ -256,7 +209,7 @@ impl<'a> Driver<'a> {
             }
             Step::StopRuns { runs, elsewhere: links } => {
                 self.see_to_stop(&runs, &links);
-                wake.sleep(Duration::from_millis(200));
+                self.clock.sleep(wake, Duration::from_millis(200));
             }
             Step::WaitRuns { runs, event, look_again_ms, elsewhere: links, .. } => match event {
                 Some(event) => {
@@ -265,15 +218,15 @@ impl<'a> Driver<'a> {
                         format!("waiting for {}", count((runs.len() + links.len()) as u64, "active run"));
                     self.post_while_open(event, &Cause::Process("runs are active".to_owned()), &line)?;
                 }
-                None => wake.sleep(look_again_ms.map_or(Duration::MAX, Duration::from_millis)),
+                None => self.clock.sleep(wake, look_again_ms.map_or(Duration::MAX, Duration::from_millis)),
             },
             Step::Pause { ms, event } => match event {
                 Some(event) => self.tell_pause(event, ms)?,
-                None => wake.sleep(Duration::from_millis(ms)),
+                None => self.clock.sleep(wake, Duration::from_millis(ms)),
             },
             Step::Hold { reason, ms, event } => match event {
                 Some(event) => self.tell_hold(reason, event, &unmet)?,
-                None => wake.sleep(ms.map_or(Duration::MAX, Duration::from_millis)),
+                None => self.clock.sleep(wake, ms.map_or(Duration::MAX, Duration::from_millis)),
             },
             Step::Degrade { run, event } => self.degrade(&run, event)?,
             Step::Verify { command, key, previous } => self.verify(&command, &key, previous, talk)?,
@@ -296,14 +249,9 @@ impl<'a> Driver<'a> {
             | Step::Reject { .. }
             | Step::End(_) => None,
         };
-        self.waiting = match (reason, self.waiting) {
-            (Some(reason), Some((before, since))) if before == reason => Some((reason, since)),
-            (Some(reason), _) => Some((reason, Instant::now())),
-            (None, _) => None,
-        };
         let root = self.view.task().active_root().and_then(|id| self.view.run(id)).map(|run| &run.state);
         let parked = matches!(root, Some(RunState::Queued { ahead: Some(_), .. }));
-        self.counts = reason.is_none() && !parked;
+        self.clock.waits_for(reason, reason.is_none() && !parked);
     }
 
     /// Rings the supervisors of what is to stop; in other tasks it is asked for first.
@@ -320,30 +268,6 @@ impl<'a> Driver<'a> {
             };
             elsewhere::ask(self.tree, links, &how, &mut std::collections::BTreeSet::new());
         }
-    }
-
-    /// The driver's clock. Monotonic: it stands still while the machine sleeps.
-    fn clock(&mut self) -> Clock {
-        let now = Instant::now();
-        if self.counts {
-            self.active += now - self.counted_at;
-        }
-        self.counted_at = now;
-        let has_root = self.view.task().active_root().is_some();
-        if self.had_root && !has_root {
-            self.root_has_ended();
-        }
-        self.had_root = has_root;
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Clock {
-            active_ms: ms(self.active),
-            since_root_ms: ms(now - self.root_ended + self.ended_before),
-            waiting: self.waiting.map(|(reason, since)| Waiting { reason, ms: ms(now - since) }),
-        }
-    }
-
-    fn root_has_ended(&mut self) {
-        (self.root_ended, self.ended_before) = (Instant::now(), Duration::ZERO);
     }
 
     /// Posts what marker and stream disagree about; the marker wins.
@@ -394,49 +318,6 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 }
-
-/// How long ago the newest root run ended, by the wall clock: no driver was there to count.
-fn since_last_root(view: &TaskView) -> Duration {
-    let last = view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).and_then(Run::end);
-    last.and_then(|(_, at)| Duration::try_from(Timestamp::now().duration_since(at)).ok()).unwrap_or_default()
-}
-
-/// What a driver posts when it takes the loop; first of all that one was lost, if the loop is open.
-fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64) -> Vec<Draft> {
-    let (here, own) = (Machine::here(), os::ProcessId::own());
-    let scope = view.name.scope(None);
-    let mut batch = Vec::new();
-    let ralph = &view.task().ralph;
-    if ralph.is_open() {
-        let previous_pid = ralph.driver.as_ref().map(|driver| driver.driver_pid);
-        let restart = SupervisorRestart { reason: "driver lost".to_owned(), previous_pid };
-        let before = previous_pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
-        let line = format!("the loop's driver{before} is gone; process {} goes on", own.pid);
-        let cause = Cause::Process("driver lost".to_owned());
-        batch.push(Event::SupervisorRestart(restart).draft(&scope, &cause, line));
-    }
-    let start = LoopStart {
-        driver_pid: own.pid,
-        driver_start_ticks: own.start_ticks,
-        machine_id: here.machine_id.clone(),
-        boot_id: here.boot_id.clone(),
-        pid_namespace: here.pid_namespace.clone(),
-        fresh: what.fresh,
-        active_ms,
-        settings: Some(what.settings.to_owned()).filter(|text| text.len() <= SETTINGS_MAX),
-        parent_run_id: what.origin.map(|origin| origin.run.clone()),
-        parent_project_id: what.origin.map(|origin| origin.name.project.clone()),
-        parent_task_id: what.origin.map(|origin| origin.name.task.clone()),
-        depth: what.depth,
-    };
-    let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
-    batch.push(Event::LoopStart(start).draft(&scope, what.cause, line));
-    batch
-}
-
-/// What `LOOP_START` keeps of the settings, in bytes: its fields have a bound. Larger ones are left out, and the loop
-/// is adopted with what the configuration says.
-const SETTINGS_MAX: usize = 16 * 1024;
 
 /// `1 restart`, `2 restarts`.
 fn count(n: u64, what: &str) -> String {

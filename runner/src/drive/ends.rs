@@ -124,7 +124,7 @@ impl Driver<'_> {
 
     /// Ctrl-C or SIGTERM: the driver ends, the agent goes on.
     pub(super) fn interrupted(&mut self, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
-        let clock = self.clock();
+        let clock = self.clock.look(self.view.task().active_root().is_some());
         let end = LoopEnd {
             outcome: LoopOutcome::Stopped,
             reason: reason::INTERRUPTED.to_owned(),

@@ -67,9 +67,9 @@ impl Driver<'_> {
             Ok(started) => {
                 talk(Talk::Started(&started));
                 if let StartOutcome::Running { .. } = started.outcome {
-                    self.had_root = true;
+                    self.clock.root_has_started();
                 } else {
-                    self.root_has_ended();
+                    self.clock.root_has_ended();
                 }
                 Ok(())
             }
