@@ -4,6 +4,8 @@ pub mod agents;
 
 use serde::{Deserialize, Serialize};
 
+pub mod slots;
+
 /// The `loop` block of the configuration; the defaults are those of the spec, section 8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoopPolicy {
