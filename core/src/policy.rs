@@ -1,10 +1,9 @@
 //! The numbers that the loop follows, and the pure functions that use them.
 
 pub mod agents;
+pub mod slots;
 
 use serde::{Deserialize, Serialize};
-
-pub mod slots;
 
 /// The `loop` block of the configuration; the defaults are those of the spec, section 8.
 #[derive(Debug, Clone, PartialEq, Eq)]

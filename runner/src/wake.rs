@@ -16,6 +16,14 @@ use crate::tree::{TaskName, Tree};
 /// says nothing.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Set by whichever [`Wake`] of this process was told of it.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// A signal arrived that is to end this command.
+pub(crate) fn interrupted_here() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Hints from several sources.
 #[derive(Debug)]
 pub struct Wake {
@@ -50,6 +58,7 @@ impl Wake {
         let (flag, hint) = (self.interrupted.clone(), self.hint.clone());
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for _ in signals.forever() {
+                INTERRUPTED.store(true, Ordering::Relaxed);
                 flag.store(true, Ordering::Relaxed);
                 let _ = hint.try_send(());
             }

@@ -92,6 +92,7 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     if args.detach {
         return detach::start(&context, &name, &settings);
     }
+    let _blocked = context.blocks();
     run_loop(&context, &name, &settings, Driving { follow: args.follow, ..Driving::default() })
 }
 
@@ -266,6 +267,7 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
         policy: &policy,
         max_depth: config.max_depth(),
         grace: config.grace(),
+        max_agents: config.max_agents(),
         flags: &context.flags_for(&name),
         fresh: settings.fresh,
         adopt,
@@ -312,7 +314,8 @@ impl<'a> Teller<'a> {
                 render::say(&format!("joined root run {run} of {name}, which is still alive"));
             }
             Talk::Started(started) => match &started.outcome {
-                StartOutcome::Running { .. } => {}
+                // The story tells both.
+                StartOutcome::Running { .. } | StartOutcome::Parked { .. } => {}
                 StartOutcome::Refused { why } | StartOutcome::Failed { why } => {
                     render::say(&format!("run {} did not start: {why}", started.run));
                 }
@@ -364,7 +367,9 @@ impl<'a> Teller<'a> {
         match (message.content.kind.as_str(), &message.content.run) {
             ("RUN_START", Some(run)) => drop(self.active.insert(run.clone())),
             ("RUN_STOP" | "RUN_CRASH", Some(run)) => drop(self.active.remove(run)),
-            ("LOOP_BACKOFF" | "LOOP_BLOCKED" | "LOOP_WAITING", _) if self.active.is_empty() => {
+            ("RUN_PARKED" | "LOOP_BACKOFF" | "LOOP_BLOCKED" | "LOOP_WAITING", _)
+                if self.active.is_empty() =>
+            {
                 let line = message.content.body.lines().next().unwrap_or_default();
                 return self.progress.set(render::safe_line(line));
             }

@@ -100,6 +100,8 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         max_depth: config.max_depth(),
         grace: config.grace(),
         timeout: args::time_limit([args.timeout]),
+        // A person's own command waits for nobody.
+        max_agents: 0,
         cause: &cause,
     };
     if keeps_terminal {
@@ -113,7 +115,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let wake = Wake::new();
     let signals = wake.on_signals(&PASSED_ON).map_err(cannot_listen)?;
     match start(&context.tree, &mut view, request)? {
-        Started { run, outcome: StartOutcome::Running { .. } } => {
+        Started { run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. } } => {
             attend(&context, &mut view, &run, wake, signals)
         }
         Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } } => {

@@ -73,7 +73,7 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
         Some((end, _)) if end.reason != "exit code 0" => format!("  {}", safe_line(&end.reason)),
         Some(_) => String::new(),
         None if run.stopping.is_some() => "  stopping".to_owned(),
-        None => String::new(),
+        None => run.state.waits_for().map(|what| format!("  queued, {what}")).unwrap_or_default(),
     };
     let about = match run.verify {
         Some(_) => format!("verify{key}"),

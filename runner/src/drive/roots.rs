@@ -60,12 +60,13 @@ impl Driver<'_> {
             max_depth: self.what.max_depth,
             grace: self.what.grace,
             timeout: self.what.agents.timeout(agent),
+            max_agents: self.what.max_agents,
             cause: &cause,
         };
         match start(self.tree, self.view, request) {
             Ok(started) => {
                 talk(Talk::Started(&started));
-                if let StartOutcome::Running { .. } = started.outcome {
+                if let StartOutcome::Running { .. } | StartOutcome::Parked { .. } = started.outcome {
                     self.had_root = true;
                 } else {
                     self.root_has_ended();
@@ -183,6 +184,8 @@ impl Driver<'_> {
             max_depth: 0,
             grace: self.what.grace,
             timeout: Some(VERIFY_MAX),
+            // A command of the user's is no agent.
+            max_agents: 0,
             cause: &Cause::File(DONE.to_owned()),
         };
         match start(self.tree, self.view, request) {
