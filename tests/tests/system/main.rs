@@ -28,6 +28,7 @@ mod replay;
 mod rim;
 mod shell_setup;
 mod shells;
+mod slots;
 mod speech;
 mod stops;
 mod store;
