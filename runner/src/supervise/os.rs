@@ -108,6 +108,13 @@ pub fn is_of_this_user(socket: &UnixStream) -> bool {
     system::user_of(socket).is_ok_and(|user| user == nix::unistd::geteuid().as_raw())
 }
 
+/// False when this process has no child, alive or dead, that was not waited for. Of a subreaper that says that nothing
+/// is left of all that it started, without a look at every process of the system.
+#[must_use]
+pub fn has_children() -> bool {
+    system::has_children()
+}
+
 /// Makes this process the parent of its descendants whose own parents end.
 pub fn become_subreaper() {
     system::become_subreaper();

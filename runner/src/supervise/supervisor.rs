@@ -41,6 +41,11 @@ const MARK_EVERY: Duration = Duration::from_millis(20);
 /// A lost ring of the doorbell is made good after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// How often, and how far apart, it is looked whether anything outlives the agent, before every process of the system
+/// is looked at.
+const NOTHING_LEFT_LOOKS: u32 = 10;
+const NOTHING_LEFT_NAP: Duration = Duration::from_millis(3);
+
 enum Wake {
     Reaped(u32, WaitStatus),
     /// On a terminal: the command was halted, or goes on.
@@ -303,8 +308,11 @@ impl Supervisor<'_> {
         self.commands.let_go();
         self.marker.look(&self.run);
         // What a person's own command on a terminal leaves running is the person's.
-        let left = match self.launch.streams {
+        let streams = self.launch.streams;
+        let left = match streams {
             Streams::Terminal => Vec::new(),
+            // A look at every process of the system costs more than the rest of a run.
+            _ if self.nothing_is_left() => Vec::new(),
             Streams::Prompt | Streams::CallerInput | Streams::Nothing => {
                 left_overs::end(&[Self::owner(self.launch.run.as_str(), self.agent)])
             }
@@ -325,6 +333,17 @@ impl Supervisor<'_> {
             end.error_class = None;
         }
         self.end(end, &cause)
+    }
+
+    /// What ends with the agent gets a moment: supervisors of its children, which it inherits, post their ends first.
+    fn nothing_is_left(&mut self) -> bool {
+        for _ in 0..NOTHING_LEFT_LOOKS {
+            if !os::has_children() {
+                return true;
+            }
+            self.sleep(NOTHING_LEFT_NAP);
+        }
+        false
     }
 
     fn end_with(&self, exit_code: i32, signal: Option<i32>) -> RunEnd {

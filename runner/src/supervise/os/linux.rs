@@ -125,6 +125,12 @@ pub(super) fn user_of(socket: &UnixStream) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
 }
 
+pub(super) fn has_children() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, look), Err(rustix::io::Errno::CHILD))
+}
+
 pub(super) fn become_subreaper() {
     // Without it, orphans go to init and are found by their environment instead.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
