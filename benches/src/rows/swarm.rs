@@ -20,7 +20,7 @@ pub(crate) const VERB: &str = "swarm";
 const CHILDREN: usize = 3;
 const SLOTS: usize = 8;
 
-/// What is started, all at once: the same command so many times, with a number in the place of `{n}`.
+/// What is started, all at once: the same command so many times, with a number of three digits in the place of `{n}`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     count: usize,
@@ -101,7 +101,7 @@ pub(crate) fn run(order: &str) -> Result<()> {
 }
 
 fn start(words: &[String], n: usize) -> Result<Child> {
-    let mut words = words.iter().map(|word| word.replace("{n}", &n.to_string()));
+    let mut words = words.iter().map(|word| word.replace("{n}", &format!("{n:03}")));
     let mut command = Command::new(words.next().context("no command is given")?);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().with_context(|| format!("cannot start {command:?}"))

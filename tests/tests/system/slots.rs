@@ -515,7 +515,7 @@ fn a_swarm_on_few_slots_completes_with_nothing_lost_doubled_or_left() {
     let prompt = format!(
         "{WORK} work; sleep {sleep}; rest\n{job}a=$!\n{job}b=$!\n{job}c=$!\nwait $a && wait $b && wait $c || exit 1\nwork; run-agent done; rest"
     );
-    let names: Vec<TaskName> = (0..tasks).map(|n| name(&format!("n{n}"))).collect();
+    let names: Vec<TaskName> = (0..tasks).map(|n| name(&format!("n{n:03}"))).collect();
     let drivers: Vec<Child> = names.iter().map(|task| root.drive(task, &prompt)).collect();
     for (mut driver, task) in drivers.into_iter().zip(&names) {
         assert!(
