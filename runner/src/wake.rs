@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ pub(crate) fn interrupted_here() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
+/// So long, when nothing has happened for a while: many who wait for long are not to wake all the time.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
+
 /// Hints from several sources.
 #[derive(Debug)]
 pub struct Wake {
@@ -31,6 +34,8 @@ pub struct Wake {
     hint: SyncSender<()>,
     interrupted: Arc<AtomicBool>,
     watchers: Vec<notify::RecommendedWatcher>,
+    /// How often in a row it slept as long as it may, and nothing came.
+    quiet: AtomicU32,
     /// Tells the threads that follow streams that nobody listens any more.
     over: Arc<AtomicBool>,
 }
@@ -38,7 +43,7 @@ pub struct Wake {
 impl Default for Wake {
     fn default() -> Self {
         let (hint, hints) = sync_channel(1);
-        Self { hints, hint, interrupted: Arc::default(), watchers: Vec::new(), over: Arc::default() }
+        Self { hints, hint, interrupted: Arc::default(), watchers: Vec::new(), quiet: AtomicU32::new(0), over: Arc::default() }
     }
 }
 
@@ -126,11 +131,16 @@ impl Wake {
         self.watchers.extend(watcher.ok());
     }
 
-    /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`].
+    /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`], or a few times that where all is quiet.
     pub fn sleep(&self, timeout: Duration) {
-        match self.hints.recv_timeout(timeout.min(LOOK_AGAIN)) {
+        let quiet = self.quiet.load(Ordering::Relaxed);
+        let longest = (LOOK_AGAIN * (1 + quiet / 2)).min(LOOK_AGAIN_MAX);
+        match self.hints.recv_timeout(timeout.min(longest)) {
+            Ok(()) => self.quiet.store(0, Ordering::Relaxed),
             // This value holds a sender: the channel never closes.
-            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                self.quiet.store(quiet.saturating_add(u32::from(timeout >= longest)), Ordering::Relaxed);
+            }
         }
     }
 }
