@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::report::Report;
-use crate::rows::{GROUPS, Group, world};
+use crate::rows::{GROUPS, Group, swarm, world};
 use crate::scratch::Bench;
 
 const USAGE: &str = "run-agent-bench [--quick] [--write] [--only GROUP]…
@@ -53,6 +53,7 @@ fn run() -> Result<()> {
         [worker::VERB, order] => return worker::run(order),
         [peak::VERB, command @ ..] => return peak::run(command),
         [world::VERB, tasks] => return world::hold(tasks),
+        [swarm::VERB, order] => return swarm::run(order),
         _ => {}
     }
     let (mut quick, mut write, mut only) = (false, false, Vec::new());

@@ -6,6 +6,7 @@ mod fleets;
 mod lists;
 mod processes;
 mod reads;
+pub(crate) mod swarm;
 pub(crate) mod world;
 
 use anyhow::Result;
@@ -21,7 +22,7 @@ pub(crate) struct Group {
     pub(crate) run: fn(&Bench) -> Result<Vec<Row>>,
 }
 
-pub(crate) const GROUPS: [Group; 13] = [
+pub(crate) const GROUPS: [Group; 14] = [
     Group { name: "post", floor: "an empty Rust program", run: processes::post },
     Group { name: "append", floor: "lock, write as many bytes, unlock; one process", run: appends::append },
     Group { name: "batch", floor: "single appends of the store", run: appends::batch },
@@ -47,4 +48,9 @@ pub(crate) const GROUPS: [Group; 13] = [
     Group { name: "world", floor: "what the row says", run: world::world },
     Group { name: "list", floor: "a bare program that reads every bus file once", run: lists::list },
     Group { name: "job", floor: "a bare program: a folder, five files, sh", run: processes::job },
+    Group {
+        name: "swarm",
+        floor: "the same agents without the tool; slots that are always full",
+        run: swarm::swarm,
+    },
 ];

@@ -302,6 +302,10 @@ impl Config {
         self.small("limits", "max_depth")
     }
 
+    pub(crate) fn max_agents(&self) -> u32 {
+        self.small("limits", "max_agents")
+    }
+
     /// The time limit that the agent's own block sets.
     pub(crate) fn timeout_of(&self, agent: &str) -> Option<Duration> {
         let Value::Span(limit) = self.of_agent(agent, "timeout")? else { return None };

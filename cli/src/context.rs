@@ -7,9 +7,10 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use run_agent_core::layout::Layout;
+use run_agent_core::layout::{Layout, run_socket};
 use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
 use run_agent_runner::Tree;
+use run_agent_runner::blocked::Blocked;
 use run_agent_runner::tree::TaskName;
 use run_agent_store_fs::FsStore;
 
@@ -154,6 +155,12 @@ impl Context {
                 Config::default().grace()
             }
         }
+    }
+
+    /// Held while a command waits for somebody else: the run that called it counts as waiting, in whichever root it is.
+    pub(crate) fn blocks(&self) -> Blocked {
+        let folder = variable("JRUN_ID").and_then(|_| variable("JRUN_RUN_FOLDER"));
+        Blocked::begin(folder.map(|folder| run_socket(Path::new(&folder))).as_deref())
     }
 
     /// The run whose agent called this command, checked against the folder that it names: commands that act for a run

@@ -96,3 +96,37 @@ fn only_the_command_that_is_called_is_built() {
         );
     }
 }
+
+/// What sleeps and waits for nobody else: an editor, the pace of a replay, a command of the caller's own, a driver in the
+/// background, what follows output for those that wait; and what only people call.
+const WAIT_FOR_NOBODY: [&str; 6] =
+    ["bus/edit.rs", "demo.rs", "replay.rs", "task/detach.rs", "task/follow.rs", "wrap.rs"];
+
+#[test]
+fn every_command_that_waits_for_others_counts_its_run_as_waiting() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/commands");
+    let mut folders = vec![folder.clone()];
+    let mut waiting = Vec::new();
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let text = std::fs::read_to_string(&entry).unwrap();
+            let name = entry.strip_prefix(&folder).unwrap().display().to_string();
+            if ["Wake::new()", ".on_interrupt()", "follow.wait(", "run_loop(&"]
+                .iter()
+                .any(|word| text.contains(word))
+            {
+                assert_eq!(
+                    text.contains(".blocks()"),
+                    !WAIT_FOR_NOBODY.contains(&name.as_str()),
+                    "{name}: a command that waits for others holds what `Context::blocks` gives (docs/slots.md)"
+                );
+                waiting.push(name);
+            }
+        }
+    }
+    assert!(waiting.len() >= 10, "{waiting:?}");
+}

@@ -42,6 +42,12 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("roster").join(project.as_str())
     }
 
+    /// Who is at work, and who waits for a slot (`docs/slots.md`).
+    #[must_use]
+    pub fn slots(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("slots")
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.hcl")
@@ -173,8 +179,16 @@ run_files! {
     marks = "output.marks";
     /// A named pipe: a byte wakes the supervisor, which then reads the stream.
     doorbell = "doorbell";
+    /// A socket: commands of the run's agent that block say so to the supervisor.
+    socket = "supervisor.sock";
     /// What the built-in `shell` agent runs.
     script = "script.sh";
+}
+
+/// As [`RunPaths::socket`], of a run of any root.
+#[must_use]
+pub fn run_socket(folder: &Path) -> PathBuf {
+    RunPaths { folder: folder.to_owned() }.socket()
 }
 
 impl RunPaths {

@@ -56,6 +56,8 @@ pub struct Loop<'a> {
     pub max_depth: u32,
     pub grace: Duration,
     pub watch: WatchPolicy,
+    /// How many agents of the root may be at work; 0: any number.
+    pub max_agents: u32,
     /// Set the counters back, as `resume` does.
     pub fresh: bool,
     /// Take only a loop that is open, as `adopt` does.

@@ -17,6 +17,7 @@
 //! | how is a run or a tree stopped? | [`stop`] |
 //! | what of children in other tasks? | [`link`] |
 //! | who waits for what? | [`wait`], [`wake`] |
+//! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how much time passed in which this process ran? | [`own_time`] |
 //! | how are stdout and stderr merged? | [`output`] |
@@ -29,6 +30,7 @@ pub mod adopt;
 pub mod agent;
 pub mod attach;
 pub mod below;
+pub mod blocked;
 mod checkpoint;
 pub mod drive;
 mod failpoint;
@@ -43,6 +45,7 @@ pub mod own_time;
 pub mod prompt;
 pub mod roster;
 mod sealed;
+mod slots;
 pub mod stop;
 pub mod supervise;
 pub mod sync_clock;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -16,6 +16,17 @@ use crate::tree::{TaskName, Tree};
 /// says nothing.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Set by whichever [`Wake`] of this process was told of it.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// A signal arrived that is to end this command.
+pub(crate) fn interrupted_here() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// So long, when nothing has happened for a while: many who wait for long are not to wake all the time.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
+
 /// Hints from several sources.
 #[derive(Debug)]
 pub struct Wake {
@@ -23,6 +34,8 @@ pub struct Wake {
     hint: SyncSender<()>,
     interrupted: Arc<AtomicBool>,
     watchers: Vec<notify::RecommendedWatcher>,
+    /// How often in a row it slept as long as it may, and nothing came.
+    quiet: AtomicU32,
     /// Tells the threads that follow streams that nobody listens any more.
     over: Arc<AtomicBool>,
 }
@@ -30,7 +43,14 @@ pub struct Wake {
 impl Default for Wake {
     fn default() -> Self {
         let (hint, hints) = sync_channel(1);
-        Self { hints, hint, interrupted: Arc::default(), watchers: Vec::new(), over: Arc::default() }
+        Self {
+            hints,
+            hint,
+            interrupted: Arc::default(),
+            watchers: Vec::new(),
+            quiet: AtomicU32::new(0),
+            over: Arc::default(),
+        }
     }
 }
 
@@ -50,6 +70,7 @@ impl Wake {
         let (flag, hint) = (self.interrupted.clone(), self.hint.clone());
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for _ in signals.forever() {
+                INTERRUPTED.store(true, Ordering::Relaxed);
                 flag.store(true, Ordering::Relaxed);
                 let _ = hint.try_send(());
             }
@@ -117,11 +138,16 @@ impl Wake {
         self.watchers.extend(watcher.ok());
     }
 
-    /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`].
+    /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`], or a few times that where all is quiet.
     pub fn sleep(&self, timeout: Duration) {
-        match self.hints.recv_timeout(timeout.min(LOOK_AGAIN)) {
+        let quiet = self.quiet.load(Ordering::Relaxed);
+        let longest = (LOOK_AGAIN * (1 + quiet / 2)).min(LOOK_AGAIN_MAX);
+        match self.hints.recv_timeout(timeout.min(longest)) {
+            Ok(()) => self.quiet.store(0, Ordering::Relaxed),
             // This value holds a sender: the channel never closes.
-            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                self.quiet.store(quiet.saturating_add(u32::from(timeout >= longest)), Ordering::Relaxed);
+            }
         }
     }
 }

@@ -1,55 +1,91 @@
 //! Wakes readers that wait at the end of a stream when something happens in its folder. A wake-up is a hint.
 
-use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher};
+use crate::os::{self, Seen};
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as system;
+
+#[cfg(not(target_os = "linux"))]
+mod portable;
+#[cfg(not(target_os = "linux"))]
+use portable as system;
 
 /// However quiet it is, a waiter looks again after so long: watches may be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How soon one looks that got no watch, and how seldom while nothing happens: systems give a user only so many watches,
+/// and a swarm has more processes than that.
+const LOOK_UNWATCHED: Duration = Duration::from_millis(50);
+const LOOK_UNWATCHED_MAX: Duration = Duration::from_millis(500);
 
+#[derive(Debug)]
 pub(crate) struct Wake {
-    hints: Receiver<()>,
-    /// Dropping it ends the watch. `None` where the system gave no watch: then waiting is looking again.
-    _watcher: Option<notify::RecommendedWatcher>,
-}
-
-impl std::fmt::Debug for Wake {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wake").finish_non_exhaustive()
-    }
+    /// `None` where the system gave no watch: then waiting is looking again.
+    watch: Option<system::Watch>,
+    path: PathBuf,
+    /// What the file was when the last sleep without a watch ended.
+    seen: Option<Seen>,
 }
 
 impl Wake {
     /// Watches `folder` for changes of the file `name`.
-    pub(crate) fn new(folder: &Path, name: &std::ffi::OsStr) -> Self {
-        let (hint, hints) = sync_channel(1);
-        let name = name.to_owned();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let concerns = match &event {
-                Ok(event) if event.kind.is_access() => false,
-                Ok(event) => event.paths.iter().any(|path| path.file_name() == Some(&name)),
-                Err(_) => true,
-            };
-            if concerns {
-                // A full channel holds a hint already.
-                let _ = hint.try_send(());
-            }
-        })
-        .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher))
-        .ok();
-        Self { hints, _watcher: watcher }
+    pub(crate) fn new(folder: &Path, name: &OsStr) -> Self {
+        Self { watch: system::Watch::new(folder, name).ok(), path: folder.join(name), seen: None }
     }
 
     /// Sleeps until a hint or `timeout`.
-    pub(crate) fn sleep(&self, timeout: Duration) {
-        match self.hints.recv_timeout(timeout.min(LOOK_AGAIN)) {
-            Ok(()) | Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
-            // No watch: the sender is gone and would make this a busy loop.
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-                std::thread::sleep(timeout.min(Duration::from_millis(100)));
-            }
+    pub(crate) fn sleep(&mut self, timeout: Duration) {
+        match &self.watch {
+            Some(watch) => watch.sleep(timeout.min(LOOK_AGAIN)),
+            None => self.sleep_unwatched(timeout.min(LOOK_AGAIN)),
         }
+    }
+
+    /// What came between two sleeps counts: the file is compared with what it was at the end of the last one.
+    fn sleep_unwatched(&mut self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let mut nap = LOOK_UNWATCHED;
+        loop {
+            let now = os::look(&self.path).ok();
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(nap.min(left));
+            nap = (nap * 3 / 2).min(LOOK_UNWATCHED_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_watch_what_came_since_the_last_look_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wake = Wake { watch: None, path: folder.path().join("bus"), seen: None };
+        let long = Duration::from_secs(60);
+        std::fs::write(&wake.path, "one").unwrap();
+        wake.sleep(long);
+        // Between two sleeps, while its owner reads.
+        std::fs::write(&wake.path, "one, two").unwrap();
+        wake.sleep(long);
+        let path = wake.path.clone();
+        let writer = std::thread::spawn(move || std::fs::write(path, "one, two, three").unwrap());
+        wake.sleep(long);
+        writer.join().unwrap();
+        std::fs::remove_file(&wake.path).unwrap();
+        wake.sleep(long);
+        assert_eq!(wake.seen, None);
     }
 }

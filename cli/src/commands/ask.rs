@@ -39,6 +39,7 @@ pub(crate) fn run(global: &Global, args: &AskArgs) -> Outcome {
         (None, None) => return Err(Failure::usage("what is the question?")),
     };
 
+    let _blocked = context.blocks();
     let progress = render::progress(format!("waiting for the answer to {question}"));
     let began = Instant::now();
     let wake = Wake::new();

@@ -131,6 +131,7 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
     close::close_dead(&context.tree, &mut view)?;
     settle(&mut work, view.task());
     let report = Report::new(&context, &name, &file);
+    let _blocked = context.blocks();
     let cause = context.cause();
     let mut batch = Batch {
         context: &context,
@@ -409,10 +410,11 @@ impl Batch<'_> {
             grace: config.grace(),
             timeout: args::time_limit([work.item.timeout, self.timeout, config.timeout_of(&work.agent)]),
             watch: config.watch(),
+            max_agents: config.max_agents(),
             cause: self.cause,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {
-            Ok(Started { run, outcome: StartOutcome::Running { .. } }) => {
+            Ok(Started { run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. } }) => {
                 State::Running { run, joined: false }
             }
             Ok(Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } }) => {

@@ -81,13 +81,20 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         grace: config.grace(),
         timeout,
         watch: config.watch(),
+        max_agents: config.max_agents(),
         cause: &cause,
     };
     // Before the agent is there, so that whoever interrupts is always told how to come back to it.
     let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    // Before the run is there, which may need the very slot that its caller gives back.
+    let _blocked = (!args.detach).then(|| context.blocks());
     let run = match start(&context.tree, &mut view, request) {
         Ok(Started { run, outcome: StartOutcome::Running { .. } }) => run,
+        Ok(Started { run, outcome: StartOutcome::Parked { ahead } }) => {
+            render::say(&format!("Waiting for other agents to complete ({ahead} ahead)"));
+            run
+        }
         Ok(Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } }) => {
             return Err(Failure::new(Exit::Failed, format!("run {run} did not start: {why}")));
         }
@@ -166,6 +173,7 @@ fn wait_for(
     } else {
         let progress = render::progress(format!("waiting for run {run}"));
         for_runs(&context.tree, view, std::slice::from_ref(run), None, wake, |view| {
+            progress.set(waiting_for(view, run));
             progress.idle(view.run(run).and_then(|run| run.idle_since));
         })?
     };
@@ -177,6 +185,13 @@ fn wait_for(
         return Ok(Exit::Interrupted);
     }
     finish(context, name, view, run, follow)
+}
+
+/// What a wait for a run waits for.
+pub(super) fn waiting_for(view: &TaskView, id: &RunId) -> String {
+    let parked = view.run(id).and_then(|run| run.state.waits_for());
+    let parked = parked.map(|what| format!(", which is queued, {what}")).unwrap_or_default();
+    format!("waiting for run {id}{parked}")
 }
 
 /// What the agent said last on stderr, which is mostly why it failed.

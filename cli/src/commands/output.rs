@@ -129,6 +129,7 @@ fn follow(context: &Context, name: &TaskName, id: &RunId, args: &OutputArgs, vie
     let mut wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     wake.watch_stream(&context.tree, name);
+    let _blocked = context.blocks();
     wake.watch_files(paths.folder(), &["agent-stdout.txt", "agent-stderr.txt"]);
     Ok(match tail.follow(&context.tree, view, id, &wake)? {
         Waited::Interrupted => Exit::Interrupted,

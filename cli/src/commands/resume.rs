@@ -74,5 +74,6 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
     if args.detach {
         return detach::start(&context, &name, &settings);
     }
+    let _blocked = context.blocks();
     run_loop(&context, &name, &settings, Driving::default())
 }

@@ -92,6 +92,7 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     if args.detach {
         return detach::start(&context, &name, &settings);
     }
+    let _blocked = context.blocks();
     run_loop(&context, &name, &settings, Driving { follow: args.follow, ..Driving::default() })
 }
 
@@ -267,6 +268,7 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
         max_depth: config.max_depth(),
         grace: config.grace(),
         watch: config.watch(),
+        max_agents: config.max_agents(),
         flags: &context.flags_for(&name),
         fresh: settings.fresh,
         adopt,
@@ -316,7 +318,8 @@ impl<'a> Teller<'a> {
                 render::say(&format!("joined root run {run} of {name}, which is still alive"));
             }
             Talk::Started(started) => match &started.outcome {
-                StartOutcome::Running { .. } => {}
+                // The story tells both.
+                StartOutcome::Running { .. } | StartOutcome::Parked { .. } => {}
                 StartOutcome::Refused { why } | StartOutcome::Failed { why } => {
                     render::say(&format!("run {} did not start: {why}", started.run));
                 }
@@ -377,7 +380,9 @@ impl<'a> Teller<'a> {
                 }
             }
             ("RUN_ACTIVE", Some(run)) => drop(self.idle.remove(run)),
-            ("LOOP_BACKOFF" | "LOOP_BLOCKED" | "LOOP_WAITING", _) if self.active.is_empty() => {
+            ("RUN_PARKED" | "LOOP_BACKOFF" | "LOOP_BLOCKED" | "LOOP_WAITING", _)
+                if self.active.is_empty() =>
+            {
                 let line = message.content.body.lines().next().unwrap_or_default();
                 return self.progress.set(render::safe_line(line));
             }

@@ -32,6 +32,7 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     }
     let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    let _blocked = context.blocks();
     let progress = render::progress(waiting_for(&order, &views));
     let began = Instant::now();
     let mut waited = Waited::AllEnded;
@@ -63,9 +64,12 @@ fn waiting_for(order: &[(TaskName, RunId)], views: &BTreeMap<TaskName, TaskView>
     let is_active = |(name, id): &&(TaskName, RunId)| {
         views.get(name).and_then(|view| view.run(id)).is_some_and(run_agent_core::world::Run::is_active)
     };
-    let active: Vec<&RunId> = order.iter().filter(is_active).map(|(_, id)| id).collect();
+    let active: Vec<&(TaskName, RunId)> = order.iter().filter(is_active).collect();
     match active.as_slice() {
-        [one] => format!("waiting for run {one}"),
+        [(name, id)] => match views.get(name) {
+            Some(view) => super::job::waiting_for(view, id),
+            None => format!("waiting for run {id}"),
+        },
         several => format!("waiting for {} of {} runs", several.len(), order.len()),
     }
 }

@@ -61,6 +61,7 @@ pub(crate) fn run(global: &Global, args: &WatchArgs) -> Outcome {
     for task in &watched {
         wake.watch_stream(&context.tree, &task.name);
     }
+    let _blocked = context.blocks();
     let mut show = Show::new(&context);
     for task in &watched {
         show.first(task)?;

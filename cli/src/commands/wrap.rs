@@ -101,6 +101,8 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         grace: config.grace(),
         timeout: args::time_limit([args.timeout]),
         watch: config.watch(),
+        // A person's own command waits for nobody.
+        max_agents: 0,
         cause: &cause,
     };
     if keeps_terminal {
@@ -114,7 +116,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let wake = Wake::new();
     let signals = wake.on_signals(&PASSED_ON).map_err(cannot_listen)?;
     match start(&context.tree, &mut view, request)? {
-        Started { run, outcome: StartOutcome::Running { .. } } => {
+        Started { run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. } } => {
             attend(&context, &mut view, &run, wake, signals)
         }
         Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } } => {

@@ -52,6 +52,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("agents", "selection") => ("\"weighted\"", |c| format!("{:?}", c.pool(""))),
         ("agents", "weights") => ("{ shell = 3 }", |c| format!("{:?}", c.weights())),
         ("agents", "cooldown") => ("\"77s\"", |c| format!("{:?}", c.pool(""))),
+        ("limits", "max_agents") => ("3", |c| c.max_agents().to_string()),
         ("limits", "max_depth") => ("3", |c| c.max_depth().to_string()),
         ("loop", "max_restarts") => ("3", policy),
         ("loop", "max_wall_time" | "restart_delay" | "child_wait_timeout" | "question_timeout") => {
@@ -122,6 +123,7 @@ fn the_defaults_are_those_of_the_code() {
     assert_eq!(config.watch(), WatchPolicy::default());
     assert_eq!(config.durability(), Durability::Interval);
     assert_eq!((config.grace(), config.max_depth()), (Duration::from_secs(30), 16));
+    assert_eq!(config.max_agents(), 16);
     assert_eq!(config.root(), None);
     assert!(format!("{:?}", config.default_agent().unwrap_err()).contains("claude, codex, gemini"));
     assert_eq!(config.timeout_of("shell"), None);
@@ -136,7 +138,8 @@ fn a_configuration_is_read() {
     assert_eq!(config.policy(None).max_restarts, 3);
     assert_eq!(config.grace(), Duration::from_secs(2));
     assert_eq!(config.timeout_of("mine"), Some(Duration::from_secs(300)));
-    assert_eq!(config.not_in_effect(), ["limits.max_agents", "server.port"]);
+    assert_eq!(config.max_agents(), 4);
+    assert_eq!(config.not_in_effect(), ["server.port"]);
     assert!(config.agent("mine").is_ok());
 }
 

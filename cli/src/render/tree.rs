@@ -74,12 +74,13 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
         Some((end, _)) if end.reason != "exit code 0" => format!("  {}", safe_line(&end.reason)),
         Some(_) => String::new(),
         None if run.stopping.is_some() => "  stopping".to_owned(),
-        None => match idle_for(run, now) {
-            Some(idle) => {
+        None => match (run.state.waits_for(), idle_for(run, now)) {
+            (Some(what), _) => format!("  queued, {what}"),
+            (None, Some(idle)) => {
                 reason_hue = Hue::Mild;
                 format!("  {idle}")
             }
-            None => String::new(),
+            (None, None) => String::new(),
         },
     };
     let about = match run.verify {

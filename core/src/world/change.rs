@@ -81,7 +81,10 @@ impl Run {
             start_time: self.started().unwrap_or(self.made),
             end_time: end.map(|(_, at)| at),
             exit_code: end.and_then(|(end, _)| end.exit_code).unwrap_or(-1),
-            reason: end.map(|(end, _)| end.reason.clone()).unwrap_or_default(),
+            reason: end
+                .map(|(end, _)| end.reason.clone())
+                .or_else(|| self.state.waits_for())
+                .unwrap_or_default(),
             stopping: self.stopping.is_some() && end.is_none(),
             idle_since: self.idle_since,
         }

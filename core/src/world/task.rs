@@ -181,7 +181,7 @@ impl Task {
         match &self.ralph.state {
             RalphState::Driven { .. } if self.ralph.stopped_root.is_some() => reason::ROOT_STOPPED.to_owned(),
             RalphState::Never | RalphState::Driven { .. } if self.is_idle() => IDLE.to_owned(),
-            RalphState::Never | RalphState::Driven { .. } => String::new(),
+            RalphState::Never | RalphState::Driven { .. } => self.waits_for_slots().unwrap_or_default(),
             RalphState::BackingOff { reason, .. }
             | RalphState::Waiting { reason, .. }
             | RalphState::Blocked { reason, .. } => reason.clone(),
@@ -196,6 +196,12 @@ impl Task {
     /// Runs are active, and none of them gives a sign of life.
     fn is_idle(&self) -> bool {
         !self.active.is_empty() && self.active().all(|(_, run)| run.idle_since.is_some())
+    }
+
+    /// Nothing of it is at work, and something waits for a slot.
+    fn waits_for_slots(&self) -> Option<String> {
+        let at_work = self.counts.contains_key(&RunStatus::Running);
+        if at_work { None } else { self.active().find_map(|(_, run)| run.state.waits_for()) }
     }
 
     #[must_use]
@@ -445,5 +451,11 @@ impl RunState {
             Self::Queued { ahead, .. } => *ahead,
             Self::Running { .. } | Self::Ended { .. } => None,
         }
+    }
+
+    /// What a run that is parked waits for, in words.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        self.ahead().map(|ahead| format!("waiting for other agents ({ahead} ahead)"))
     }
 }

@@ -61,12 +61,13 @@ impl Driver<'_> {
             grace: self.what.grace,
             timeout: self.what.agents.timeout(agent),
             watch: self.what.watch,
+            max_agents: self.what.max_agents,
             cause: &cause,
         };
         match start(self.tree, self.view, request) {
             Ok(started) => {
                 talk(Talk::Started(&started));
-                if let StartOutcome::Running { .. } = started.outcome {
+                if let StartOutcome::Running { .. } | StartOutcome::Parked { .. } = started.outcome {
                     self.clock.root_has_started();
                 } else {
                     self.clock.root_has_ended();
@@ -185,6 +186,8 @@ impl Driver<'_> {
             grace: self.what.grace,
             timeout: Some(VERIFY_MAX),
             watch: self.what.watch,
+            // A command of the user's is no agent.
+            max_agents: 0,
             cause: &Cause::File(DONE.to_owned()),
         };
         match start(self.tree, self.view, request) {

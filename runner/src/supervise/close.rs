@@ -250,6 +250,7 @@ pub fn end_run(
     }
     project_info(tree, view, id);
     let _ = std::fs::remove_file(paths.doorbell());
+    let _ = std::fs::remove_file(paths.socket());
     Ok(matches!(posted, Proposed::Appended(_)))
 }
 

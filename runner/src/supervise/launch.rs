@@ -31,6 +31,9 @@ pub struct Launch {
     /// When silence makes it idle or stuck.
     pub watch: WatchPolicy,
     pub streams: Streams,
+    /// How many agents of the root may be at work, as the starter's configuration says; 0: this run needs no slot.
+    #[serde(default)]
+    pub max_agents: u32,
 }
 
 /// What stands behind the agent's stdin, stdout and stderr.
@@ -54,6 +57,10 @@ pub enum Streams {
 pub(super) enum Report {
     Started {
         pid: u32,
+    },
+    /// It waits for a slot.
+    Parked {
+        ahead: u32,
     },
     /// A stop came first, or the run had ended.
     Refused {

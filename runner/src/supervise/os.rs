@@ -15,6 +15,8 @@ mod portable;
 use portable as system;
 
 use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -91,6 +93,27 @@ impl Machine {
 /// When the system does not list them.
 pub fn processes() -> io::Result<Vec<Process>> {
     system::processes()
+}
+
+/// Gives a path by which a socket can be bound or reached: one of its own may be longer than the system takes.
+///
+/// # Errors
+/// When its folder cannot be opened, and those of `use_it`.
+pub fn near<T>(socket: &Path, use_it: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    system::near(socket, use_it)
+}
+
+/// True when the other end of the socket is a process of the user that this one runs as.
+#[must_use]
+pub fn is_of_this_user(socket: &UnixStream) -> bool {
+    system::user_of(socket).is_ok_and(|user| user == nix::unistd::geteuid().as_raw())
+}
+
+/// False when this process has no child, alive or dead, that was not waited for. Of a subreaper that says that nothing
+/// is left of all that it started, without a look at every process of the system.
+#[must_use]
+pub fn has_children() -> bool {
+    system::has_children()
 }
 
 /// Makes this process the parent of its descendants whose own parents end.

@@ -53,6 +53,8 @@ pub struct Request<'a> {
     pub grace: Duration,
     pub timeout: Option<Duration>,
     pub watch: WatchPolicy,
+    /// How many agents of the root may be at work; 0: this run needs no slot.
+    pub max_agents: u32,
     pub cause: &'a Cause,
 }
 
@@ -76,6 +78,10 @@ pub struct Started {
 pub enum StartOutcome {
     Running {
         pid: u32,
+    },
+    /// Its supervisor waits for a slot; so many others enter before it.
+    Parked {
+        ahead: u32,
     },
     /// A stop came first.
     Refused {
@@ -102,7 +108,7 @@ pub enum StartError {
     View(#[from] ViewError),
 }
 
-/// Starts a run and returns when its agent runs, or it is known why it does not.
+/// Starts a run and returns when its agent runs, it waits for a slot, or it is known why it does not start.
 ///
 /// # Errors
 /// When nothing was started and no run is known. A run whose start failed is `Ok` with the reason: it has its end.
@@ -201,6 +207,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         timeout_ms: request.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
         watch: request.watch,
         streams: request.streams,
+        max_agents: request.max_agents,
     };
     // Known to be sendable before the run is: a path that is no text is not.
     let order = serde_json::to_vec(&launch).map_err(|e| StartError::Order(e.to_string()))?;
@@ -364,6 +371,7 @@ fn hand_over(
     let _ = File::from(report).read_to_string(&mut text);
     Ok(match serde_json::from_str(&text) {
         Ok(Report::Started { pid }) => StartOutcome::Running { pid },
+        Ok(Report::Parked { ahead }) => StartOutcome::Parked { ahead },
         Ok(Report::Refused { why }) => StartOutcome::Refused { why },
         Ok(Report::Failed { why }) => StartOutcome::Failed { why },
         // It was killed before it could say how it went: the stream and the lock know.
@@ -375,9 +383,10 @@ fn outcome_from_stream(tree: &Tree, view: &mut TaskView, run: &RunId) -> StartOu
     let _ = view.fold();
     let _ = close::close_dead(tree, view);
     match view.run(run) {
-        Some(run) if run.is_active() => {
-            StartOutcome::Running { pid: run.start().map_or(0, |start| start.pid) }
-        }
+        Some(run) if run.is_active() => match run.state.ahead() {
+            Some(ahead) => StartOutcome::Parked { ahead },
+            None => StartOutcome::Running { pid: run.start().map_or(0, |start| start.pid) },
+        },
         Some(run) => {
             let why = run.end().map(|(end, _)| end.reason.clone()).unwrap_or_default();
             StartOutcome::Failed { why }

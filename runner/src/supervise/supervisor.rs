@@ -2,7 +2,9 @@
 //! `docs/supervision.md`). It sleeps while nothing happens.
 
 mod begin;
+mod ears;
 mod silence;
+mod slot;
 mod terminal;
 
 use std::fs::File;
@@ -21,6 +23,7 @@ use run_agent_core::layout::RunPaths;
 use run_agent_core::store::ReadError;
 
 use self::begin::{Begun, StartFailure};
+use self::ears::{Commands, Heard};
 use self::silence::Silence;
 pub use self::terminal::keep_terminal;
 use super::launch::{LOCK_FD, REPORT_FD, Report, STDIN_FD};
@@ -30,6 +33,7 @@ use super::set::{self, Owner};
 use super::{Launch, Streams, close, ladder, left_overs};
 use crate::failpoint;
 use crate::output::Marker;
+use crate::slots::Slots;
 use crate::tree::{TaskName, Tree};
 use crate::view::{TaskView, ViewError};
 
@@ -37,6 +41,11 @@ use crate::view::{TaskView, ViewError};
 const MARK_EVERY: Duration = Duration::from_millis(20);
 /// A lost ring of the doorbell is made good after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How often, and how far apart, it is looked whether anything outlives the agent, before every process of the system
+/// is looked at.
+const NOTHING_LEFT_LOOKS: u32 = 10;
+const NOTHING_LEFT_NAP: Duration = Duration::from_millis(3);
 
 enum Wake {
     Reaped(u32, WaitStatus),
@@ -46,6 +55,8 @@ enum Wake {
     /// On a terminal: what only this process was sent, and the command is to have.
     Signal(i32),
     Bell,
+    /// A command of the agent's blocks, returns, or is gone.
+    Command(Heard),
     /// Output has grown; the flag says that this hint is on its way, so that one is enough.
     Output(Arc<AtomicBool>),
 }
@@ -60,6 +71,12 @@ struct Supervisor<'a> {
     wake: Sender<Wake>,
     agent: Option<ProcessId>,
     exit: Option<WaitStatus>,
+    /// Its part of the limit; absent where nobody counts.
+    slots: Option<Slots>,
+    /// While it waits for a slot: when it looks again.
+    look_at: Option<Instant>,
+    /// The agent's commands that block.
+    commands: Commands,
     /// What the agent is to read instead of its prompt.
     stdin: Option<File>,
     /// How the terminal was set when it was lent to the command.
@@ -119,7 +136,8 @@ pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
     let (wake, wakes) = channel();
     let began = Instant::now();
     crate::sync_clock::keep_synced(tree, &name.key());
-    let (agent, exit, modes) = (None, None, None);
+    let slots = Slots::of(tree, &name, &launch.run, launch.max_agents);
+    let (agent, exit, modes, look_at, commands) = (None, None, None, None, Commands::default());
     let silence = Silence::new(&launch);
     Supervisor {
         tree,
@@ -131,13 +149,16 @@ pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
         wake,
         agent,
         exit,
+        slots,
+        look_at,
+        commands,
         stdin,
         modes,
         began,
         marker,
         silence,
     }
-    .run(report)
+    .run(Starter(Some(report)))
 }
 
 /// A supervisor that got no whole order: its starter was killed. It closes the run.
@@ -163,29 +184,35 @@ fn ignore_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Who started this supervisor, and waits to hear how it went. Told once.
+struct Starter(Option<File>);
+
+impl Starter {
+    fn tell(&mut self, what: &Report) {
+        let Some(mut report) = self.0.take() else { return };
+        // A starter that was killed reads nothing: the stream tells as well.
+        let _ = serde_json::to_writer(&report, what).map(|()| report.flush());
+    }
+}
+
 impl Supervisor<'_> {
-    fn run(mut self, mut report: File) -> Result<(), SuperviseError> {
-        let mut tell = |what: &Report| {
-            // A starter that was killed reads nothing: the stream tells as well.
-            let _ = serde_json::to_writer(&report, what).map(|()| report.flush());
-        };
-        match self.start() {
+    fn run(mut self, mut starter: Starter) -> Result<(), SuperviseError> {
+        match self.start(&mut starter) {
             Ok(Begun::Running(agent)) => {
-                tell(&Report::Started { pid: agent.pid });
-                drop(report);
+                starter.tell(&Report::Started { pid: agent.pid });
                 failpoint::here("supervisor.reported");
                 self.watch()
             }
             Ok(Begun::Refused(refusal)) => {
                 let why = refusal.to_string();
                 self.end_refused(&why)?;
-                tell(&Report::Refused { why });
+                starter.tell(&Report::Refused { why });
                 Ok(())
             }
             Err(failure) => {
                 let why = failure.why.clone();
                 self.end_not_started(failure)?;
-                tell(&Report::Failed { why });
+                starter.tell(&Report::Failed { why });
                 Ok(())
             }
         }
@@ -228,7 +255,9 @@ impl Supervisor<'_> {
             if let Some((how, ending)) = self.overdue() {
                 return self.stop(&how, ending);
             }
-            let nap = self.silence.nap().min(next_look.saturating_duration_since(Instant::now()));
+            self.see_to_slot();
+            let next = self.look_at.map_or(next_look, |at| at.min(next_look));
+            let nap = self.silence.nap().min(next.saturating_duration_since(Instant::now()));
             self.sleep(nap);
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_AGAIN;
@@ -266,7 +295,9 @@ impl Supervisor<'_> {
             Wake::Halted(pid) if self.is_agent(pid) => self.halt_too(),
             Wake::Halted(_) | Wake::Continued => {}
             Wake::Signal(signal) => self.pass_on(signal),
+            Wake::Command(heard) => self.commands.hear(heard),
             Wake::Bell => {
+                self.look_at = self.look_at.map(|_| Instant::now());
                 // What the stream cannot tell now it tells at the next look.
                 let _ = self.view.refresh();
             }
@@ -292,10 +323,14 @@ impl Supervisor<'_> {
 
     fn after_exit(mut self, status: WaitStatus) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.reaped");
+        self.commands.let_go();
         self.marker.look(&self.run);
         // What a person's own command on a terminal leaves running is the person's.
-        let left = match self.launch.streams {
+        let streams = self.launch.streams;
+        let left = match streams {
             Streams::Terminal => Vec::new(),
+            // A look at every process of the system costs more than the rest of a run.
+            _ if self.nothing_is_left() => Vec::new(),
             Streams::Prompt | Streams::CallerInput | Streams::Nothing => {
                 left_overs::end(&[Self::owner(self.launch.run.as_str(), self.agent)])
             }
@@ -316,6 +351,17 @@ impl Supervisor<'_> {
             end.error_class = None;
         }
         self.end(end, &cause)
+    }
+
+    /// What ends with the agent gets a moment: supervisors of its children, which it inherits, post their ends first.
+    fn nothing_is_left(&mut self) -> bool {
+        for _ in 0..NOTHING_LEFT_LOOKS {
+            if !os::has_children() {
+                return true;
+            }
+            self.sleep(NOTHING_LEFT_NAP);
+        }
+        false
     }
 
     fn end_with(&self, exit_code: i32, signal: Option<i32>) -> RunEnd {
@@ -345,6 +391,7 @@ impl Supervisor<'_> {
     /// The ladder, then the end.
     fn stop(mut self, how: &Stopping, ending: Ending) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.stopping");
+        self.commands.let_go();
         let (run, agent) = (self.launch.run.to_string(), self.agent);
         let find = || set::of_run(&os::processes().unwrap_or_default(), Self::owner(&run, agent));
         let grace = Duration::from_millis(how.grace_ms);
@@ -371,8 +418,11 @@ impl Supervisor<'_> {
         let _ = record::note(&self.lock, &Note::Exit(Box::new(end.clone())));
         failpoint::here("supervisor.exit_noted");
         let id = self.launch.run.clone();
-        close::end_run(self.tree, &mut self.view, &id, end, cause)?;
+        let ended = close::end_run(self.tree, &mut self.view, &id, end, cause);
         failpoint::here("supervisor.ended");
+        // After the end is told: nobody who reads the stream sees more at work than there are slots.
+        self.leave_slot();
+        ended?;
         Ok(())
     }
 }

@@ -107,13 +107,14 @@ fn a_killed_driver_that_finds_the_run_ended_goes_on_with_its_count() {
 }
 
 /// The steps of the starter and of the supervisor at which a SIGKILL is tried, and whether the agent was let go.
-const STEPS: [(&str, bool); 13] = [
+const STEPS: [(&str, bool); 14] = [
     ("starter.folder", false),
     ("starter.lock", false),
     ("starter.intent", false),
     ("starter.spawned", false),
     ("starter.ordered", true),
     ("supervisor.noted", false),
+    ("supervisor.slot", false),
     ("supervisor.shim", false),
     ("supervisor.posted", false),
     ("supervisor.let_go", true),

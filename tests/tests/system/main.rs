@@ -29,6 +29,7 @@ mod rim;
 mod shell_setup;
 mod shells;
 mod silence;
+mod slots;
 mod speech;
 mod stops;
 mod store;

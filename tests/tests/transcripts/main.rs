@@ -32,7 +32,7 @@ macro_rules! transcripts {
 
 transcripts! {
     ask, bus_post, bus_read, completion, config, damage, done, everywhere, job, list, names, output, resume, run_agent,
-    status, stop, task, wait, wrap,
+    slots, status, stop, task, wait, wrap,
 }
 
 /// The programs that a transcript and its agents may call. No coding agent is among them, whatever the machine has.

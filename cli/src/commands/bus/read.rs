@@ -105,10 +105,14 @@ pub(super) fn run(global: &Global, args: &ReadArgs) -> Outcome {
         notes.iter().for_each(|note| render::say(note));
     }
     if args.follow {
+        let _blocked = context.blocks();
         return reader.go_on(&printer);
     }
     match args.wait {
-        Some(limit) if first == 0 => reader.wait(&printer, limit),
+        Some(limit) if first == 0 => {
+            let _blocked = context.blocks();
+            reader.wait(&printer, limit)
+        }
         Some(_) | None => Ok(Exit::Done),
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn run(global: &Global, follow: bool) -> Outcome {
     if let Some(root) = view.task().active_root().cloned() {
         teller.joined(&root);
     }
+    let _blocked = context.blocks();
     let outcome = watch(&context, &name, &mut view, &wake, &mut teller);
     teller.end(matches!(outcome, Ok(Some(_))));
     match outcome? {

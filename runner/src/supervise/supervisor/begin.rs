@@ -17,8 +17,9 @@ use run_agent_core::text;
 use super::super::os::{self, Detach, Machine, ProcessId};
 use super::super::record::{self, Note};
 use super::super::start::{self, program};
-use super::super::{Streams, close, doorbell, shim};
-use super::{Supervisor, Wake, reap};
+use super::super::{Streams, close, shim};
+use super::slot::{self, Taken};
+use super::{Starter, Supervisor, ears, reap};
 use crate::failpoint;
 use crate::view::{Proposed, ViewError};
 
@@ -37,12 +38,16 @@ pub(super) struct StartFailure {
 
 impl Supervisor<'_> {
     /// Steps 6 to 9.
-    pub(super) fn start(&mut self) -> Result<Begun, StartFailure> {
+    pub(super) fn start(&mut self, starter: &mut Starter) -> Result<Begun, StartFailure> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| StartFailure { why: format!("{what}: {error}"), class: "crash" }
         };
-        self.listen().map_err(failed("cannot listen for stops"))?;
+        ears::listen(&self.run, self.wake.clone()).map_err(failed("cannot listen for stops"))?;
+        let parked = match self.take_slot(starter)? {
+            Taken::Slot { parked } => parked,
+            Taken::Refused(refusal) => return Ok(Begun::Refused(refusal)),
+        };
         let (socket, shim_socket) = UnixStream::pair().map_err(failed("cannot make a socket"))?;
         let agent = self.spawn_shim(&shim_socket)?;
         drop(shim_socket);
@@ -50,7 +55,7 @@ impl Supervisor<'_> {
         reap(self.wake.clone(), self.launch.streams == Streams::Terminal);
         record::note(&self.lock, &Note::Agent(agent)).map_err(failed("cannot note the agent's process"))?;
         failpoint::here("supervisor.shim");
-        match self.post_start(agent) {
+        match self.post_start(agent, parked) {
             Ok(None) => {}
             Ok(Some(refusal)) => return Ok(Begun::Refused(refusal)),
             Err(error) => return Err(StartFailure { why: error.to_string(), class: "crash" }),
@@ -108,7 +113,7 @@ impl Supervisor<'_> {
     }
 
     /// Step 8. A refusal means that a stop came first.
-    fn post_start(&mut self, agent: ProcessId) -> Result<Option<Refusal>, ViewError> {
+    fn post_start(&mut self, agent: ProcessId, parked: bool) -> Result<Option<Refusal>, ViewError> {
         let here = Machine::here();
         let path = |path: std::path::PathBuf| path.display().to_string();
         let (ownership, pgid) = match self.launch.streams {
@@ -141,26 +146,17 @@ impl Supervisor<'_> {
         };
         let id = self.launch.run.clone();
         let line = format!("{} started, pid {}", self.launch.agent, agent.pid);
-        let draft = Event::RunStart(Box::new(start)).draft(
-            &self.view.name.scope(Some(self.launch.run.clone())),
-            &Cause::Process("started".to_owned()),
-            line,
-        );
-        match self.view.propose(vec![draft], |task| decide::may_start_run(task, &id))? {
+        let scope = self.view.name.scope(Some(self.launch.run.clone()));
+        let mut batch = Vec::new();
+        if parked {
+            batch.push(slot::unparked(&scope));
+        }
+        let started = Cause::Process("started".to_owned());
+        batch.push(Event::RunStart(Box::new(start)).draft(&scope, &started, line));
+        match self.view.propose(batch, |task| decide::may_start_run(task, &id))? {
             Proposed::Appended(_) => Ok(None),
             Proposed::Refused(refusal) => Ok(Some(refusal)),
         }
-    }
-
-    fn listen(&self) -> io::Result<()> {
-        let mut bell = doorbell::open(&self.run)?;
-        let ring = self.wake.clone();
-        std::thread::Builder::new().name("doorbell".to_owned()).spawn(move || {
-            let mut bytes = [0; 64];
-            // The pipe is open for writing here too: reading blocks and never ends.
-            while bell.read(&mut bytes).is_ok() && ring.send(Wake::Bell).is_ok() {}
-        })?;
-        Ok(())
     }
 }
 

@@ -146,7 +146,8 @@ impl Supervisor<'_> {
         let mut signs = Signs {
             stdout_bytes,
             stderr_bytes,
-            blocked_commands: self.blocked_commands(),
+            // One that waits for the run's slot keeps the agent waiting as well.
+            blocked_commands: self.commands.blocked() + self.commands.returning(),
             active_children: active_below(task, own),
             open_questions: task.thread.open_questions.values().filter(asks).count(),
             cpu: None,
@@ -155,12 +156,6 @@ impl Supervisor<'_> {
             signs.cpu = self.cpu();
         }
         signs
-    }
-
-    /// How many `run-agent` commands of this run wait for something.
-    #[allow(clippy::unused_self)]
-    fn blocked_commands(&self) -> usize {
-        0
     }
 
     fn cpu(&mut self) -> Option<Cpu> {

@@ -16,7 +16,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr}
 use super::super::os::{self, ProcessId};
 use super::super::record::{self, Note};
 use super::super::start::Made;
-use super::{Begun, Silence, SuperviseError, Supervisor, Wake};
+use super::{Begun, Commands, Silence, Starter, SuperviseError, Supervisor, Wake};
 use crate::output::Marker;
 use crate::tree::Tree;
 use crate::view::TaskView;
@@ -40,6 +40,8 @@ pub fn keep_terminal(tree: &Tree, view: TaskView, made: Made) -> Result<(), Supe
     let marker = Marker::new(&run).map_err(SuperviseError::Prepare)?;
     say_where_output_went(&run, &launch.agent).map_err(SuperviseError::Prepare)?;
     let (agent, exit, stdin, modes) = (None, None, None, Modes::save());
+    // A command by hand takes no slot.
+    let (slots, look_at, commands) = (None, None, Commands::default());
     let began = Instant::now();
     let silence = Silence::new(&launch);
     let mut supervisor = Supervisor {
@@ -52,13 +54,16 @@ pub fn keep_terminal(tree: &Tree, view: TaskView, made: Made) -> Result<(), Supe
         wake,
         agent,
         exit,
+        slots,
+        look_at,
+        commands,
         stdin,
         modes,
         began,
         marker,
         silence,
     };
-    match supervisor.start() {
+    match supervisor.start(&mut Starter(None)) {
         Ok(Begun::Running(_)) => supervisor.watch(),
         Ok(Begun::Refused(refusal)) => supervisor.end_refused(&refusal.to_string()),
         Err(failure) => supervisor.end_not_started(failure),
