@@ -92,9 +92,11 @@ fn of_ten_adopts_at_once_each_loop_gets_one_driver_and_no_run_is_started_twice()
         );
         assert!(!root.tree().task(task).folder().join("two").exists(), "{task}: two root agents at once");
         let view = root.view(task);
-        assert_eq!((starts(&root, task), view.task().runs.len()), (3, 3), "{task}");
+        let started = view.task().runs.values().filter(|run| run.start().is_some()).count();
+        assert_eq!((starts(&root, task), started), (3, 3), "{task}");
+        // A driver that is killed while it starts a run leaves one that never started.
         let ends = root.count(task, "RUN_STOP") + root.count(task, "RUN_CRASH");
-        assert_eq!(ends, 3, "{task}: each run has one end");
+        assert_eq!(ends, view.task().runs.len(), "{task}: each run has one end");
     }
     assert!(open.len() > 10, "most were killed while they were at work: {}", open.len());
     assert_eq!(adopt(&root, &[]), Vec::<Value>::new());
