@@ -86,7 +86,7 @@ pub enum Talk<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
     #[error(
-        "task {task} is driven already by {holder}; look at it with `run-agent status{flags}`, or stop it with `run-agent stop{flags}`"
+        "task {task} is driven already by {holder}; follow it with `run-agent task --attach{flags}`, or stop it with `run-agent stop{flags}`"
     )]
     Locked { task: TaskName, holder: String, flags: String },
     #[error("cannot lock {path}")]
@@ -145,6 +145,12 @@ struct Driver<'a> {
 impl<'a> Driver<'a> {
     fn begin(tree: &'a Tree, view: &'a mut TaskView, what: &'a Loop<'a>) -> Result<Self, DriveError> {
         close::close_dead(tree, view)?;
+        view.fold()?;
+        if what.adopt {
+            // Asked before the link is opened again; it counts when the loop is taken.
+            let refused = |refusal| DriveError::Start(StartError::Refused(refusal));
+            decide::may_adopt_loop(view.task()).map_err(refused)?;
+        }
         if let Some(origin) = what.origin {
             let linked = link::open(tree, origin, &view.name, None, what.cause)?;
             linked.map_err(|refusal| DriveError::Start(StartError::Refused(refusal)))?;
