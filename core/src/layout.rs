@@ -42,6 +42,12 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("roster").join(project.as_str())
     }
 
+    /// Who is at work, and who waits for a slot (`docs/slots.md`).
+    #[must_use]
+    pub fn slots(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("slots")
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.hcl")

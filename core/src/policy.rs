@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod counted;
 pub mod watch;
+pub mod slots;
 
 use serde::{Deserialize, Serialize};
 
