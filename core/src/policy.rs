@@ -2,8 +2,8 @@
 
 pub mod agents;
 pub mod counted;
-pub mod watch;
 pub mod slots;
+pub mod watch;
 
 use serde::{Deserialize, Serialize};
 

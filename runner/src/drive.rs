@@ -7,6 +7,7 @@ pub mod detach;
 mod ends;
 mod facts;
 mod outside;
+mod place;
 mod roots;
 
 use std::io;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, LoopEnd, Scope};
-use run_agent_core::layout::DONE;
+use run_agent_core::layout::{DONE, LOOP_LOCK};
 use run_agent_core::plan::{self, Look, Step};
 use run_agent_core::policy::LoopPolicy;
 use run_agent_core::policy::agents::Pool;
@@ -26,6 +27,7 @@ use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
 use self::clock::LoopClock;
 use self::outside::Outside;
+use self::place::Place;
 use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
@@ -54,6 +56,8 @@ pub struct Loop<'a> {
     pub cwd: &'a Path,
     pub policy: &'a LoopPolicy,
     pub max_depth: u32,
+    /// How many loops that no agent started may be driven at once on this root; 0: any number.
+    pub max_tasks: u32,
     pub grace: Duration,
     pub watch: WatchPolicy,
     /// Set the counters back, as `resume` does.
@@ -116,7 +120,7 @@ pub fn drive(
     failpoint::here("driver.lock");
     crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
-    wake.watch_files(tree.task(&view.name).folder(), &[DONE]);
+    wake.watch_files(tree.task(&view.name).folder(), &[DONE, LOOP_LOCK]);
     let mut driver = Driver::begin(tree, view, what)?;
     failpoint::here("driver.began");
     talk(Talk::Driving);
@@ -139,6 +143,7 @@ struct Driver<'a> {
     what: &'a Loop<'a>,
     outside: Outside,
     children: Children,
+    place: Place,
     clock: LoopClock,
 }
 
@@ -172,7 +177,8 @@ impl<'a> Driver<'a> {
         };
         let clock = LoopClock::begin(view, active_ms);
         let (outside, children) = (Outside::default(), Children::default());
-        Ok(Self { tree, view, what, outside, children, clock })
+        let place = Place::new(tree, &view.name, what.max_tasks, what.depth);
+        Ok(Self { tree, view, what, outside, children, place, clock })
     }
 
     fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
@@ -206,7 +212,15 @@ impl<'a> Driver<'a> {
             clock,
             now: Timestamp::now(),
         };
-        let step = plan::next(look);
+        let step = match plan::next(look) {
+            start @ Step::StartRoot { .. } => match self.place.take() {
+                Some(again) => {
+                    plan::wait_for_loops(look, u64::try_from(again.as_millis()).unwrap_or(u64::MAX))
+                }
+                None => start,
+            },
+            step => step,
+        };
         let limit = plan::limit_reached(look);
         self.wait_begins(&step);
         match step {
