@@ -258,6 +258,11 @@ fn a_loop_of_another_machine_or_namespace_is_told_and_left_alone() {
     detach(&root, &task, "true");
     kill_driver(&root, &task);
     let own = root.view(&task).task().ralph.driver.clone().unwrap();
+    let rebooted = LoopStart {
+        boot_id: "the one before".to_owned(),
+        pid_namespace: "pid:[1]".to_owned(),
+        ..own.clone()
+    };
     let machine = LoopStart { machine_id: "another".to_owned(), ..own.clone() };
     let namespace = LoopStart { pid_namespace: "pid:[1]".to_owned(), ..own };
     for start in [machine, namespace] {
@@ -284,6 +289,23 @@ fn a_loop_of_another_machine_or_namespace_is_told_and_left_alone() {
             "{attached:?}"
         );
     }
+    let draft = Event::LoopStart(rebooted).draft(
+        &task.scope(None),
+        &Cause::Person("somebody".to_owned()),
+        "loop started",
+    );
+    root.tree()
+        .store
+        .open(&task.key())
+        .unwrap()
+        .append(vec![draft], run_agent_core::Durability::None)
+        .unwrap();
+    let told = adopt(&root, &["--dry-run"]);
+    assert_eq!(
+        (told.len(), &told[0]["state"]),
+        (1, &json!("would_adopt")),
+        "a reboot makes nothing foreign: {told:?}"
+    );
     // A person may know better.
     let taken = root.run(&["task", "--task", task.task.as_str(), "--max-restarts", "0", "--agent", "shell"]);
     assert!(matches!(root.view(&task).task().ralph.state, RalphState::Ended { .. }), "{taken:?}");
