@@ -298,6 +298,10 @@ impl Config {
         WatchPolicy { idle_after_ms: ms("idle_after"), stuck_after_ms: ms("stuck_after") }
     }
 
+    pub(crate) fn max_tasks(&self) -> u32 {
+        self.small("limits", "max_tasks")
+    }
+
     pub(crate) fn max_depth(&self) -> u32 {
         self.small("limits", "max_depth")
     }

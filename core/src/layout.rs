@@ -48,6 +48,12 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("slots")
     }
 
+    /// The places of the loops that may be driven at once; as [`Layout::slots`].
+    #[must_use]
+    pub fn loops(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("loops")
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.hcl")
@@ -126,10 +132,10 @@ impl TaskPaths {
         format!("{task}/{DONE}")
     }
 
-    /// Held by the loop's driver for as long as it lives.
+    /// Held by the loop's driver for as long as it lives, which watches it: a touch wakes it.
     #[must_use]
     pub fn loop_lock(&self) -> PathBuf {
-        self.folder.join("loop.lock")
+        self.folder.join(LOOP_LOCK)
     }
 
     /// What the loop's detached drivers say.
@@ -148,6 +154,9 @@ impl TaskPaths {
         RunPaths { folder: self.runs().join(run.as_str()) }
     }
 }
+
+/// The file name of the loop's lock.
+pub const LOOP_LOCK: &str = "loop.lock";
 
 /// The marker's file name.
 pub const DONE: &str = "DONE";

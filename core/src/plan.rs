@@ -270,6 +270,13 @@ fn wait_for_agents(look: Look<'_>, until: Timestamp) -> Step {
     Step::Hold { reason: reason::WAIT_AGENTS, ms: Some(u64::try_from(ms).unwrap_or(0)), event }
 }
 
+/// Instead of a start that is due: as many loops are driven as the root allows.
+#[must_use]
+pub fn wait_for_loops(look: Look<'_>, again_ms: u64) -> Step {
+    let event = waiting_event(look, reason::WAIT_LOOPS, Vec::new(), None);
+    Step::Hold { reason: reason::WAIT_LOOPS, ms: Some(again_ms), event }
+}
+
 /// Nothing is started before what the task depends on is completed.
 fn wait_for_dependencies(look: Look<'_>) -> Option<Step> {
     let first = look.unmet.iter().find(|dependency| dependency.is_hopeless()).or(look.unmet.first())?;

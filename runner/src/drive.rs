@@ -7,6 +7,7 @@ pub mod detach;
 mod ends;
 mod facts;
 mod outside;
+mod place;
 mod roots;
 
 use std::io;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, LoopEnd, Scope};
-use run_agent_core::layout::DONE;
+use run_agent_core::layout::{DONE, LOOP_LOCK};
 use run_agent_core::plan::{self, Look, Step};
 use run_agent_core::policy::LoopPolicy;
 use run_agent_core::policy::agents::Pool;
@@ -26,6 +27,7 @@ use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
 use self::clock::LoopClock;
 use self::outside::Outside;
+use self::place::Place;
 use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
@@ -54,6 +56,8 @@ pub struct Loop<'a> {
     pub cwd: &'a Path,
     pub policy: &'a LoopPolicy,
     pub max_depth: u32,
+    /// How many loops that no agent started may be driven at once on this root; 0: any number.
+    pub max_tasks: u32,
     pub grace: Duration,
     pub watch: WatchPolicy,
     /// How many agents of the root may be at work; 0: any number.
@@ -88,7 +92,7 @@ pub enum Talk<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
     #[error(
-        "task {task} is driven already by {holder}; look at it with `run-agent status{flags}`, or stop it with `run-agent stop{flags}`"
+        "task {task} is driven already by {holder}; follow it with `run-agent task --attach{flags}`, or stop it with `run-agent stop{flags}`"
     )]
     Locked { task: TaskName, holder: String, flags: String },
     #[error("cannot lock {path}")]
@@ -118,7 +122,7 @@ pub fn drive(
     failpoint::here("driver.lock");
     crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
-    wake.watch_files(tree.task(&view.name).folder(), &[DONE]);
+    wake.watch_files(tree.task(&view.name).folder(), &[DONE, LOOP_LOCK]);
     let mut driver = Driver::begin(tree, view, what)?;
     failpoint::here("driver.began");
     talk(Talk::Driving);
@@ -141,12 +145,19 @@ struct Driver<'a> {
     what: &'a Loop<'a>,
     outside: Outside,
     children: Children,
+    place: Place,
     clock: LoopClock,
 }
 
 impl<'a> Driver<'a> {
     fn begin(tree: &'a Tree, view: &'a mut TaskView, what: &'a Loop<'a>) -> Result<Self, DriveError> {
         close::close_dead(tree, view)?;
+        view.fold()?;
+        if what.adopt {
+            // Asked before the link is opened again; it counts when the loop is taken.
+            let refused = |refusal| DriveError::Start(StartError::Refused(refusal));
+            decide::may_adopt_loop(view.task()).map_err(refused)?;
+        }
         if let Some(origin) = what.origin {
             let linked = link::open(tree, origin, &view.name, None, what.cause)?;
             linked.map_err(|refusal| DriveError::Start(StartError::Refused(refusal)))?;
@@ -168,7 +179,8 @@ impl<'a> Driver<'a> {
         };
         let clock = LoopClock::begin(view, active_ms);
         let (outside, children) = (Outside::default(), Children::default());
-        Ok(Self { tree, view, what, outside, children, clock })
+        let place = Place::new(tree, &view.name, what.max_tasks, what.depth);
+        Ok(Self { tree, view, what, outside, children, place, clock })
     }
 
     fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
@@ -202,7 +214,15 @@ impl<'a> Driver<'a> {
             clock,
             now: Timestamp::now(),
         };
-        let step = plan::next(look);
+        let step = match plan::next(look) {
+            start @ Step::StartRoot { .. } => match self.place.take() {
+                Some(again) => {
+                    plan::wait_for_loops(look, u64::try_from(again.as_millis()).unwrap_or(u64::MAX))
+                }
+                None => start,
+            },
+            step => step,
+        };
         let limit = plan::limit_reached(look);
         self.wait_begins(&step);
         match step {

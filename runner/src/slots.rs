@@ -1,5 +1,5 @@
-//! The slots of a root: locked files that say who is at work, and the tickets of those who wait (`docs/slots.md`). The
-//! rules are in `run_agent_core::policy::slots`.
+//! The slots of a root: locked files that say who is at work, and the tickets of those who wait (`docs/slots.md`); and
+//! in the same way the places of the loops that are driven. The rules are in `run_agent_core::policy::slots`.
 //!
 //! Nothing here is remembered but in locks, which the kernel frees with their holder. A slot is given back by its owner;
 //! what is lost in a crash is found again by looking.
@@ -8,10 +8,10 @@ mod folder;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use run_agent_core::RunId;
-use run_agent_core::layout::RunPaths;
 use run_agent_core::policy::slots::{Class, Place, Ticket, ahead, free, look_again_ms, may_enter, next};
 
 use self::folder::{Folder, Listing};
@@ -52,7 +52,16 @@ impl Slots {
     /// `None`: nobody counts.
     pub(crate) fn of(tree: &Tree, name: &TaskName, run: &RunId, max: u32) -> Option<Self> {
         let who = format!("{}/{}/{run}\n", name.project, name.task);
-        let folder = Folder::new(&tree.layout);
+        Self::new(tree, tree.layout.slots(), max, who)
+    }
+
+    /// As [`Slots::of`], for the loop of a task and the places of loops.
+    pub(crate) fn of_loop(tree: &Tree, name: &TaskName, max: u32) -> Option<Self> {
+        Self::new(tree, tree.layout.loops(), max, format!("{}/{}\n", name.project, name.task))
+    }
+
+    fn new(tree: &Tree, folder: PathBuf, max: u32, who: String) -> Option<Self> {
+        let folder = Folder::new(folder);
         (max > 0).then(|| Self { folder, tree: tree.clone(), max, who, hold: Hold::Nothing })
     }
 
@@ -167,19 +176,27 @@ impl Slots {
 
     fn ring(&self, entering: &[Ticket]) {
         for ticket in entering {
-            let owner = self.folder.owner(*ticket).and_then(|who| self.run_of(&who));
-            if let Some(run) = owner {
-                ring(&run);
-            }
+            // Who is missed looks again by itself.
+            let _ = self.folder.owner(*ticket).and_then(|who| self.wake(&who));
         }
     }
 
-    fn run_of(&self, who: &str) -> Option<RunPaths> {
+    fn wake(&self, who: &str) -> Option<()> {
         let mut ids = who.trim_end().split('/');
         let project = run_agent_core::ProjectId::parse(ids.next()?).ok()?;
         let task = run_agent_core::TaskId::parse(ids.next()?).ok()?;
-        let run = RunId::parse(ids.next()?).ok()?;
-        Some(self.tree.run(&TaskName { project, task }, &run))
+        let name = TaskName { project, task };
+        match ids.next() {
+            Some(run) => {
+                ring(&self.tree.run(&name, &RunId::parse(run).ok()?));
+            }
+            // A driver watches its lock file.
+            None => {
+                let lock = self.tree.open(&self.tree.task(&name).loop_lock()).ok()?;
+                lock.set_modified(SystemTime::now()).ok()?;
+            }
+        }
+        Some(())
     }
 }
 

@@ -29,8 +29,8 @@ const AT_ONCE: usize = 8;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A driver that was interrupted or killed with its machine leaves its loop open, and taking it \
-        up spends money: so it is asked for. `run-agent task` takes up one loop in the foreground.\n\n\
+    after_help = "A driver that is killed, alone or with its machine, leaves its loop open. Taking it up spends \
+        money, so it is asked for. `run-agent task` takes up one loop in the foreground.\n\n\
         Example:\n  run-agent adopt --since 24h --dry-run"
 )]
 pub(crate) struct AdoptArgs {
@@ -87,6 +87,9 @@ pub(crate) fn run(global: &Global, args: &AdoptArgs) -> Outcome {
         let adopt = context.config()?.adopt();
         if adopt != Adopt::Auto {
             render::say(&format!("loop.adopt is {}: nothing is taken up", adopt.as_str()));
+            if context.json {
+                render::json(&serde_json::json!({ "loops": [], "exit_code": Exit::Done.code() }))?;
+            }
             return Ok(Exit::Done);
         }
     }

@@ -266,6 +266,7 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
         cwd,
         policy: &policy,
         max_depth: config.max_depth(),
+        max_tasks: config.max_tasks(),
         grace: config.grace(),
         watch: config.watch(),
         max_agents: config.max_agents(),

@@ -108,7 +108,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     now("agents", "cooldown", Kind::Duration, r#""5m""#, "how long an agent that failed is passed over"),
 
     now("limits", "max_agents", COUNT, "16", "agents at once on this root; more wait for a slot"),
-    later("limits", "max_tasks", COUNT, "0", "loops at once on this root"),
+    now("limits", "max_tasks", COUNT, "0", "loops at once on this root, but for those that agents start"),
     now("limits", "max_depth", COUNT, "16", "levels of delegation below a root run"),
     later("limits", "max_tokens", Kind::Count { max: 1 << 53 }, "0", "tokens a task, its whole tree"),
     later("limits", "max_cost_usd", Kind::Amount, "0", "cost a task, its whole tree"),

@@ -53,6 +53,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("agents", "weights") => ("{ shell = 3 }", |c| format!("{:?}", c.weights())),
         ("agents", "cooldown") => ("\"77s\"", |c| format!("{:?}", c.pool(""))),
         ("limits", "max_agents") => ("3", |c| c.max_agents().to_string()),
+        ("limits", "max_tasks") => ("3", |c| c.max_tasks().to_string()),
         ("limits", "max_depth") => ("3", |c| c.max_depth().to_string()),
         ("loop", "max_restarts") => ("3", policy),
         ("loop", "max_wall_time" | "restart_delay" | "child_wait_timeout" | "question_timeout") => {

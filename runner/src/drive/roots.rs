@@ -147,6 +147,10 @@ impl Driver<'_> {
                 Cause::Process("an open question".to_owned()),
                 "waiting for the answer to a question".to_owned(),
             ),
+            (reason::WAIT_LOOPS, _) => (
+                Cause::Limit("limits.max_tasks".to_owned()),
+                "waiting until fewer loops are driven (limits.max_tasks)".to_owned(),
+            ),
             (_, Event::LoopBlocked(blocked)) => {
                 (Cause::Process("dependencies".to_owned()), format!("blocked: {}", blocked.reason))
             }

@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use run_agent_core::layout::Layout;
 use run_agent_core::policy::slots::{Class, Ticket, free};
 
 use crate::files;
@@ -29,8 +28,8 @@ pub(super) struct Listing {
 }
 
 impl Folder {
-    pub(super) fn new(layout: &Layout) -> Self {
-        Self { path: layout.slots() }
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -58,8 +58,10 @@ fn a_detached_loop_goes_on_without_its_starter_with_the_same_settings() {
         kept,
         serde_json::json!({"agent": "shell", "cwd": folder, "max_restarts": 1, "timeout_ms": 300_000})
     );
-    let log = std::fs::read_to_string(root.tree().task(&task).driver_log()).unwrap();
-    assert!(log.contains("LOOP_START") && log.contains("LOOP_END"), "{log}");
+    let log = || std::fs::read_to_string(root.tree().task(&task).driver_log()).unwrap();
+    // Printed a moment after it is posted.
+    until("the log's last line", || log().contains("LOOP_END").then_some(()), log);
+    assert!(log().contains("LOOP_START"), "{}", log());
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod given;
 mod incumbent;
 mod kills;
 mod list;
+mod max_tasks;
 mod prompt;
 mod ralph;
 mod real_cli;

@@ -31,7 +31,7 @@ macro_rules! transcripts {
 }
 
 transcripts! {
-    ask, bus_post, bus_read, completion, config, damage, done, everywhere, job, list, names, output, resume, run_agent,
+    adopt, ask, bus_post, bus_read, completion, config, damage, done, everywhere, job, list, names, output, resume, run_agent,
     slots, status, stop, task, wait, wrap,
 }
 

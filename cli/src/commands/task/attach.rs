@@ -37,6 +37,13 @@ pub(super) fn run(global: &Global, follow: bool) -> Outcome {
         }
         DriverLife::Lost | DriverLife::Foreign => return Err(not_driven(&context, &name, &view)),
     }
+    let driver = view
+        .task()
+        .ralph
+        .driver
+        .as_ref()
+        .map(|driver| format!(", which process {} drives", driver.driver_pid));
+    render::say(&format!("attached to {name}{}; Ctrl-C leaves it as it is", driver.unwrap_or_default()));
     let mut teller = Teller::new(format!("attached to {name}"), None);
     if follow {
         teller.follower = Some(follow::Follower::begin(&context.tree, &name)?);
