@@ -185,6 +185,8 @@ pub struct Stats {
     pub syncs: u64,
     pub lock_waits: u64,
     pub lock_timeouts: u64,
+    /// What is written to now, and would be rotated.
+    pub active_bytes: u64,
     /// What the stream takes on disk, and in how many files.
     pub bytes: u64,
     pub files: u64,
@@ -195,6 +197,14 @@ pub struct Stats {
 pub struct Report {
     pub entries: u64,
     pub damage: Vec<Damage>,
+}
+
+/// A damage that was mended, or what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mended {
+    /// For people, as [`Damage::place`].
+    pub place: String,
+    pub what: String,
 }
 
 /// A place where streams live.
@@ -295,6 +305,17 @@ pub trait Stream: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As [`Stream::read`].
     fn verify(&self) -> Result<Report, ReadError>;
+
+    /// Mends what [`Stream::verify`] finds, as far as that loses nothing: every entry that could be read before is read
+    /// afterwards, and bytes that are taken away are kept beside. On a stream without damage nothing changes. The stream
+    /// may be of another incarnation afterwards. A store whose next append mends all that can be mended has nothing to
+    /// do here.
+    ///
+    /// # Errors
+    /// As [`Stream::append`].
+    fn repair(&self) -> Result<Vec<Mended>, AppendError> {
+        Ok(Vec::new())
+    }
 
     /// # Errors
     /// As [`Stream::read`].

@@ -16,8 +16,9 @@ use run_agent_core::layout::Layout;
 use run_agent_core::store::Condition;
 use run_agent_core::{Cursor, Durability, Entry, Store, StreamKey};
 
+pub(crate) use self::reseal::Mend;
 pub use self::reseal::{Checked, Finding};
-use self::reseal::{gone, reseal};
+use self::reseal::{gone, mend, reseal};
 use crate::lock::{LockError, LockFile};
 use crate::store::{FsStore, Options};
 
@@ -87,6 +88,11 @@ impl Edit {
         checked.findings.retain(|f| !before.contains(&(f.what.clone(), f.head.clone())));
         checked.gone = gone(&self.original, &checked.bytes, &self.key);
         checked
+    }
+
+    /// The text with those entries sealed anew that a hand edited and that are read then.
+    pub(crate) fn mend(&self) -> Mend {
+        mend(&self.original, &self.key)
     }
 
     /// Puts the text into the bus's place, with what was appended meanwhile behind it. Returns how many bytes that is.

@@ -66,6 +66,33 @@ pub(crate) fn rescue_path(bus: &Path, base: u64) -> PathBuf {
     bus.with_extension(format!("{base:0BASE_DIGITS$}.rescue"))
 }
 
+/// Such files as [`rescue_path`] names, with their bases.
+pub(crate) fn rescues(bus: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let stem = bus.file_stem().unwrap_or_default().as_encoded_bytes();
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(bus.parent().unwrap_or(Path::new("."))) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(base) = base_in(name.as_encoded_bytes(), stem, b".rescue") {
+            found.push((base, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The cursor in a name that is made of a stem, digits and an ending.
+fn base_in(name: &[u8], stem: &[u8], ending: &[u8]) -> Option<u64> {
+    let digits = name.strip_prefix(stem)?.strip_prefix(b".")?.strip_suffix(ending)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|d| d.len() == BASE_DIGITS)?;
+    if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
 /// The archives of the bus at `bus`, in order. A file that goes while it is looked at is passed over.
 pub(crate) fn archives(bus: &Path) -> io::Result<Vec<Archive>> {
     let stem = bus.file_stem().unwrap_or_default().as_encoded_bytes();
@@ -80,12 +107,7 @@ pub(crate) fn archives(bus: &Path) -> io::Result<Vec<Archive>> {
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        let base = name.as_encoded_bytes().strip_prefix(stem).and_then(|rest| {
-            let digits = rest.strip_prefix(b".")?.strip_suffix(b".md")?;
-            let digits = std::str::from_utf8(digits).ok().filter(|d| d.len() == BASE_DIGITS)?;
-            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok())?
-        });
-        let Some(base) = base else { continue };
+        let Some(base) = base_in(name.as_encoded_bytes(), stem, b".md") else { continue };
         let path = entry.path();
         match os::look_in(&folder, &path) {
             Ok(seen) => found.push(Archive { base, len: seen.len, number: seen.number(), path }),

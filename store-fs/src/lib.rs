@@ -13,6 +13,7 @@
 //! | when is what synced, and what if that fails? | `sync` |
 //! | where do the bytes of one look lie? | `window` |
 //! | how is read forward, from the end, by id, and all of it? | `read`, `last`, `find`, `check` |
+//! | how is damage mended without losing anything? | `repair` |
 //! | how is a waiting reader woken? | `wake` |
 //! | how is a bus edited by hand while others append? | [`edit`] |
 //! | did a stream change since an earlier look? | `version` |
@@ -32,6 +33,7 @@ mod look;
 pub mod markdown;
 mod os;
 mod read;
+mod repair;
 mod rotate;
 pub mod scan;
 mod store;

@@ -119,6 +119,15 @@ impl LockFile {
         }
     }
 
+    /// True while nobody holds it, as far as one look tells.
+    pub(crate) fn is_free(&self) -> bool {
+        let free = self.file.try_lock_shared().is_ok();
+        if free {
+            self.unlock();
+        }
+        free
+    }
+
     pub(crate) fn unlock(&self) {
         // An unlock cannot fail on a file that is open; closing it would free the lock all the same.
         let _ = self.file.unlock();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use run_agent_core::layout::Layout;
 use run_agent_core::store::{
-    AppendError, Condition, OpenError, Page, ReadError, Report, Stats, StreamVersion,
+    AppendError, Condition, Mended, OpenError, Page, ReadError, Report, Stats, StreamVersion,
 };
 use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, ProjectId, Store, Stream, StreamKey, TaskId};
 
@@ -66,6 +66,7 @@ impl Store for FsStore {
         }
         let lock = folder.join(format!("{stem}.lock"));
         Ok(Arc::new(FsStream {
+            layout: self.layout.clone(),
             key: key.clone(),
             bus: self.layout.bus_file(key),
             lock,
@@ -103,6 +104,7 @@ pub(crate) struct Counters {
 /// One stream's files, and what this handle keeps open.
 #[derive(Debug)]
 pub(crate) struct FsStream {
+    pub(crate) layout: Layout,
     pub(crate) key: StreamKey,
     pub(crate) folder: PathBuf,
     pub(crate) bus: PathBuf,
@@ -189,6 +191,10 @@ impl Stream for FsStream {
         self.check()
     }
 
+    fn repair(&self) -> Result<Vec<Mended>, AppendError> {
+        self.mend()
+    }
+
     fn stats(&self) -> Result<Stats, ReadError> {
         let archives = self.look_for_archives()?;
         let active = match os::look(&self.bus) {
@@ -202,6 +208,7 @@ impl Stream for FsStream {
             syncs: self.counters.syncs.load(Relaxed),
             lock_waits: self.counters.lock_waits.load(Relaxed),
             lock_timeouts: self.counters.lock_timeouts.load(Relaxed),
+            active_bytes: active.unwrap_or(0),
             bytes: archives.iter().map(|archive| archive.len).sum::<u64>() + active.unwrap_or(0),
             files: archives.len() as u64 + u64::from(active.is_some()),
         })

@@ -119,6 +119,7 @@ macro_rules! conformance {
             an_id_is_found_and_an_unknown_one_is_an_error
             a_rotation_moves_no_cursor_and_no_id
             a_flush_covers_what_was_appended
+            a_repair_changes_nothing_where_nothing_is_damaged
             a_condition_sees_what_came_since_and_decides
             of_many_who_look_exactly_one_appends
             many_handles_append_at_once

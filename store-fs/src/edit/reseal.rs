@@ -1,6 +1,7 @@
 //! What an edited text comes to: its changed entries sealed again, and what the edit broke. Pure.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use run_agent_core::{MsgId, StreamKey};
 
@@ -65,6 +66,55 @@ pub(super) fn reseal(edited: &[u8], original: &[u8], key: &StreamKey) -> Checked
     }
     add_damage(&mut checked, key);
     checked
+}
+
+/// A text in which damaged entries were sealed anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mend {
+    pub(crate) bytes: Vec<u8>,
+    /// Where they stood before.
+    pub(crate) sealed: Vec<Range<usize>>,
+}
+
+/// Seals anew what is damaged and can be read then. A stretch in which a reader finds an entry of its own stays as it
+/// is, and so does one whose id is not between its neighbours': a seal would hide the one, and break the order by the
+/// other.
+pub(super) fn mend(original: &[u8], key: &StreamKey) -> Mend {
+    let found = scan::forward(original, whole(key), usize::MAX).found;
+    let mut readable: BTreeMap<usize, MsgId> = BTreeMap::new();
+    for found in found {
+        if let Found::Entry { at, message, .. } = found {
+            readable.insert(at, message.id);
+        }
+    }
+    let mut mend = Mend { bytes: Vec::with_capacity(original.len()), sealed: Vec::new() };
+    let (mut at, mut last) = (0, None::<MsgId>);
+    for stretch in stretches(original) {
+        let range = at..at + stretch.len();
+        at = range.end;
+        let sealed = (!readable.range(range.clone()).any(|_| true)).then(|| sealed(stretch, key)).flatten();
+        let id_of = |text: &Vec<u8>| {
+            let (message, len) = markdown::decode(text, key).ok()?;
+            (len == text.len()).then_some(message.id)
+        };
+        // Ids of other writers have no order.
+        let next = readable.range(range.end..).map(|(_, id)| id).find(|id| id.time().is_some());
+        let fits =
+            |id: &MsgId| last.as_ref().is_none_or(|last| last < id) && next.is_none_or(|next| id < next);
+        match sealed.and_then(|text| Some((id_of(&text).filter(fits)?, text))) {
+            Some((id, text)) => {
+                last = Some(id);
+                mend.bytes.extend_from_slice(&text);
+                mend.sealed.push(range);
+            }
+            None => {
+                let ours = readable.range(range).rev().map(|(_, id)| id).find(|id| id.time().is_some());
+                last = ours.cloned().or(last);
+                mend.bytes.extend_from_slice(stretch);
+            }
+        }
+    }
+    mend
 }
 
 /// Adds what a reader passes over and nothing was said about: what is no entry, by us or by hand.

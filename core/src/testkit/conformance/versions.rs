@@ -35,6 +35,20 @@ pub fn a_version_stays_until_something_is_appended(backend: &dyn Backend) {
     assert_eq!((many.len(), &many[0], &many[2]), (3, &Some(after.clone()), &Some(after)), "many at once");
 }
 
+pub fn a_repair_changes_nothing_where_nothing_is_damaged(backend: &dyn Backend) {
+    let stream = open(backend);
+    append(&*stream, "one");
+    append(&*stream, "---\nnot an edge\n---");
+    let (entries, incarnation) = (all(&*stream), stream.incarnation());
+    let before = settled(&*backend.store());
+    assert_eq!(stream.verify().expect("verify").damage, []);
+    assert_eq!(stream.repair().expect("repair"), []);
+    assert_eq!(settled(&*backend.store()), before, "nothing was written");
+    assert_eq!((all(&*stream), stream.incarnation()), (entries, incarnation));
+    append(&*stream, "three");
+    assert_eq!(all(&*stream).len(), 3);
+}
+
 pub fn an_equal_version_says_that_nothing_was_appended(backend: &dyn Backend) {
     let stream = open(backend);
     let store = backend.store();
