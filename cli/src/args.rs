@@ -14,6 +14,7 @@ use crate::commands::completion::{CompletionArgs, agents, runs, tasks, tasks_and
 use crate::commands::man::ManArgs;
 use crate::commands::replay::ReplayArgs;
 use crate::commands::shell_setup::ShellSetupArgs;
+use crate::commands::task::TaskCommand;
 use crate::commands::watch::WatchArgs;
 use crate::commands::wrap::WrapArgs;
 
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     Completion(Verb<CompletionArgs>),
     /// The manual pages
     Man(Verb<ManArgs>),
+    /// Delete what ended long ago, and what is left over
+    Gc(Verb<commands::gc::GcArgs>),
     /// The configuration: make it, show it and why, check it
     Config(Verb<commands::config::ConfigArgs>),
     #[command(name = "_supervise", hide = true)]
@@ -134,6 +137,8 @@ pub(crate) struct PromptArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent task --agent shell --prompt 'make test && run-agent done'")]
 pub(crate) struct TaskArgs {
+    #[command(subcommand)]
+    pub(crate) other: Option<TaskCommand>,
     /// The agent [default: the first of agents.order in the config that can be started]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,

@@ -8,6 +8,7 @@ pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod done;
+pub(crate) mod gc;
 pub(crate) mod internal;
 pub(crate) mod job;
 pub(crate) mod list;

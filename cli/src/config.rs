@@ -24,7 +24,7 @@ pub(crate) mod schema;
 pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
-mod units;
+pub(crate) mod units;
 pub(crate) mod value;
 mod yaml;
 
@@ -78,6 +78,13 @@ impl Adopt {
             Self::Never => "never",
         }
     }
+}
+
+/// What goes by itself; nothing where nothing is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retention {
+    pub(crate) older_than: Option<Duration>,
+    pub(crate) max_runs: Option<u32>,
 }
 
 /// A configuration that cannot be taken.
@@ -300,6 +307,15 @@ impl Config {
 
     pub(crate) fn max_tasks(&self) -> u32 {
         self.small("limits", "max_tasks")
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        let older_than = match self.value("retention", "older_than") {
+            Some(Value::Span(age)) => Some(age),
+            _ => None,
+        };
+        let max_runs = Some(self.small("retention", "max_runs_per_task")).filter(|max| *max > 0);
+        Retention { older_than, max_runs }
     }
 
     pub(crate) fn max_depth(&self) -> u32 {

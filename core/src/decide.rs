@@ -4,7 +4,7 @@
 use crate::event::{Done, DoneCleared, Event};
 use crate::id::RunId;
 use crate::message::Kind;
-use crate::world::{Marker, RunState, Task};
+use crate::world::{Marker, Run, RunState, Task};
 
 /// Why not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,14 @@ pub enum Refusal {
     Moot,
     #[error("another driver took the loop")]
     LoopTaken,
+    #[error("run {0} is active")]
+    RunActive(RunId),
+    #[error("its loop is open")]
+    LoopOpen,
+    #[error("run {0} is the newest one, which tells how the task stands")]
+    NewestRun(RunId),
+    #[error("{0} elsewhere, which it started, has not ended")]
+    LinkActive(String),
 }
 
 /// What a new run is to be.
@@ -215,6 +223,69 @@ pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>) -> Result<(), Refu
             Err(Refusal::LoopTaken)
         }
         _ => Ok(()),
+    }
+}
+
+/// May this run be deleted? What is active is not, nor what something active hangs on, nor the run that tells how the task
+/// stands.
+///
+/// # Errors
+/// Says why not; [`Refusal::UnknownRun`] when it was deleted already.
+pub fn may_delete_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
+    if task.deleted {
+        return Err(Refusal::Deleted);
+    }
+    let run = task.runs.get(id).ok_or_else(|| Refusal::UnknownRun(id.clone()))?;
+    if run.is_active() {
+        return Err(Refusal::RunActive(id.clone()));
+    }
+    if task.ralph.is_open() || task.ralph.stopping.is_some() {
+        return Err(Refusal::LoopOpen);
+    }
+    if task.runs.last_key_value().is_some_and(|(newest, _)| newest == id) {
+        return Err(Refusal::NewestRun(id.clone()));
+    }
+    if let Some((name, _)) = task.open_links().find(|(_, link)| link.parent.as_ref() == Some(id)) {
+        return Err(Refusal::LinkActive(name.to_owned()));
+    }
+    let hangs_on_it = |active: &RunId| task.runs.get(active).is_some_and(|run| is_above(task, id, run));
+    match task.active().find(|(active, _)| hangs_on_it(active)) {
+        Some((below, _)) => Err(Refusal::RunActive(below.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Is `run` the parent of `below`, or a parent's parent?
+fn is_above(task: &Task, run: &RunId, below: &Run) -> bool {
+    let mut at = below.parent.as_ref();
+    // Bounded: parents that a hand wrote may name each other in a circle.
+    for _ in 0..=task.runs.len() {
+        match at {
+            Some(parent) if parent == run => return true,
+            Some(parent) => at = task.runs.get(parent).and_then(|run| run.parent.as_ref()),
+            None => return false,
+        }
+    }
+    false
+}
+
+/// May this task be deleted, with its whole history?
+///
+/// # Errors
+/// Says what of it is active; [`Refusal::Deleted`] when it says of itself that it is deleted.
+pub fn may_delete_task(task: &Task) -> Result<(), Refusal> {
+    if task.deleted {
+        return Err(Refusal::Deleted);
+    }
+    if let Some((run, _)) = task.active().next() {
+        return Err(Refusal::RunActive(run.clone()));
+    }
+    if task.ralph.is_open() || task.ralph.stopping.is_some() {
+        return Err(Refusal::LoopOpen);
+    }
+    match task.open_links().next() {
+        Some((name, _)) => Err(Refusal::LinkActive(name.to_owned())),
+        None => Ok(()),
     }
 }
 

@@ -33,13 +33,31 @@ impl Layout {
     /// What a task's stream came to, up to some entry (`docs/formats/checkpoint.md`). Disposable.
     #[must_use]
     pub fn checkpoint(&self, project: &ProjectId, task: &TaskId) -> PathBuf {
-        self.root.join(OWN_FOLDER).join("checkpoints").join(project.as_str()).join(task.as_str())
+        self.checkpoints().join(project.as_str()).join(task.as_str())
     }
 
     /// What lists show of a project's tasks (`docs/formats/checkpoint.md`). Disposable.
     #[must_use]
     pub fn roster(&self, project: &ProjectId) -> PathBuf {
-        self.root.join(OWN_FOLDER).join("roster").join(project.as_str())
+        self.rosters().join(project.as_str())
+    }
+
+    /// What was deleted and is not removed yet (`docs/housekeeping.md`). Disposable.
+    #[must_use]
+    pub fn trash(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("trash")
+    }
+
+    /// Where the checkpoints of all projects lie.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("checkpoints")
+    }
+
+    /// Where the rosters of all projects lie.
+    #[must_use]
+    pub fn rosters(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("roster")
     }
 
     /// Who is at work, and who waits for a slot (`docs/slots.md`).

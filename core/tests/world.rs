@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{
-    Done, DoneCleared, Event, LoopBackoff, LoopEnd, LoopOutcome, LoopRestart, LoopStart, LoopWaiting, RunEnd,
-    RunIntent, RunOutcome, RunStart, Scope, Silence, Stopping, TaskText, Usage, Usd,
+    Deletion, Done, DoneCleared, Event, LoopBackoff, LoopEnd, LoopOutcome, LoopRestart, LoopStart,
+    LoopWaiting, RunEnd, RunIntent, RunOutcome, RunStart, Scope, Silence, Stopping, TaskText, Usage, Usd,
 };
 use run_agent_core::world::{Change, Mirror, WORLD_VERSION};
 use run_agent_core::{
@@ -38,6 +38,10 @@ fn outcome() -> impl Strategy<Value = RunOutcome> {
     prop_oneof![Just(RunOutcome::Completed), Just(RunOutcome::Failed), Just(RunOutcome::Stopped)]
 }
 
+fn deletion() -> Deletion {
+    Deletion { by: "x".to_owned(), reason: "old".to_owned() }
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let id = || (1u32..5).prop_map(run);
     prop_oneof![
@@ -47,6 +51,8 @@ fn event() -> impl Strategy<Value = Event> {
                 Event::RunIntent(RunIntent { attempt, parent_run_id: parent, key, ..RunIntent::default() })
             }
         ),
+        Just(Event::RunDeleted(deletion())),
+        Just(Event::TaskDeleted(deletion())),
         Just(Event::RunStart(Box::default())),
         (outcome(), proptest::option::of(0u64..300_000)).prop_map(|(status, duration_ms)| {
             Event::RunEnd(RunEnd { status, duration_ms, exit_code: Some(1), ..RunEnd::default() })

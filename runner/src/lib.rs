@@ -16,6 +16,8 @@
 //! | which loops have lost their driver? | [`adopt`] |
 //! | how is a run or a tree stopped? | [`stop`] |
 //! | what of children in other tasks? | [`link`] |
+//! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
+//! | what is old enough to go? | [`gc`] |
 //! | who waits for what? | [`wait`], [`wake`] |
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | who syncs what others appended? | [`sync_clock`] |
@@ -28,14 +30,19 @@
 
 pub mod adopt;
 pub mod agent;
+pub mod aside;
 pub mod attach;
 pub mod below;
 pub mod blocked;
 mod checkpoint;
+pub mod delete;
 pub mod drive;
 mod failpoint;
 pub mod files;
+pub mod gc;
 pub mod history;
+pub mod ledger;
+pub mod leftovers;
 pub mod link;
 pub mod make;
 pub mod marker;

@@ -108,6 +108,19 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// The runs of a task that have a folder, in order of time; whether the stream knows them is another question.
+    ///
+    /// # Errors
+    /// When the folder cannot be read; one that is not there holds none.
+    pub fn runs(&self, name: &TaskName) -> io::Result<Vec<RunId>> {
+        match folders(self.task(name).runs(), |name| RunId::parse(name).ok()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            runs => runs,
+        }
+    }
+}
+
 fn folders<T: Ord>(folder: PathBuf, parse: impl Fn(&str) -> Option<T>) -> io::Result<Vec<T>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {

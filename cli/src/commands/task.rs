@@ -1,6 +1,7 @@
 //! `task`: create or continue a task, and drive its Ralph loop.
 
 pub(crate) mod attach;
+mod delete;
 pub(crate) mod detach;
 mod fleet;
 mod follow;
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
+use clap::Subcommand;
 use run_agent_core::event::{Event, LoopEnd, LoopOutcome, TaskText};
 use run_agent_core::plan::reason;
 use run_agent_core::policy::agents::Pool;
@@ -24,13 +26,23 @@ use serde::{Deserialize, Serialize};
 
 use self::fleet::Fleet;
 use super::{prompt, target};
-use crate::args::{self, Global, TaskArgs};
+use crate::args::{self, Global, TaskArgs, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::find;
 use crate::render::{self, Hue, Paint, Progress};
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Delete a task that is not active, with its runs and messages
+    Delete(Verb<delete::DeleteArgs>),
+}
+
 pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
+    if let Some(TaskCommand::Delete(delete)) = &args.other {
+        delete_alone(args)?;
+        return delete::run(global, delete);
+    }
     if args.attach {
         return attach::run(global, args.follow);
     }
@@ -131,6 +143,17 @@ fn update_dependencies(context: &Context, name: &TaskName, depends_on: Vec<TaskI
         return Ok(());
     }
     make::update_dependencies(&context.tree, name, TaskText { depends_on, ..before }, &context.cause())?;
+    Ok(())
+}
+
+/// What stands before `delete` on the command line would be passed over in silence.
+fn delete_alone(args: &TaskArgs) -> Result<(), Failure> {
+    let prompted = args.prompt.prompt.is_some() || args.prompt.prompt_file.is_some() || args.update_prompt;
+    let limited = args.max_restarts.is_some() || args.timeout.is_some() || args.cwd.is_some();
+    let listed = !args.depends_on.is_empty() || !args.verify.is_empty();
+    if args.agent.is_some() || prompted || limited || listed || args.detach || args.attach || args.follow {
+        return Err(Failure::usage("options of a loop do not count for `task delete`; leave them out"));
+    }
     Ok(())
 }
 
@@ -245,7 +268,9 @@ pub(crate) fn run_loop(
 ) -> Outcome {
     let mut prepared = Prepared::new(context, name, settings)?;
     let end = drive_loop(context, &mut prepared, driving)?;
-    finish(context, name, &prepared.view, Some(&end))
+    let outcome = finish(context, name, &prepared.view, Some(&end));
+    super::gc::keep_newest(context, &mut prepared.view);
+    outcome
 }
 
 fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) -> Result<LoopEnd, Failure> {

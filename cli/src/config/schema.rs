@@ -44,7 +44,7 @@ pub(crate) const BLOCKS: [(&str, &str); 11] = [
     ("breaker", "When an agent fails again and again."),
     ("watch", "When a silent run is called idle or stuck."),
     ("stop", "How processes are ended."),
-    ("retention", "What `gc` may remove."),
+    ("retention", "What `gc` deletes when no flag says more, and how many runs a loop leaves."),
     ("server", "`run-agent serve`."),
     ("webhook", "A signed POST of chosen events, retried, never blocking a run."),
     (AGENT, "One block an agent; its type is taken from its name, or set."),
@@ -137,8 +137,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
 
     now("stop", "grace", Kind::Duration, r#""30s""#, "from SIGTERM to SIGKILL"),
 
-    later("retention", "older_than", Kind::OptionalDuration, r#""""#, r#"e.g. "168h"; empty = keep everything"#),
-    later("retention", "max_runs_per_task", COUNT, "0", "0 = keep all"),
+    now("retention", "older_than", Kind::OptionalDuration, r#""""#, r#"age of what gc takes, e.g. "168h"; empty = none"#),
+    now("retention", "max_runs_per_task", COUNT, "0", "the oldest go with gc and at a loop's end; 0 = keep all"),
 
     later("server", "host", Kind::Text, r#""127.0.0.1""#, "another address needs an API key"),
     later("server", "port", Kind::Count { max: 65_535 }, "14355", "the port"),

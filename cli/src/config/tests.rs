@@ -68,6 +68,8 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("loop", "restart_with_children") => ("\"overlap\"", policy),
         ("loop", "adopt") => ("\"auto\"", |c| c.adopt().as_str().to_owned()),
         ("watch", _) => ("\"77s\"", |c| format!("{:?}", c.watch())),
+        ("retention", "older_than") => ("\"168h\"", |c| format!("{:?}", c.retention())),
+        ("retention", "max_runs_per_task") => ("7", |c| format!("{:?}", c.retention())),
         ("stop", "grace") => ("\"2s\"", |c| format!("{:?}", c.grace())),
         ("agent", "type") => ("\"shell\"", agent),
         ("agent", "argv" | "args") => ("[\"more\"]", agent),

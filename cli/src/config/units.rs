@@ -8,7 +8,7 @@ use crate::render;
 const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// `64MiB`, `1GB`, `4096`: binary units with an i, decimal ones without.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{}` is not a size; write it as 64MiB, 512KiB or 1GiB", render::value(text));
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
@@ -27,7 +27,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// The shortest text that is read as this duration.
-pub(super) fn duration_text(span: Duration) -> String {
+pub(crate) fn duration_text(span: Duration) -> String {
     let ms = span.as_millis();
     if ms == 0 {
         return "0s".to_owned();

@@ -10,6 +10,7 @@ use run_agent_core::store::{AppendError, OpenError, ReadError};
 use run_agent_runner::agent::AgentError;
 use run_agent_runner::attach::AttachError;
 use run_agent_runner::below::IsLink;
+use run_agent_runner::delete::DeleteError;
 use run_agent_runner::drive::DriveError;
 use run_agent_runner::make::MakeError;
 use run_agent_runner::supervise::start::StartError;
@@ -47,7 +48,11 @@ fn of_refusal(refusal: &Refusal) -> Exit {
         | Refusal::RunEnded(_)
         | Refusal::LoopNotOpen
         | Refusal::Moot
-        | Refusal::LoopTaken => Exit::Locked,
+        | Refusal::LoopTaken
+        | Refusal::RunActive(_)
+        | Refusal::LoopOpen
+        | Refusal::NewestRun(_)
+        | Refusal::LinkActive(_) => Exit::Locked,
     }
 }
 
@@ -116,6 +121,13 @@ failed! {
     ReadError => of_read,
     FollowError => of_follow,
     ViewError => of_view,
+    DeleteError => |error| match error {
+        DeleteError::View(error) => of_view(error),
+        DeleteError::Open(error) => of_open(error),
+        DeleteError::Append(error) => of_append(error),
+        DeleteError::Read(error) => of_read(error),
+        DeleteError::Link(_) | DeleteError::Lock { .. } | DeleteError::Remove { .. } => Exit::Failed,
+    },
     IsLink => |_| Exit::Failed,
     AgentError => |_| Exit::NotFound,
     AttachError => |error| if error.is_usage() { Exit::Usage } else { Exit::Failed },

@@ -73,7 +73,10 @@ impl Thread {
                 self.counts.insert(content.kind.clone(), 1);
             }
         }
-        self.last_activity = self.last_activity.max(Some(message.ts));
+        // Tidying up is no activity: what is old stays old.
+        if content.kind.as_str() != "RUN_DELETED" {
+            self.last_activity = self.last_activity.max(Some(message.ts));
+        }
         self.last_message = Some(message.id.clone());
         changes.push(Change::Counted { task: task.cloned(), kind: content.kind.clone(), at: message.ts });
         if content.kind == Kind::QUESTION && !answered.contains(&message.id) {

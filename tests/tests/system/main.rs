@@ -17,6 +17,7 @@ mod context;
 mod detach;
 mod durability;
 mod found;
+mod gc;
 mod given;
 mod incumbent;
 mod kills;

@@ -26,8 +26,11 @@ const PATTERNS: &[(&str, &str)] = &[
     ("[MACHINE]", r#"(machine_id|boot_id|pid_namespace)"?: ?"(?<redacted>[^"]+)"#),
     ("[MILLIS]", r#""duration_ms":"?(?<redacted>[0-9]+)"#),
     ("[USER]", r"(person:|user |DONE, says )(?<redacted>[a-z_][-a-z0-9_]*)"),
-    ("[BYTES]", r#"(at byte |"bytes":)(?<redacted>[0-9]+)"#),
+    ("[BYTES]", r#"(at byte |"(freed_)?bytes":)(?<redacted>[0-9]+)"#),
     ("[BYTES]", r"\((?<redacted>[0-9]+) bytes\)"),
+    ("[SIZE]", r"(?m)^(task|run|leftover|cache|rotation) .*?  (?<redacted>[0-9.]+ [KM]?i?B)  "),
+    ("[SIZE]", r"(freed |free |deleted \()(?<redacted>[0-9.]+ [KM]?i?B)"),
+    ("[BYTES]", r"\.damaged-\[STAMP\]-(?<redacted>[0-9]+)"),
     ("[CRC]", r#"crc32: "(?<redacted>[0-9a-f]+)"#),
     // The agent and the loop are both about to tell it; who comes first does.
     ("[WHO_SAW_IT]", r"DONE +(?<redacted>(\[SHORT_[A-Z]+\] )?DONE(, says \S+| was found))"),
