@@ -107,6 +107,8 @@ pub(crate) enum Command {
     Completion(Verb<CompletionArgs>),
     /// The manual pages
     Man(Verb<ManArgs>),
+    /// Find what disagrees in this root, and mend it without loss
+    Doctor(Verb<commands::doctor::DoctorArgs>),
     /// Delete what ended long ago, and what is left over
     Gc(Verb<commands::gc::GcArgs>),
     /// The configuration: make it, show it and why, check it

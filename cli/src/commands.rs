@@ -7,6 +7,7 @@ pub(crate) mod bus;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod done;
 pub(crate) mod gc;
 pub(crate) mod internal;

@@ -11,6 +11,7 @@ use run_agent_core::layout::{Layout, run_socket};
 use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::blocked::Blocked;
+use run_agent_runner::doctor::Finding;
 use run_agent_runner::tree::TaskName;
 use run_agent_store_fs::FsStore;
 
@@ -18,6 +19,7 @@ use crate::args::Global;
 use crate::config::Config;
 use crate::config::locate::{self, Located, Why};
 use crate::error::Failure;
+use crate::store_file::StoreFile;
 use crate::{find, render, root};
 
 use surroundings::{
@@ -81,6 +83,21 @@ impl Context {
         Self::open_as(flags, Manner::Looking)
     }
 
+    /// A root that is looked at as it is: nothing is written, and what is wrong with its own file is a finding.
+    pub(crate) fn examine(flags: &Global) -> Result<(Self, Option<Finding>), Failure> {
+        let named_config = locate::named(flags)?;
+        let (root, why) = root::choose(flags, named_config.as_ref())?;
+        let layout = Layout::new(root);
+        let (file, finding) = root::examine(&layout, why)?;
+        Ok((Self::with(flags, named_config, layout, Manner::Looking, file)?, finding))
+    }
+
+    /// The configuration that counts here, or where it would lie.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        let located = locate::find(self.named_config.as_ref(), self.tree.layout.root()).ok().flatten();
+        located.map_or_else(|| self.tree.layout.config_file(), |found| found.path)
+    }
+
     fn open_as(flags: &Global, manner: Manner) -> Result<Self, Failure> {
         let named_config = locate::named(flags)?;
         let (root, why) = root::choose(flags, named_config.as_ref())?;
@@ -98,6 +115,17 @@ impl Context {
             Manner::Steering => open(false, true)?,
             Manner::Starting => open(true, true)?,
         };
+        Self::with(flags, named_config, layout, manner, file)
+    }
+
+    fn with(
+        flags: &Global,
+        named_config: Option<Located>,
+        layout: Layout,
+        manner: Manner,
+        file: StoreFile,
+    ) -> Result<Self, Failure> {
+        let variables = variables_count(flags);
         let sync_every = file.options.sync_every;
         let store = Arc::new(FsStore::new(layout.clone(), file.options));
         let own_flags = with_task_split(flags, &layout, manner == Manner::Starting)?;

@@ -80,6 +80,7 @@ fn run(cli: Cli) -> Outcome {
         Command::ShellSetup(args) => commands::shell_setup::run(&global, &args),
         Command::Completion(args) => commands::completion::run(&args),
         Command::Man(args) => commands::man::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&global, &args),
         Command::Gc(args) => commands::gc::run(&global, &args),
         Command::Config(args) => commands::config::run(&global, &args),
         Command::Drive => commands::task::detach::drive(&global),

@@ -6,6 +6,7 @@ use std::sync::Once;
 
 use run_agent_core::layout::{Layout, OWN_FOLDER};
 use run_agent_core::{ProjectId, StreamKey, TaskId};
+use run_agent_runner::doctor::Finding;
 
 use crate::args::Global;
 use crate::commands::completion;
@@ -14,7 +15,7 @@ use crate::config::problem::Place;
 use crate::config::{Config, Form, Unusable, home_path, stub};
 use crate::error::{Exit, Failure};
 use crate::render;
-use crate::store_file::{Seen, StoreFile, create_new, identity};
+use crate::store_file::{Seen, StoreFile, StoreFileError, create_new, identity};
 
 /// What the root was taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +184,28 @@ fn holds_streams(layout: &Layout) -> bool {
 fn no_root(layout: &Layout) -> Failure {
     Failure::not_found(format!("{} is no storage folder", layout.root().display()))
         .hint("look at its name; one is made by `task`, `job`, `wrap`, `bus post`, `config init` and `demo`")
+}
+
+/// The storage settings of a root that is only looked at, and what is wrong with the file that says them.
+pub(crate) fn examine(layout: &Layout, why: Why) -> Result<(StoreFile, Option<Finding>), Failure> {
+    own(layout.root(), false)?;
+    let path = layout.store_file();
+    match StoreFile::read(&path) {
+        Ok(Some(file)) => Ok((file, None)),
+        Ok(None) if holds_streams(layout) => {
+            Ok((StoreFile::unmade(), Some(Finding::StoreFileMissing { path })))
+        }
+        Ok(None) if why == Why::Default => Ok((StoreFile::unmade(), None)),
+        Ok(None) => Err(no_root(layout)),
+        // What holds markdown buses is read as such.
+        Err(error @ (StoreFileError::Garbled { .. } | StoreFileError::NoVersion { .. }))
+            if holds_streams(layout) =>
+        {
+            let why = error.to_string();
+            Ok((StoreFile::unmade(), Some(Finding::StoreFileBroken { path, why })))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The storage settings in force in a root that is there, as they were last written down.

@@ -18,6 +18,7 @@
 //! | what of children in other tasks? | [`link`] |
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
+//! | what disagrees, and how is it mended? | [`doctor`] |
 //! | who waits for what? | [`wait`], [`wake`] |
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | who syncs what others appended? | [`sync_clock`] |
@@ -36,6 +37,7 @@ pub mod below;
 pub mod blocked;
 mod checkpoint;
 pub mod delete;
+pub mod doctor;
 pub mod drive;
 mod failpoint;
 pub mod files;

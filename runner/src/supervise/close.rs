@@ -292,7 +292,7 @@ fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
 }
 
 /// Writes `run-info.yaml` as the stream has it.
-pub(super) fn project_info(tree: &Tree, view: &TaskView, id: &RunId) {
+pub(crate) fn project_info(tree: &Tree, view: &TaskView, id: &RunId) {
     if let Some(run) = view.run(id) {
         let info = RunInfo::project(&view.name.project, &view.name.task, id, run);
         // A projection: it can be made again from the stream at any time.

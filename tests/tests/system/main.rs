@@ -15,6 +15,7 @@ mod conduct;
 mod config;
 mod context;
 mod detach;
+mod doctor;
 mod durability;
 mod found;
 mod gc;

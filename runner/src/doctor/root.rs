@@ -1,0 +1,88 @@
+//! The root's own folder, what lies in it beside the projects, and what the system allows.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use run_agent_core::layout::OWN_FOLDER;
+use run_agent_core::{ProjectId, TaskId};
+use rustix::process::{Resource, getrlimit};
+
+use super::finding::Finding;
+use super::stray::{self, stray};
+use crate::leftovers::{self, paths_in};
+use crate::tree::Tree;
+
+/// What is wrong with the root, its projects' streams and tasks excepted.
+pub(super) fn look_at_root(tree: &Tree) -> Vec<Finding> {
+    let root = tree.layout.root();
+    let mut found = Vec::new();
+    if let Ok(meta) = root.metadata() {
+        let mode = meta.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            found.push(Finding::RootOpenToOthers { path: root.to_owned(), mode });
+        }
+    }
+    found.extend(links(root, |name| ProjectId::parse(name).is_ok()));
+    let own = root.join(OWN_FOLDER);
+    let mut folders = vec![own, tree.layout.rosters()];
+    folders.extend(paths_in(&tree.layout.checkpoints()));
+    found.extend(
+        folders.iter().flat_map(|folder| stray(folder, None)).map(|path| Finding::StrayFile { path }),
+    );
+    let config = stray(root, Some(&["config.hcl"]));
+    found.extend(config.into_iter().map(|path| Finding::StrayFile { path }));
+    found.extend(leftovers::in_trash(tree).into_iter().map(|path| Finding::StrayTrash { path }));
+    let caches = leftovers::stale_caches(tree, true);
+    found.extend(caches.into_iter().map(|cache| Finding::StaleCache { path: cache.path, why: cache.why }));
+    found
+}
+
+/// What is wrong with a project's folder, its stream and tasks excepted.
+pub(super) fn look_at_project(tree: &Tree, project: &ProjectId) -> Vec<Finding> {
+    let folder = tree.layout.project(project);
+    let mut found = links(&folder, |name| TaskId::parse(name).is_ok());
+    found.extend(leftovers::beside(&folder).into_iter().map(|path| Finding::StrayTrash { path }));
+    let strays = stray(&folder, Some(stray::OF_PROJECT));
+    found.extend(strays.into_iter().map(|path| Finding::StrayFile { path }));
+    found
+}
+
+/// Links where projects or tasks are looked for.
+fn links(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let is_link = |path: &PathBuf| {
+        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(&is_ours);
+        named && path.symlink_metadata().is_ok_and(|meta| meta.is_symlink())
+    };
+    paths_in(folder).into_iter().filter(is_link).map(|path| Finding::Link { path }).collect()
+}
+
+/// Enough for a swarm of the default size, each of whose processes follows some streams.
+const OPEN_FILES: u64 = 1024;
+const WATCHES: [(&str, u64); 2] =
+    [("/proc/sys/fs/inotify/max_user_instances", 128), ("/proc/sys/fs/inotify/max_user_watches", 8192)];
+
+/// What the system allows, where that is little.
+pub(super) fn look_at_system() -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < OPEN_FILES) {
+        found.push(Finding::FewOpenFiles { limit, wanted: OPEN_FILES });
+    }
+    for (path, wanted) in WATCHES {
+        let said = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+        if let Some(limit) = said.filter(|limit| *limit < wanted) {
+            found.push(Finding::FewWatches { path: path.into(), limit, wanted });
+        }
+    }
+    found.extend(linger());
+    found
+}
+
+/// A user manager that ends with the last login takes what runs below it along. Whom the system keeps it for stands in a
+/// folder of the login daemon's, which is what `loginctl show-user` reads too.
+fn linger() -> Option<Finding> {
+    let uid = nix::unistd::geteuid();
+    let managed = Path::new("/run/user").join(uid.to_string()).join("systemd/private").exists();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten()?.name;
+    let kept = Path::new("/var/lib/systemd/linger").join(&user).exists();
+    (managed && !kept && !uid.is_root()).then_some(Finding::NoLinger { user })
+}
