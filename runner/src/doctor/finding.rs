@@ -296,7 +296,7 @@ impl RunFinding {
                 format!("run-info.yaml says {said}, and the stream says {is}")
             }
             Self::OutputMissing => "it has ended, and output.md is missing".to_owned(),
-            Self::StaleDoorbell => "it has ended, and its doorbell lies there".to_owned(),
+            Self::StaleDoorbell => "it has ended, and its doorbell or socket lies there".to_owned(),
         }
     }
 

@@ -145,9 +145,11 @@ fn renew(tree: &Tree, name: &TaskName, run: &RunId, what: &RunFinding) -> Mended
     }
     if view.run(run).is_some_and(|run| !run.is_active()) {
         output::see_to_final(tree, &paths).map_err(|e| e.to_string())?;
-        match std::fs::remove_file(paths.doorbell()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
-            Err(_) | Ok(()) => {}
+        for path in [paths.doorbell(), paths.socket()] {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
+                Err(_) | Ok(()) => {}
+            }
         }
     }
     close::project_info(tree, &view, run);

@@ -40,7 +40,7 @@ pub(super) fn look(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> std::
         folder: paths.folder().is_dir(),
         info: info(tree, &paths),
         output: there(&paths.output()),
-        doorbell: there(&paths.doorbell()),
+        doorbell: there(&paths.doorbell()) || there(&paths.socket()),
     })
 }
 
