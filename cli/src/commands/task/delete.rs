@@ -1,6 +1,7 @@
 //! `task delete`: a task with its runs and its whole history.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap_complete::ArgValueCompleter as Complete;
@@ -29,6 +30,9 @@ pub(crate) struct DeleteArgs {
     yes: bool,
 }
 
+/// What a supervisor or driver takes from posting the end to its own.
+const LAST_FILE: Duration = Duration::from_secs(5);
+
 pub(crate) fn run(global: &Global, args: &DeleteArgs) -> Outcome {
     let context = Context::open(global)?;
     context.caller()?;
@@ -45,7 +49,17 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> Outcome {
     }
     let mut ledger = Ledger::open(&context.tree, &name.project)?;
     let why = Why { by: context.by(), reason: "asked for".to_owned(), cause: context.cause() };
-    let bytes = match delete::task(&context.tree, &mut view, &mut ledger, &why)? {
+    let began = Instant::now();
+    let deleted = loop {
+        match delete::task(&context.tree, &mut view, &mut ledger, &why)? {
+            // It has ended, or the stream would refuse: who posted that is at its last file.
+            Deleted::Busy { .. } if began.elapsed() < LAST_FILE => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
+            other => break other,
+        }
+    };
+    let bytes = match deleted {
         Deleted::Gone { bytes } => bytes,
         Deleted::Refused(refusal) => return Err(active(&context, &name, &refusal)),
         Deleted::Busy { holder } => {
