@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How soon one looks that got no watch, and how seldom while nothing happens: systems give a user only so many watches,
 /// and a swarm has more processes than that.
 const LOOK_UNWATCHED: Duration = Duration::from_millis(50);
-const LOOK_UNWATCHED_MAX: Duration = Duration::from_millis(500);
+const LOOK_UNWATCHED_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Wake {
@@ -30,12 +30,15 @@ pub(crate) struct Wake {
     path: PathBuf,
     /// What the file was when the last sleep without a watch ended.
     seen: Option<Seen>,
+    /// How long it sleeps next without a watch: longer from one to the next, until something happens.
+    nap: Duration,
 }
 
 impl Wake {
     /// Watches `folder` for changes of the file `name`.
     pub(crate) fn new(folder: &Path, name: &OsStr) -> Self {
-        Self { watch: system::Watch::new(folder, name).ok(), path: folder.join(name), seen: None }
+        let watch = system::Watch::new(folder, name).ok();
+        Self { watch, path: folder.join(name), seen: None, nap: LOOK_UNWATCHED }
     }
 
     /// Sleeps until a hint or `timeout`.
@@ -49,19 +52,18 @@ impl Wake {
     /// What came between two sleeps counts: the file is compared with what it was at the end of the last one.
     fn sleep_unwatched(&mut self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        let mut nap = LOOK_UNWATCHED;
         loop {
             let now = os::look(&self.path).ok();
             if now != self.seen {
-                self.seen = now;
+                (self.seen, self.nap) = (now, LOOK_UNWATCHED);
                 return;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            std::thread::sleep(nap.min(left));
-            nap = (nap * 3 / 2).min(LOOK_UNWATCHED_MAX);
+            std::thread::sleep(self.nap.min(left));
+            self.nap = (self.nap * 3 / 2).min(LOOK_UNWATCHED_MAX);
         }
     }
 }
@@ -73,7 +75,7 @@ mod tests {
     #[test]
     fn without_a_watch_what_came_since_the_last_look_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let mut wake = Wake { watch: None, path: folder.path().join("bus"), seen: None };
+        let mut wake = Wake { watch: None, path: folder.path().join("bus"), seen: None, nap: LOOK_UNWATCHED };
         let long = Duration::from_secs(60);
         std::fs::write(&wake.path, "one").unwrap();
         wake.sleep(long);

@@ -310,11 +310,11 @@ fn a_configuration_with_a_mistake_is_named() {
     let done = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", "true"]);
     assert_eq!(done.code, 2, "{done:?}");
     assert!(done.stderr.contains("config.hcl") && done.stderr.contains("grase"), "{done:?}");
-    std::fs::write(root.path().join("config.hcl"), "limits { max_agents = 4 }\n").unwrap();
+    std::fs::write(root.path().join("config.hcl"), "limits { max_tokens = 4 }\n").unwrap();
     let done = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", "true"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
-        done.stderr.contains("warning: limits.max_agents is set, but this version does not act on it yet"),
+        done.stderr.contains("warning: limits.max_tokens is set, but this version does not act on it yet"),
         "{done:?}"
     );
 }
@@ -355,5 +355,8 @@ fn a_driver_that_does_not_tell_its_name_is_another_process() {
     let lock = std::fs::File::create(root.tree().task(&task).loop_lock()).unwrap();
     lock.lock().unwrap();
     let done = root.run(&["task", "--task", "held", "--agent", "shell"]);
-    assert!(done.code == 4 && done.stderr.contains("is driven already by another process; look"), "{done:?}");
+    assert!(
+        done.code == 4 && done.stderr.contains("is driven already by another process; follow"),
+        "{done:?}"
+    );
 }
