@@ -4,6 +4,7 @@ pub mod agents;
 pub mod counted;
 pub mod slots;
 pub mod watch;
+pub mod ladder;
 
 use serde::{Deserialize, Serialize};
 
