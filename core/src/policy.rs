@@ -2,9 +2,9 @@
 
 pub mod agents;
 pub mod counted;
+pub mod ladder;
 pub mod slots;
 pub mod watch;
-pub mod ladder;
 
 use serde::{Deserialize, Serialize};
 

@@ -213,6 +213,8 @@ impl Run {
             }
             Event::RunActive(_) => self.idle_since = None,
             Event::SupervisorRestart(new) => {
+                // Who looks after it now begins to listen anew.
+                self.idle_since = None;
                 if let (RunState::Running { start, .. }, 1..) = (&mut self.state, new.supervisor_pid) {
                     start.supervisor_pid = new.supervisor_pid;
                     start.supervisor_start_ticks = new.supervisor_start_ticks;

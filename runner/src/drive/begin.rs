@@ -47,7 +47,8 @@ pub(super) fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64) -> Vec<D
     let ralph = &view.task().ralph;
     if ralph.is_open() {
         let previous_pid = ralph.driver.as_ref().map(|driver| driver.driver_pid);
-        let restart = SupervisorRestart { reason: "driver lost".to_owned(), previous_pid };
+        let reason = "driver lost".to_owned();
+        let restart = SupervisorRestart { reason, previous_pid, ..SupervisorRestart::default() };
         let before = previous_pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
         let line = format!("the loop's driver{before} is gone; process {} goes on", own.pid);
         let cause = Cause::Process("driver lost".to_owned());
