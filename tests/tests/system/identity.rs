@@ -7,6 +7,7 @@ use run_agent_core::event::{Event, RunIntent, RunStart};
 use run_agent_core::world::{RunStatus, TaskStatus};
 use run_agent_core::{Durability, RunId, Timestamp};
 use run_agent_runner::TaskView;
+use run_agent_runner::files::is_locked;
 use run_agent_runner::supervise::os::{Machine, ProcessId, processes};
 use run_agent_runner::tree::TaskName;
 use run_agent_tests::{Root, alive, kill, name, shell_args, text_of, until};
@@ -120,6 +121,12 @@ fn at_work(root: &Root, count: usize) -> Vec<(TaskName, Child)> {
     started
 }
 
+/// Waits until a supervisor that was killed is gone: of a process of several threads, until the last of them is.
+fn free(root: &Root, task: &TaskName, run: &RunId) {
+    let lock = root.tree().run(task, run).supervisor_lock();
+    until("the lock is free", || (!is_locked(&lock).unwrap()).then_some(()), String::new);
+}
+
 /// Kills everything of the tool's and of the agents', as a power cut does; all but the last agent, which then stands
 /// for a stranger that got a recorded pid, start and all, after the reboot.
 fn cut_power(root: &Root, at_work: &mut [(TaskName, Child)]) -> u32 {
@@ -130,7 +137,7 @@ fn cut_power(root: &Root, at_work: &mut [(TaskName, Child)]) -> u32 {
         driver.kill().unwrap();
         driver.wait().unwrap();
         kill(start.supervisor_pid, "KILL");
-        until("the supervisor is gone", || (!alive(start.supervisor_pid)).then_some(()), String::new);
+        free(root, task, view.task().runs.keys().next().unwrap());
         agents.push(start);
     }
     let spared = agents.pop().unwrap().pid;
@@ -179,7 +186,7 @@ fn foreign(root: &Root, slug: &str, variable: &str, value: &str) -> (TaskName, R
     let agent: u32 = text_of(&root.tree().run(&task, &run).folder().join("pid")).parse().unwrap();
     let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
     kill(supervisor, "KILL");
-    until("the supervisor is gone", || (!alive(supervisor)).then_some(()), String::new);
+    free(root, &task, &run);
     (task, run, agent)
 }
 

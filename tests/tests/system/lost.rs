@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use run_agent_core::RunId;
 use run_agent_core::world::RunStatus;
+use run_agent_runner::files::is_locked;
 use run_agent_runner::supervise::record;
 use run_agent_runner::tree::TaskName;
 use run_agent_tests::{Root, alive, kill, name, processes_of, shell_args, supervisor_ends, text_of, until};
@@ -37,9 +38,10 @@ impl Lost {
     }
 
     fn kill_supervisor(&self) {
-        let supervisor = self.supervisor();
-        kill(supervisor, "KILL");
-        until("the supervisor is gone", || (!alive(supervisor)).then_some(()), String::new);
+        kill(self.supervisor(), "KILL");
+        // A process of several threads is gone when the last of them is.
+        let lock = self.root.tree().run(&self.task, &self.run).supervisor_lock();
+        until("the lock is free", || (!is_locked(&lock).unwrap()).then_some(()), String::new);
     }
 
     fn go(&self) {

@@ -36,6 +36,7 @@ mod slots;
 mod speech;
 mod stops;
 mod store;
+mod sweep;
 mod tree;
 mod watch;
 mod wrap;
