@@ -29,6 +29,7 @@ mod ralph;
 mod real_cli;
 mod replay;
 mod rim;
+mod scope;
 mod shell_setup;
 mod shells;
 mod silence;
