@@ -90,7 +90,8 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
 
 /// Of the reasons only silence is told: a person may have to see to it.
 fn status_cell(row: &Row) -> Cell {
-    let active = [RunStatus::Queued, RunStatus::Running].iter().filter_map(|status| row.run_counts.get(status));
+    let active =
+        [RunStatus::Queued, RunStatus::Running].iter().filter_map(|status| row.run_counts.get(status));
     // Nothing of it is at work here.
     if row.foreign_runs > 0 && row.foreign_runs == active.sum::<u32>() as usize {
         return Cell::new("foreign").hue(Hue::Mild);

@@ -66,11 +66,13 @@ fn life_unlocked(lock: &Path, run: &Run) -> io::Result<Life> {
     }
 }
 
-/// The agent of a run whose supervisor is lost, while it lives: asked by one who holds the run's lock.
+/// The agent of a run whose supervisor is lost, while it lives: asked by one who holds the run's lock. One that is noted
+/// without terms was never let go: it is a shim, which ends by itself.
 pub(super) fn agent_alone(lock: &Path, run: &Run) -> io::Result<Option<ProcessId>> {
+    let notes = record::notes(lock)?;
     Ok(match life_unlocked(lock, run)? {
-        Life::AgentAlone(agent) => Some(agent),
-        Life::Supervised | Life::Dead(_) | Life::Foreign => None,
+        Life::AgentAlone(agent) if notes.agent.is_none() || notes.terms.is_some() => Some(agent),
+        Life::AgentAlone(_) | Life::Supervised | Life::Dead(_) | Life::Foreign => None,
     })
 }
 
@@ -173,7 +175,9 @@ fn end_left_overs(dead: &mut [Dead]) {
         .iter()
         .filter(|dead| dead.run.start().is_none_or(|start| start.process_ownership != EXTERNAL))
         .filter_map(|dead| processes_of(&dead.run).map(|(_, agent)| (&dead.id, agent, &dead.notes)));
-    let target = left_overs::of_lost(lost, &left_overs::KEEP_BACKGROUND);
+    let mut target = left_overs::of_lost(lost, &left_overs::KEEP_BACKGROUND);
+    // An empty cgroup is removed whatever is known of the processes that were in it.
+    target.cgroups = dead.iter().filter_map(|dead| dead.notes.cgroup_of(&dead.id)).collect();
     let found = ladder::end(&target, left_overs::PATIENCE, std::thread::sleep).asked;
     for dead in dead {
         let own: Vec<_> =

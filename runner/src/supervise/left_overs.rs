@@ -5,7 +5,7 @@ use run_agent_core::RunId;
 use run_agent_core::policy::ladder::Patience;
 
 use super::ladder::Target;
-use super::os::{Cgroup, ProcessId};
+use super::os::ProcessId;
 use super::record::Notes;
 use super::set::{Owner, Process};
 
@@ -42,8 +42,7 @@ pub(crate) fn of_lost<'a>(
     for (run, agent, notes) in lost {
         let asker = std::process::id();
         target.owners.push(Owner { run: run.as_str(), agent, supervisor: None, asker });
-        let noted = notes.cgroup.as_ref().and_then(|path| Cgroup::noted(path, run));
-        target.cgroups.extend(noted);
+        target.cgroups.extend(notes.cgroup_of(run));
     }
     target
 }

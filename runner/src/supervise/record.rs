@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use run_agent_core::RunId;
 use run_agent_core::event::RunEnd;
 use serde::{Deserialize, Serialize};
 
 use super::Launch;
-use super::os::ProcessId;
+use super::os::{Cgroup, ProcessId};
 use crate::files;
 
 /// One line of `supervisor.lock`.
@@ -45,6 +46,14 @@ pub struct Notes {
     pub agent: Option<ProcessId>,
     pub terms: Option<Terms>,
     pub exit: Option<RunEnd>,
+}
+
+impl Notes {
+    /// The run's cgroup, if one was noted that is the run's own.
+    #[must_use]
+    pub fn cgroup_of(&self, run: &RunId) -> Option<Cgroup> {
+        self.cgroup.as_ref().and_then(|path| Cgroup::noted(path, run))
+    }
 }
 
 /// Appends a note. Only the holder of the lock does.

@@ -72,7 +72,7 @@ fn kills_and_halts_at_random_moments_lose_nothing_and_double_nothing() {
             scope.spawn(move || {
                 let root = Root::new();
                 let mut done = 0;
-                while done < moments / LANES && until.is_none_or(|until| Instant::now() < until) {
+                while done < moments.div_ceil(LANES) && until.is_none_or(|until| Instant::now() < until) {
                     let seed = seed ^ (lane << 32) ^ done;
                     let victim = VICTIMS[usize::try_from(done).unwrap() % VICTIMS.len()];
                     round(&root, &name(&format!("l{lane}-n{done:04}")), victim, seed);

@@ -65,7 +65,7 @@ impl Supervisor<'_> {
         close::project_info(self.tree, &self.view, &self.launch.run);
         self.began = Instant::now();
         let terms = Terms { launch: self.launch.for_a_successor(), began_ms: os::clock_ms() };
-        // Without it a successor goes by what the stream tells.
+        // Without it nobody could take over: then who looks waits for the agent's end, and says that it was not seen.
         let _ = record::note(&self.lock, &Note::Terms(Box::new(terms)));
         let_go(socket)?;
         failpoint::here("supervisor.let_go");

@@ -11,7 +11,7 @@ use run_agent_core::event::{Event, SupervisorRestart};
 use run_agent_core::world::Run;
 
 use super::super::launch::Report;
-use super::super::os::{self, Cgroup, ProcessId, Watched};
+use super::super::os::{self, ProcessId, Watched};
 use super::super::record::{self, Note, Notes};
 use super::super::{Launch, close};
 use super::{Exit, Starter, SuperviseError, Supervisor, Wake, ears};
@@ -45,7 +45,7 @@ pub(super) fn take_over(
     record::note(&lock, &Note::Supervisor(ProcessId::own())).map_err(SuperviseError::Prepare)?;
     failpoint::here("successor.noted");
     let began = since(&notes, &run);
-    let cgroup = notes.cgroup.as_ref().and_then(|path| Cgroup::noted(path, &launch.run));
+    let cgroup = notes.cgroup_of(&launch.run);
     let launch = with_terms(launch, notes);
     // The one before held it, and its death set it free: it is taken again like one that was given back.
     let slots = Slots::of(tree, name, &launch.run, launch.max_agents);
