@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// The configuration: make it, show it and why, check it
     Config(Verb<commands::config::ConfigArgs>),
     #[command(name = "_supervise", hide = true)]
-    Supervise,
+    Supervise(SuperviseArgs),
     #[command(name = "_drive", hide = true)]
     Drive,
     #[command(name = "_shim", hide = true)]
@@ -313,6 +313,13 @@ pub(crate) struct OutputArgs {
     /// Go on until the run ends
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuperviseArgs {
+    /// Say on the report's descriptor that this process is there, before the order is read
+    #[arg(long)]
+    pub(crate) here: bool,
 }
 
 #[derive(Debug, Args)]

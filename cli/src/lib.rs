@@ -84,7 +84,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Gc(args) => commands::gc::run(&global, &args),
         Command::Config(args) => commands::config::run(&global, &args),
         Command::Drive => commands::task::detach::drive(&global),
-        Command::Supervise => commands::internal::supervise(),
+        Command::Supervise(args) => commands::internal::supervise(args.here),
         Command::Shim(args) => commands::internal::shim(&args.argv),
     }
 }

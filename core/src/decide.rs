@@ -169,6 +169,19 @@ pub fn may_end_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
     }
 }
 
+/// May a new supervisor take over this run?
+///
+/// # Errors
+/// When its agent was never let go, or the run has ended.
+pub fn may_take_over(task: &Task, id: &RunId) -> Result<(), Refusal> {
+    match task.runs.get(id).map(|run| &run.state) {
+        None => Err(Refusal::UnknownRun(id.clone())),
+        Some(RunState::Running { .. }) => Ok(()),
+        Some(RunState::Ended { .. }) => Err(Refusal::RunEnded(id.clone())),
+        Some(RunState::Queued { .. }) => Err(Refusal::Moot),
+    }
+}
+
 /// May a driver take the loop?
 ///
 /// # Errors

@@ -81,6 +81,7 @@ fields! {
         starter_start_ticks: u64,
         machine_id: String,
         boot_id: String,
+        pid_namespace: String,
     }
     /// The agent's process exists and is about to be let go.
     #[derive(Default)]
@@ -172,7 +173,9 @@ fields! {
     LoopBreaker { trips: u32, cooldown_ms: u64 }
     #[derive(Default)]
     LoopEnd { outcome: LoopOutcome, reason: String, restarts: u32, active_ms: u64 }
-    SupervisorRestart { reason: String, previous_pid: Option<u32> }
+    /// A process took over a run whose supervisor was lost.
+    #[derive(Default)]
+    SupervisorRestart { reason: String, previous_pid: Option<u32>, supervisor_pid: u32, supervisor_start_ticks: u64 }
 }
 
 impl Silence {

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod counted;
+pub mod ladder;
 pub mod slots;
 pub mod watch;
 

@@ -32,7 +32,7 @@ use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
 use crate::supervise::start::{StartError, Started};
-use crate::supervise::{close, ring};
+use crate::supervise::{close, os, ring, take_over};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
@@ -120,6 +120,8 @@ pub fn drive(
 ) -> Result<LoopEnd, DriveError> {
     let _lock = begin::take_lock(tree, view, what.flags)?;
     failpoint::here("driver.lock");
+    // A loop that a run started is not that run's process.
+    os::cgroup::leave();
     crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
     wake.watch_files(tree.task(&view.name).folder(), &[DONE, LOOP_LOCK]);
@@ -200,7 +202,7 @@ impl<'a> Driver<'a> {
 
     /// One look and one step. `Some`: the loop is over.
     fn turn(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<Option<LoopEnd>, DriveError> {
-        close::close_dead(self.tree, self.view)?;
+        take_over::look_after(self.tree, self.view, |_| true)?;
         self.children.reconcile(self.tree, self.view)?;
         let marker = self.reconcile_marker()?;
         let clock = self.clock.look(self.view.task().active_root().is_some());

@@ -1,5 +1,5 @@
-//! Places at which a test kills or stops this very process, to see what a crash there leaves. Compiled into debug
-//! builds alone.
+//! Places at which a test kills or stops this very process, to see what a crash there leaves, and what a test makes it
+//! believe of its machine. Compiled into debug builds alone.
 
 /// Ends (`kill`) or stops (`stop`) this process when `RUN_AGENT_FAILPOINT` says `<name>=kill` or `<name>=stop`.
 #[cfg(debug_assertions)]
@@ -16,3 +16,14 @@ pub(crate) fn here(name: &str) {
 
 #[cfg(not(debug_assertions))]
 pub(crate) fn here(_: &str) {}
+
+/// What a test says instead of what the system does: another boot, another machine.
+#[cfg(debug_assertions)]
+pub(crate) fn said(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn said(_: &str) -> Option<String> {
+    None
+}

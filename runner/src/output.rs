@@ -54,6 +54,19 @@ impl Marker {
         (self.last.stdout, self.last.stderr)
     }
 
+    /// Goes on with the marks of a run that began at `began`: its supervisor was lost.
+    pub(crate) fn go_on(run: &RunPaths, began: Instant) -> io::Result<Self> {
+        let text = std::fs::read_to_string(run.marks()).unwrap_or_default();
+        let last = text.lines().rev().find_map(Mark::parse).unwrap_or_default();
+        let mut marker = Self { began, last, ..Self::new(run)? };
+        if !text.is_empty() && !text.ends_with('\n') {
+            // A torn mark must not swallow the next one.
+            marker.file.write_all(b"\n")?;
+        }
+        marker.look(run);
+        Ok(marker)
+    }
+
     /// Looks at both files and notes it when one has grown.
     pub(crate) fn look(&mut self, run: &RunPaths) {
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());

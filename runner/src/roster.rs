@@ -9,7 +9,7 @@ use std::path::Path;
 use run_agent_core::layout::TaskPaths;
 use run_agent_core::store::StreamVersion;
 use run_agent_core::world::{Marker, Run, RunStatus, Task, TaskStatus, WORLD_VERSION};
-use run_agent_core::{ProjectId, TaskId, Timestamp};
+use run_agent_core::{ProjectId, RunId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::sealed::{self, FORMAT};
@@ -31,6 +31,8 @@ pub struct Row {
     pub done: bool,
     /// A run or the loop has not ended.
     pub active: bool,
+    /// How many of the active runs were started on another machine or in another container.
+    pub foreign_runs: usize,
     pub last_run_status: Option<RunStatus>,
     pub last_run_exit_code: Option<i32>,
     pub open_questions: usize,
@@ -183,6 +185,9 @@ fn read(tree: &Tree, name: &TaskName, marker: Option<Marker>) -> Result<(Box<Row
     let task = view.task();
     settled &= task.active().next().is_none() && task.ralph.stopping.is_none();
     let mut row = Box::new(Row::of(&name.task, task));
+    let is_foreign =
+        |(id, run): &(&RunId, &Run)| matches!(close::life(tree, name, id, run), Ok(close::Life::Foreign));
+    row.foreign_runs = task.active().filter(is_foreign).count();
     match marker {
         Some(Marker::Present { .. }) => row.done = true,
         Some(Marker::Absent) => row.done = false,
@@ -204,6 +209,7 @@ impl Row {
             run_counts: task.run_counts().clone(),
             done: task.done.is_some(),
             active: task.ralph.is_open() || task.active().next().is_some(),
+            foreign_runs: 0,
             last_run_status: last.map(Run::status),
             last_run_exit_code: last.and_then(Run::end).and_then(|(end, _)| end.exit_code),
             open_questions: task.thread.open_questions.len(),

@@ -10,13 +10,13 @@ use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, RunEnd, RunOutcome, Stopping};
+use run_agent_core::policy::ladder::Patience;
 use run_agent_core::world::{Run, Task};
 
 use self::elsewhere::Seen;
 use crate::supervise::close::{self, Life};
-use crate::supervise::os::{self, ProcessId};
-use crate::supervise::set::{self, Owner};
-use crate::supervise::{ladder, ring};
+use crate::supervise::os::ProcessId;
+use crate::supervise::{ladder, left_overs, record, ring};
 use crate::tree::Tree;
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
@@ -41,8 +41,11 @@ pub enum Stopped {
     Done(Vec<RunId>),
     /// There was nothing to stop: it had ended, with this status.
     HadEnded(String),
-    /// These still run: foreign ones, or processes that hang in the kernel.
+    /// These still run: processes that hang in the kernel.
     Left(Vec<RunId>),
+    /// These were asked to stop, but belong to another machine or container: nothing is signalled from here. Their own
+    /// supervisors end them when they read it.
+    Foreign(Vec<RunId>),
     /// Nothing runs any more, but this driver has not ended its loop.
     DriverHangs(String),
 }
@@ -78,15 +81,14 @@ fn run_once(
     }
     let keep = how.keep_children;
     elsewhere::ask(tree, &linked, how, &mut seen.clone());
-    let mut left = see_to(tree, view, how, |task| {
+    let left = see_to(tree, view, how, |task| {
         // Looked up anew each time: a child may have been started just before its parent was asked.
         let tree = if keep { vec![id.clone()] } else { task.with_descendants(id) };
         tree.into_iter().filter(|id| task.runs.get(id).is_some_and(Run::is_active)).collect()
     })?;
     let others = elsewhere::stop(tree, view, &linked, how, seen)?;
-    left.extend(others.left);
-    if !left.is_empty() {
-        return Ok(Stopped::Left(left));
+    if let Some(stopped) = left.and(others.left).stopped() {
+        return Ok(stopped);
     }
     let runs = if keep { wanted } else { view.task().with_descendants(id) };
     let stopped = |id: &RunId| view.run(id).is_some_and(|run| run.stopping.is_some());
@@ -118,11 +120,10 @@ fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Re
     failpoint::here("stop.asked");
     let linked = elsewhere::of_task(view.task());
     elsewhere::ask(tree, &linked, how, &mut seen.clone());
-    let mut left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
+    let left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
     let others = elsewhere::stop(tree, view, &linked, how, seen)?;
-    left.extend(others.left);
-    if !left.is_empty() {
-        return Ok(Stopped::Left(left));
+    if let Some(stopped) = left.and(others.left).stopped() {
+        return Ok(stopped);
     }
     wait_for_driver(tree, view)?;
     close::close_dead(tree, view)?;
@@ -164,26 +165,46 @@ fn ask_run(view: &mut TaskView, id: &RunId, how: &How) -> Result<(), ViewError> 
     Ok(())
 }
 
-/// Wakes supervisors, and does the work of those that are dead, until `active` finds nothing.
+/// Runs that a stop does not end.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    hanging: Vec<RunId>,
+    foreign: Vec<RunId>,
+}
+
+impl Left {
+    fn and(mut self, others: Self) -> Self {
+        self.hanging.extend(others.hanging);
+        self.foreign.extend(others.foreign);
+        self
+    }
+
+    fn stopped(self) -> Option<Stopped> {
+        match (self.hanging.is_empty(), self.foreign.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(Stopped::Foreign(self.foreign)),
+            (false, _) => Some(Stopped::Left(self.hanging)),
+        }
+    }
+}
+
+/// Wakes supervisors, and does the work of those that are dead, until `active` finds nothing but what is foreign.
 fn see_to(
     tree: &Tree,
     view: &mut TaskView,
     how: &How,
     active: impl Fn(&Task) -> Vec<RunId>,
-) -> Result<Vec<RunId>, ViewError> {
+) -> Result<Left, ViewError> {
     let wake = Wake::new();
     wake.watch_stream(tree, &view.name);
     let deadline = Instant::now() + how.grace + MARGIN;
     loop {
         view.refresh()?;
         close::close_dead(tree, view)?;
-        let left = active(view.task());
-        if left.is_empty() || Instant::now() > deadline {
-            return Ok(left);
-        }
         let name = view.name.clone();
         let mut alone = Vec::new();
-        for id in left {
+        let mut left = Left::default();
+        for id in active(view.task()) {
             let Some(run) = view.run(&id).cloned() else { continue };
             if run.stopping.is_none() {
                 ask_run(view, &id, how)?;
@@ -193,9 +214,17 @@ fn see_to(
                 Ok(Life::Supervised) => {
                     ring(&tree.run(&name, &id));
                 }
-                Ok(Life::AgentAlone(agent)) => alone.push((id, agent)),
-                Ok(Life::Dead(_) | Life::Foreign) | Err(_) => {}
+                Ok(Life::AgentAlone(agent)) => alone.push((id.clone(), agent)),
+                Ok(Life::Foreign) => {
+                    left.foreign.push(id);
+                    continue;
+                }
+                Ok(Life::Dead(_)) | Err(_) => {}
             }
+            left.hanging.push(id);
+        }
+        if left.hanging.is_empty() || Instant::now() > deadline {
+            return Ok(left);
         }
         if alone.is_empty() {
             wake.sleep(Duration::from_millis(200));
@@ -215,24 +244,17 @@ fn end_alone(
     let mut own = Vec::new();
     for (id, agent) in alone {
         // Where the file is gone, with the run's folder, the conditional append alone decides.
-        let lock =
-            std::fs::File::options().append(true).open(tree.run(&view.name, id).supervisor_lock()).ok();
+        let path = tree.run(&view.name, id).supervisor_lock();
+        let lock = std::fs::File::options().append(true).open(&path).ok();
         // Another stop may be at it.
         if lock.as_ref().is_none_or(|lock| matches!(files::try_lock(lock), Ok(true))) {
-            own.push((id, *agent, lock));
+            own.push((id, *agent, record::notes(&path).unwrap_or_default(), lock));
         }
     }
-    let find = || {
-        let snapshot = os::processes().unwrap_or_default();
-        let of = |id: &RunId, agent| {
-            let owner =
-                Owner { run: id.as_str(), agent: Some(agent), supervisor: None, asker: std::process::id() };
-            set::of_run(&snapshot, owner)
-        };
-        own.iter().flat_map(|(id, agent, _)| of(id, *agent)).collect::<Vec<_>>()
-    };
-    let left = ladder::end(find, how.grace, std::thread::sleep);
-    for (id, agent, _held) in &own {
+    let target = left_overs::of_lost(own.iter().map(|(id, agent, notes, _)| (*id, Some(*agent), notes)), &[]);
+    let patience = Patience { alone_ms: 0, grace_ms: stopping(how).grace_ms };
+    let left = ladder::end(&target, patience, std::thread::sleep).left;
+    for (id, agent, _, _held) in &own {
         if left.iter().any(|process| process.id == *agent || process.run.as_deref() == Some(id.as_str())) {
             continue;
         }

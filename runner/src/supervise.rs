@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | what does `job` or the loop do to start a run? | [`start`] |
 //! | what does the detached supervisor do? | [`supervisor`] |
+//! | how does a supervisor come to be? | `hand_over` |
+//! | what becomes of an agent whose supervisor was lost? | [`take_over`] |
 //! | what lets the agent go? | [`shim`] |
 //! | whose processes are these? | [`set`] (pure) |
 //! | how is a set of processes ended? | [`ladder`] |
@@ -15,9 +17,10 @@
 
 pub mod close;
 mod doorbell;
+mod hand_over;
 pub mod ladder;
 mod launch;
-mod left_overs;
+pub(crate) mod left_overs;
 pub mod os;
 mod pass_on;
 pub mod record;
@@ -25,7 +28,8 @@ pub mod set;
 pub mod shim;
 pub mod start;
 pub mod supervisor;
+pub mod take_over;
 
 pub use doorbell::ring;
-pub use launch::{Launch, Streams};
+pub use launch::{Launch, Order, Streams};
 pub use pass_on::signal_agent;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::RunId;
 
-use crate::supervise::close;
+use crate::supervise::take_over;
 use crate::tree::Tree;
 use crate::view::{TaskView, ViewError};
 use crate::wake::Wake;
@@ -33,7 +33,7 @@ pub fn for_runs(
     let began = Instant::now();
     loop {
         view.refresh()?;
-        close::close_dead(tree, view)?;
+        take_over::look_after(tree, view, |id| runs.contains(id))?;
         seen(view);
         if runs.iter().all(|id| view.run(id).is_none_or(|run| !run.is_active())) {
             return Ok(Waited::AllEnded);

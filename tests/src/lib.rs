@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use run_agent_core::layout::Layout;
 use run_agent_core::{Message, ProjectId, RunId, TaskId};
+use run_agent_runner::supervise::record;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::{TaskView, Tree};
 use run_agent_store_fs::{FsStore, Options};
@@ -203,6 +204,27 @@ impl Drop for Root {
                 kill(process.id.pid, "KILL");
             }
         }
+        remove_cgroups(&root);
+    }
+}
+
+/// Ends what is left in the cgroups of a root's runs, and removes them.
+fn remove_cgroups(root: &Path) {
+    let folders = |path: &Path| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let runs = folders(root).into_iter().flat_map(|project| folders(&project));
+    for run in runs.flat_map(|task| folders(&task.join("runs"))) {
+        let id = run.file_name().and_then(|name| name.to_str()).and_then(|name| RunId::parse(name).ok());
+        let notes = record::notes(&run.join("supervisor.lock")).unwrap_or_default();
+        let Some(cgroup) = id.and_then(|id| notes.cgroup_of(&id)) else { continue };
+        let _ = cgroup.kill();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while cgroup.members().is_ok_and(|members| !members.is_empty()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        cgroup.remove();
     }
 }
 

@@ -23,7 +23,7 @@ use run_agent_runner::TaskView;
 use run_agent_runner::agent::Backend;
 use run_agent_runner::link::Origin;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
-use run_agent_runner::supervise::{Streams, close};
+use run_agent_runner::supervise::{Streams, close, take_over};
 use run_agent_runner::wake::Wake;
 
 use self::report::Report;
@@ -309,7 +309,7 @@ impl Batch<'_> {
         }
         loop {
             self.view.refresh()?;
-            close::close_dead(&self.context.tree, &mut self.view)?;
+            take_over::look_after(&self.context.tree, &mut self.view, |_| true)?;
             self.take_ends();
             self.drop_hopeless(continue_on_fail);
             self.start_ready(max_parallel)?;

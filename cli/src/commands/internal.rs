@@ -6,7 +6,7 @@ use std::sync::Arc;
 use run_agent_core::layout::Layout;
 use run_agent_core::{Durability, ProjectId, TaskId};
 use run_agent_runner::Tree;
-use run_agent_runner::supervise::{Launch, shim as exec_shim, supervisor};
+use run_agent_runner::supervise::{Order, shim as exec_shim, supervisor};
 use run_agent_runner::tree::TaskName;
 use run_agent_store_fs::{FsStore, Options};
 
@@ -26,12 +26,15 @@ fn tree(root: std::path::PathBuf) -> Tree {
     Tree { store: Arc::new(FsStore::new(layout.clone(), options)), layout, durability, sync_every }
 }
 
-/// Reads its order from stdin and owns one run until it has ended.
-pub(crate) fn supervise() -> Outcome {
+/// Reads its order from stdin and owns one run until it has ended. `here`: says first that it has come up.
+pub(crate) fn supervise(here: bool) -> Outcome {
+    if here {
+        supervisor::say_here()?;
+    }
     let mut order = Vec::new();
     std::io::stdin().read_to_end(&mut order).map_err(|e| Failure::io("cannot read the order", &e))?;
-    match serde_json::from_slice::<Launch>(&order) {
-        Ok(launch) => supervisor::supervise(&tree(launch.root.clone()), launch)?,
+    match serde_json::from_slice::<Order>(&order) {
+        Ok(order) => supervisor::supervise(&tree(order.launch().root.clone()), order)?,
         // The starter was killed in the middle: the environment still tells which run this was to be.
         Err(_) => supervisor::close_without_order(&tree_of_environment()?, &name_of_environment()?)?,
     }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use run_agent_core::policy::watch::IDLE;
-use run_agent_core::world::TaskStatus;
+use run_agent_core::world::{RunStatus, TaskStatus};
 use run_agent_core::{ProjectId, TaskId, Timestamp};
 use run_agent_runner::roster::{self, Row};
 use serde::Serialize;
@@ -90,6 +90,12 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
 
 /// Of the reasons only silence is told: a person may have to see to it.
 fn status_cell(row: &Row) -> Cell {
+    let active =
+        [RunStatus::Queued, RunStatus::Running].iter().filter_map(|status| row.run_counts.get(status));
+    // Nothing of it is at work here.
+    if row.foreign_runs > 0 && row.foreign_runs == active.sum::<u32>() as usize {
+        return Cell::new("foreign").hue(Hue::Mild);
+    }
     if row.reason == IDLE {
         return Cell::new(format!("{} ({IDLE})", row.status)).hue(Hue::Mild);
     }

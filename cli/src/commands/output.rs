@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use run_agent_core::RunId;
 use run_agent_core::layout::RunPaths;
 use run_agent_runner::output::{Source, marks, merge_order, tail_of};
-use run_agent_runner::supervise::close;
+use run_agent_runner::supervise::{close, take_over};
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;
@@ -183,7 +183,7 @@ impl Tail {
     ) -> Result<Waited, Failure> {
         loop {
             view.refresh()?;
-            close::close_dead(tree, view)?;
+            take_over::look_after(tree, view, |id| id == run)?;
             let ended = view.run(run).is_none_or(|run| !run.is_active());
             self.pump(ended)?;
             if ended {

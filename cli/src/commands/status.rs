@@ -64,8 +64,9 @@ fn notes(context: &Context, name: &TaskName, view: &TaskView) -> Vec<String> {
                     ));
                 }
                 Ok(Life::Foreign) => {
-                    notes
-                        .push(format!("run {id}: it was started on another machine or in another container"));
+                    notes.push(format!(
+                        "run {id}: foreign: it was started on another machine or in another container, so that nothing here closes or signals it; look or stop it there"
+                    ));
                 }
                 Err(error) => notes.push(format!("run {id}: cannot tell whether it lives: {error}")),
             }

@@ -43,6 +43,17 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
         Stopped::DriverHangs(holder) => {
             (format!("{what}: nothing runs any more, but {holder} has not ended the loop"), &[], Exit::Failed)
         }
+        Stopped::Foreign(runs) => {
+            let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
+            (
+                format!(
+                    "{what}: the stop is posted, but these runs are foreign: {}\n  they were started on another machine or in another container, and nothing was signalled from here;\n  what looks after them there ends them when it reads the stop, or run the same command there",
+                    ids.join(" ")
+                ),
+                runs,
+                Exit::Failed,
+            )
+        }
         Stopped::Left(runs) => {
             let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
             (format!("{what}: these runs could not be stopped: {}", ids.join(" ")), runs, Exit::Failed)

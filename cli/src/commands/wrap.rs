@@ -17,7 +17,7 @@ use run_agent_core::world::RunStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::agent::ByHand;
 use run_agent_runner::supervise::start::{Request, StartOutcome, Started, make, start};
-use run_agent_runner::supervise::{Streams, close, signal_agent, supervisor};
+use run_agent_runner::supervise::{Streams, signal_agent, supervisor, take_over};
 use run_agent_runner::wake::Wake;
 
 use super::target;
@@ -169,7 +169,7 @@ fn attend(
     let mut streams = Copied::of(&paths);
     loop {
         view.refresh()?;
-        close::close_dead(&context.tree, view)?;
+        take_over::look_after(&context.tree, view, |id| id == run)?;
         let ended = view.run(run).is_none_or(|run| !run.is_active());
         if let (false, false, Some(start)) = (streams.pump(), ended, &start) {
             // Its reader is gone: a command that wrote to it itself would be told in this way.

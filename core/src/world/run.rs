@@ -212,6 +212,14 @@ impl Run {
                 self.idle_since = Some(silence.since(message.ts));
             }
             Event::RunActive(_) => self.idle_since = None,
+            Event::SupervisorRestart(new) => {
+                // Who looks after it now begins to listen anew.
+                self.idle_since = None;
+                if let (RunState::Running { start, .. }, 1..) = (&mut self.state, new.supervisor_pid) {
+                    start.supervisor_pid = new.supervisor_pid;
+                    start.supervisor_start_ticks = new.supervisor_start_ticks;
+                }
+            }
             Event::RunUsage(usage) => {
                 self.usage.add(usage);
                 if usage.session_id.is_some() {
@@ -238,7 +246,6 @@ impl Run {
             | Event::LoopWaiting(_)
             | Event::LoopBreaker(_)
             | Event::LoopEnd(_)
-            | Event::SupervisorRestart(_)
             | Event::Posted => {}
         }
         Ok(())

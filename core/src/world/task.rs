@@ -331,6 +331,7 @@ impl Task {
             | Event::LoopStopping(_)
             | Event::LoopEnd(_)
             | Event::AgentDegraded(_) => self.ralph.apply(message, event),
+            Event::SupervisorRestart(_) if message.content.run.is_some() => self.run_event(message, event),
             // Told to people and to `why`; they move nothing by themselves.
             Event::VerifyStart(_) | Event::VerifyStop(_) | Event::SupervisorRestart(_) => Ok(()),
         }

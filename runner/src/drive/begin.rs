@@ -1,7 +1,8 @@
 //! Taking a loop: its lock, and what a driver posts first.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
+use std::time::{Duration, Instant};
 
 use run_agent_core::Draft;
 use run_agent_core::cause::Cause;
@@ -27,9 +28,14 @@ pub(super) fn take_lock(tree: &Tree, view: &TaskView, flags: &str) -> Result<Fil
         return Err(locked(format!("process {}", driver.driver_pid)));
     }
     let mut lock = files::open_lock(&path).map_err(error)?;
-    if !files::try_lock_for_good(&lock).map_err(error)? {
+    let deadline = Instant::now() + LOCK_FREE_WITHIN;
+    while !files::try_lock_for_good(&lock).map_err(error)? {
         let mut holder = String::new();
-        let _ = lock.read_to_string(&mut holder);
+        let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut holder));
+        if is_gone(holder.trim()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        }
         // Whoever has just taken the lock has not written its name yet, and a lock that is not ours may have none.
         let holder = Some(holder.trim()).filter(|holder| !holder.is_empty()).unwrap_or("another process");
         return Err(locked(holder.to_owned()));
@@ -37,6 +43,16 @@ pub(super) fn take_lock(tree: &Tree, view: &TaskView, flags: &str) -> Result<Fil
     lock.set_len(0).map_err(error)?;
     lock.write_all(format!("process {}\n", std::process::id()).as_bytes()).map_err(error)?;
     Ok(lock)
+}
+
+/// How long the lock of a driver that was killed may stay held: by its last thread, or by a child that it was just
+/// starting.
+const LOCK_FREE_WITHIN: Duration = Duration::from_secs(2);
+
+/// True when the holder that a lock names does not live.
+fn is_gone(holder: &str) -> bool {
+    let pid = holder.strip_prefix("process ").and_then(|pid| pid.parse().ok());
+    pid.is_some_and(|pid| os::ProcessId::now(pid).is_none())
 }
 
 /// What a driver posts when it takes the loop; first of all that one was lost, if the loop is open.
@@ -47,7 +63,8 @@ pub(super) fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64) -> Vec<D
     let ralph = &view.task().ralph;
     if ralph.is_open() {
         let previous_pid = ralph.driver.as_ref().map(|driver| driver.driver_pid);
-        let restart = SupervisorRestart { reason: "driver lost".to_owned(), previous_pid };
+        let reason = "driver lost".to_owned();
+        let restart = SupervisorRestart { reason, previous_pid, ..SupervisorRestart::default() };
         let before = previous_pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
         let line = format!("the loop's driver{before} is gone; process {} goes on", own.pid);
         let cause = Cause::Process("driver lost".to_owned());

@@ -49,11 +49,14 @@ pub fn start(tree: &Tree, name: &TaskName, flags: &[OsString], order: &[u8]) -> 
         }
     }
     command.env("JRUN_ROOT", tree.layout.root());
-    let mut driver = os::spawn(command, &[(report_write.as_fd(), REPORT_FD)], Detach::Session)?;
+    // A loop that a run starts is not that run's process.
+    let outside = os::cgroup::outside().and_then(|cgroup| cgroup.open().ok());
+    let into = outside.as_ref().map(AsFd::as_fd);
+    let mut driver = os::spawn(command, &[(report_write.as_fd(), REPORT_FD)], Detach::Session, into)?;
     drop(report_write);
     failpoint::here("detach.spawned");
     // A driver that died already closes the pipe: that it reports nothing tells.
-    if let Some(mut stdin) = driver.stdin.take() {
+    if let Some(mut stdin) = driver.child.stdin.take() {
         let _ = stdin.write_all(order);
     }
     failpoint::here("detach.ordered");

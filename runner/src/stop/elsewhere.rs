@@ -6,7 +6,7 @@ use run_agent_core::RunId;
 use run_agent_core::event::Event;
 use run_agent_core::world::{Link, Task};
 
-use super::{How, Stopped, ask_run, goes_on, run_once, stopping, task_once};
+use super::{How, Left, Stopped, ask_run, goes_on, run_once, stopping, task_once};
 use crate::link;
 use crate::supervise::ring;
 use crate::tree::Tree;
@@ -66,7 +66,7 @@ fn ask_one(tree: &Tree, link: &Link, how: &How, seen: &mut Seen) -> Result<(), V
 #[derive(Debug, Default)]
 pub(super) struct Others {
     pub(super) stopped: Vec<RunId>,
-    pub(super) left: Vec<RunId>,
+    pub(super) left: Left,
 }
 
 /// Stops what is linked, waits for it, and tells the ends in the stream of the links.
@@ -90,7 +90,8 @@ pub(super) fn stop(
         });
         match stopped {
             Ok(Stopped::Done(runs)) => others.stopped.extend(runs),
-            Ok(Stopped::Left(runs)) => others.left.extend(runs),
+            Ok(Stopped::Left(runs)) => others.left.hanging.extend(runs),
+            Ok(Stopped::Foreign(runs)) => others.left.foreign.extend(runs),
             Ok(Stopped::HadEnded(_) | Stopped::DriverHangs(_)) => {}
             Err(error) => {
                 tracing::warn!(link = link.child.key(), %error, "cannot stop a child in another task");

@@ -12,10 +12,9 @@ use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::world::{Run, RunState, Task};
 
-use super::left_overs;
 use super::os::{Machine, ProcessId};
 use super::record::{self, Notes};
-use super::set::Owner;
+use super::{ladder, left_overs};
 use crate::link;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
@@ -23,6 +22,9 @@ use crate::{files, output};
 
 /// The ownership of a run whose terminal keeps it: what it leaves running is not ours to end.
 pub(super) const EXTERNAL: &str = "external";
+
+/// The reason of an end that nobody saw.
+pub(super) const SUPERVISOR_LOST: &str = "supervisor lost";
 
 /// What a look at an active run finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,16 @@ fn life_unlocked(lock: &Path, run: &Run) -> io::Result<Life> {
     }
 }
 
+/// The agent of a run whose supervisor is lost, while it lives: asked by one who holds the run's lock. One that is noted
+/// without terms was never let go: it is a shim, which ends by itself.
+pub(super) fn agent_alone(lock: &Path, run: &Run) -> io::Result<Option<ProcessId>> {
+    let notes = record::notes(lock)?;
+    Ok(match life_unlocked(lock, run)? {
+        Life::AgentAlone(agent) if notes.agent.is_none() || notes.terms.is_some() => Some(agent),
+        Life::AgentAlone(_) | Life::Supervised | Life::Dead(_) | Life::Foreign => None,
+    })
+}
+
 /// Where the run was started.
 fn place_of(run: &Run) -> Option<Machine> {
     match &run.state {
@@ -75,7 +87,7 @@ fn place_of(run: &Run) -> Option<Machine> {
         RunState::Queued { intent, .. } => intent.as_ref().map(|intent| Machine {
             machine_id: intent.machine_id.clone(),
             boot_id: intent.boot_id.clone(),
-            pid_namespace: String::new(),
+            pid_namespace: intent.pid_namespace.clone(),
         }),
         RunState::Ended { .. } => None,
     }
@@ -159,14 +171,14 @@ fn take_dead(tree: &Tree, view: &mut TaskView, id: RunId) -> Result<Option<Dead>
 /// What agents left running when their supervisors were lost, ended as the supervisors themselves would have.
 fn end_left_overs(dead: &mut [Dead]) {
     // Of another boot nothing is left, and what a command left that kept its terminal is the person's.
-    let owners: Vec<Owner<'_>> = dead
+    let lost = dead
         .iter()
         .filter(|dead| dead.run.start().is_none_or(|start| start.process_ownership != EXTERNAL))
-        .filter_map(|dead| {
-            processes_of(&dead.run).map(|(_, agent)| left_overs::of_lost(dead.id.as_str(), agent))
-        })
-        .collect();
-    let found = if owners.is_empty() { Vec::new() } else { left_overs::end(&owners) };
+        .filter_map(|dead| processes_of(&dead.run).map(|(_, agent)| (&dead.id, agent, &dead.notes)));
+    let mut target = left_overs::of_lost(lost, &left_overs::KEEP_BACKGROUND);
+    // An empty cgroup is removed whatever is known of the processes that were in it.
+    target.cgroups = dead.iter().filter_map(|dead| dead.notes.cgroup_of(&dead.id)).collect();
+    let found = ladder::end(&target, left_overs::PATIENCE, std::thread::sleep).asked;
     for dead in dead {
         let own: Vec<_> =
             found.iter().filter(|p| p.run.as_deref() == Some(dead.id.as_str())).cloned().collect();
@@ -205,7 +217,7 @@ fn end_of_dead(run: &Run, notes: Notes) -> (RunEnd, Cause) {
         return (exit, Cause::Process("supervisor lost after the agent's end".to_owned()));
     }
     let lost = match run.start() {
-        Some(_) => "supervisor lost",
+        Some(_) => SUPERVISOR_LOST,
         None if notes.supervisor.is_some() => "supervisor lost before the start",
         None => "starter lost",
     };

@@ -36,6 +36,34 @@ pub struct Launch {
     pub max_agents: u32,
 }
 
+impl Launch {
+    /// What may lie in the run's folder for a supervisor that takes over: it starts nothing any more, so that neither the
+    /// environment, which may hold tokens, nor the command line is needed.
+    #[must_use]
+    pub(super) fn for_a_successor(&self) -> Self {
+        Self { argv: Vec::new(), env: BTreeMap::new(), ..self.clone() }
+    }
+}
+
+/// What a supervisor is started for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// A run that was just made.
+    Start(Box<Launch>),
+    /// A run whose supervisor was lost while its agent lives, as the stream tells of it.
+    TakeOver(Box<Launch>),
+}
+
+impl Order {
+    #[must_use]
+    pub fn launch(&self) -> &Launch {
+        match self {
+            Self::Start(launch) | Self::TakeOver(launch) => launch,
+        }
+    }
+}
+
 /// What stands behind the agent's stdin, stdout and stderr.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,6 +98,9 @@ pub(super) enum Report {
         why: String,
     },
 }
+
+/// Precedes the report where the starter waits for the supervisor to come up before it sends the order.
+pub(super) const HERE: &[u8] = b"\n";
 
 /// Descriptors under which the supervisor finds what it is given.
 pub(super) const REPORT_FD: i32 = 3;

@@ -1,17 +1,17 @@
 //! What agents left running when they ended, and how it is ended: it gets a moment, then SIGTERM, then SIGKILL. Build
 //! daemons and terminal multiplexers, with what hangs below them, are meant to stay.
 
-use std::time::Duration;
+use run_agent_core::RunId;
+use run_agent_core::policy::ladder::Patience;
 
-use super::os::{self, ProcessId};
-use super::set::{self, Owner, Process};
-use super::{ladder, set::without};
+use super::ladder::Target;
+use super::os::ProcessId;
+use super::record::Notes;
+use super::set::{Owner, Process};
 
-/// To end by itself, and then after SIGTERM.
-const ALONE: Duration = Duration::from_millis(300);
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Patience = Patience { alone_ms: 300, grace_ms: 2000 };
 
-const KEEP_BACKGROUND: [&str; 9] = [
+pub(super) const KEEP_BACKGROUND: [&str; 9] = [
     "tmux",
     "tmux: server",
     "screen",
@@ -23,20 +23,6 @@ const KEEP_BACKGROUND: [&str; 9] = [
     "dbus-daemon",
 ];
 
-/// Ends what these runs left, all at once. Returns what was found.
-pub(super) fn end(owners: &[Owner<'_>]) -> Vec<Process> {
-    let mut find = || {
-        let snapshot = os::processes().unwrap_or_default();
-        owners.iter().flat_map(|owner| without(set::of_run(&snapshot, *owner), &KEEP_BACKGROUND)).collect()
-    };
-    let found: Vec<Process> = find();
-    if found.is_empty() || ladder::wait_until_gone(&mut find, ALONE, &mut std::thread::sleep).is_empty() {
-        return Vec::new();
-    }
-    ladder::end(find, GRACE, std::thread::sleep);
-    found
-}
-
 /// Names and pids for an event, bounded.
 pub(super) fn names(processes: &[Process]) -> Option<String> {
     if processes.is_empty() {
@@ -47,7 +33,16 @@ pub(super) fn names(processes: &[Process]) -> Option<String> {
     Some(if more > 0 { format!("{} and {more} more", names.join(" ")) } else { names.join(" ") })
 }
 
-/// Whose left-overs a closer ends, for a run whose supervisor is gone.
-pub(super) fn of_lost<'a>(run: &'a str, agent: Option<ProcessId>) -> Owner<'a> {
-    Owner { run, agent, supervisor: None, asker: std::process::id() }
+/// What is left of runs whose supervisors are gone, as each of them noted it.
+pub(crate) fn of_lost<'a>(
+    lost: impl IntoIterator<Item = (&'a RunId, Option<ProcessId>, &'a Notes)>,
+    keep: &'a [&'a str],
+) -> Target<'a> {
+    let mut target = Target { keep, ..Target::default() };
+    for (run, agent, notes) in lost {
+        let asker = std::process::id();
+        target.owners.push(Owner { run: run.as_str(), agent, supervisor: None, asker });
+        target.cgroups.extend(notes.cgroup_of(run));
+    }
+    target
 }

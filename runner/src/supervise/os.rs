@@ -1,14 +1,24 @@
-//! What only the system knows: processes, their identity, signals that cannot hit a stranger, and how a child is
-//! started with exactly the descriptors that it should have.
+//! What only the system knows: processes, their identity, signals that cannot hit a stranger, cgroups, and how a child
+//! is started with exactly the descriptors that it should have.
 
 pub mod cpu;
 mod spawn;
 
 #[cfg(target_os = "linux")]
+pub mod cgroup;
+#[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod pidfd;
 #[cfg(target_os = "linux")]
 use linux as system;
 
+#[cfg(not(target_os = "linux"))]
+#[path = "os/no_cgroup.rs"]
+pub mod cgroup;
+#[cfg(not(target_os = "linux"))]
+#[path = "os/no_pidfd.rs"]
+mod pidfd;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 #[cfg(not(target_os = "linux"))]
@@ -21,9 +31,12 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-pub use spawn::{Detach, inherited, spawn};
+pub use cgroup::Cgroup;
+pub use pidfd::Watched;
+pub use spawn::{Detach, Spawned, inherited, spawn};
 
 use super::set::Process;
+use crate::failpoint;
 
 /// A process, so that a reused pid is never mistaken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +86,15 @@ impl Machine {
     /// The machine that this process runs on.
     #[must_use]
     pub fn here() -> &'static Self {
-        static HERE: std::sync::LazyLock<Machine> = std::sync::LazyLock::new(system::machine);
+        static HERE: std::sync::LazyLock<Machine> = std::sync::LazyLock::new(|| {
+            let Machine { machine_id, boot_id, pid_namespace } = system::machine();
+            let said = |name, is: String| failpoint::said(name).unwrap_or(is);
+            Machine {
+                machine_id: said("RUN_AGENT_FAKE_MACHINE_ID", machine_id),
+                boot_id: said("RUN_AGENT_FAKE_BOOT_ID", boot_id),
+                pid_namespace: said("RUN_AGENT_FAKE_PID_NAMESPACE", pid_namespace),
+            }
+        });
         &HERE
     }
 
@@ -85,6 +106,13 @@ impl Machine {
         let same_namespace = self.pid_namespace.is_empty() || self.pid_namespace == here.pid_namespace;
         self.machine_id != here.machine_id || (self.boot_id == here.boot_id && !same_namespace)
     }
+}
+
+/// Milliseconds on the clock that all processes of this boot share, and that stands still while the machine sleeps.
+#[must_use]
+pub fn clock_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec * 1000 + now.tv_nsec / 1_000_000).unwrap_or(0)
 }
 
 /// All processes of this system that can be seen.

@@ -3,12 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use run_agent_core::RunId;
 use run_agent_core::event::RunEnd;
 use serde::{Deserialize, Serialize};
 
-use super::os::ProcessId;
+use super::Launch;
+use super::os::{Cgroup, ProcessId};
 use crate::files;
 
 /// One line of `supervisor.lock`.
@@ -16,18 +18,42 @@ use crate::files;
 #[serde(rename_all = "snake_case")]
 pub enum Note {
     Supervisor(ProcessId),
+    /// The cgroup that is about to be made for the run.
+    Cgroup(PathBuf),
     /// The agent's process exists; it is let go only after this was written.
     Agent(ProcessId),
+    /// The agent is about to be let go: what a supervisor that takes over must know.
+    Terms(Box<Terms>),
     /// The exit record.
     Exit(Box<RunEnd>),
+}
+
+/// What the stream does not tell of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Without what only a start needs: its arguments, and its environment, which may hold tokens.
+    pub launch: Launch,
+    /// When the agent was let go, on [`super::os::clock_ms`]'s clock.
+    pub began_ms: u64,
 }
 
 /// What the notes say together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
+    /// The last one.
     pub supervisor: Option<ProcessId>,
+    pub cgroup: Option<PathBuf>,
     pub agent: Option<ProcessId>,
+    pub terms: Option<Terms>,
     pub exit: Option<RunEnd>,
+}
+
+impl Notes {
+    /// The run's cgroup, if one was noted that is the run's own.
+    #[must_use]
+    pub fn cgroup_of(&self, run: &RunId) -> Option<Cgroup> {
+        self.cgroup.as_ref().and_then(|path| Cgroup::noted(path, run))
+    }
 }
 
 /// Appends a note. Only the holder of the lock does.
@@ -55,7 +81,9 @@ pub fn notes(path: &Path) -> io::Result<Notes> {
     for line in text.lines() {
         match serde_json::from_str(line) {
             Ok(Note::Supervisor(id)) => notes.supervisor = Some(id),
+            Ok(Note::Cgroup(path)) => notes.cgroup = Some(path),
             Ok(Note::Agent(id)) => notes.agent = Some(id),
+            Ok(Note::Terms(terms)) => notes.terms = Some(*terms),
             Ok(Note::Exit(end)) => notes.exit = Some(*end),
             Err(_) => {}
         }

@@ -10,7 +10,7 @@ pub struct Process {
     pub id: ProcessId,
     pub ppid: u32,
     pub pgid: u32,
-    /// `JRUN_ID` of its environment.
+    /// `JRUN_ID` of its environment; without one, the run whose cgroup it is in.
     pub run: Option<String>,
     /// A supervisor, loop driver or server of this tool.
     pub ours: bool,

@@ -1,12 +1,11 @@
 //! The starter's part: run folder, lock, prompt, intent, hand-over (steps 1 to 5 of `docs/supervision.md`).
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,8 +17,9 @@ use run_agent_core::plan::Start;
 use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::{Draft, RunId, Timestamp};
 
-use super::launch::{LOCK_FD, Launch, REPORT_FD, Report, STDIN_FD, Streams};
-use super::os::{self, Detach, Machine};
+use super::hand_over::hand_over;
+use super::launch::{Launch, Order, Report, Streams};
+use super::os::{self, Machine};
 use super::{close, record};
 use crate::agent::{AgentError, Backend};
 use crate::failpoint;
@@ -114,8 +114,11 @@ pub enum StartError {
 /// When nothing was started and no run is known. A run whose start failed is `Ok` with the reason: it has its end.
 pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<Started, StartError> {
     let Made { launch, order, paths, lock } = make(tree, view, &request)?;
-    match hand_over(tree, view, &launch, &order, &paths, lock) {
-        Ok(outcome) => Ok(Started { run: launch.run, outcome }),
+    match hand_over(tree, &launch, &order, &paths, lock) {
+        Ok(report) => {
+            let outcome = outcome(tree, view, &launch.run, report);
+            Ok(Started { run: launch.run, outcome })
+        }
         Err((error, lock)) => {
             let why = format!("cannot start the supervisor: {error}");
             let end = RunEnd {
@@ -142,7 +145,7 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
 #[derive(Debug)]
 pub struct Made {
     pub(super) launch: Launch,
-    /// The launch as it is sent to a supervisor.
+    /// As it is sent to a supervisor.
     order: Vec<u8>,
     pub(super) paths: RunPaths,
     pub(super) lock: File,
@@ -210,7 +213,8 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         max_agents: request.max_agents,
     };
     // Known to be sendable before the run is: a path that is no text is not.
-    let order = serde_json::to_vec(&launch).map_err(|e| StartError::Order(e.to_string()))?;
+    let order = Order::Start(Box::new(launch.clone()));
+    let order = serde_json::to_vec(&order).map_err(|e| StartError::Order(e.to_string()))?;
     if let Some(origin) = request.origin {
         link::open(tree, origin, &view.name, Some(&id), request.cause)?.map_err(StartError::Refused)?;
         failpoint::here("starter.linked");
@@ -325,6 +329,7 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
         starter_start_ticks: os::ProcessId::own().start_ticks,
         machine_id: here.machine_id.clone(),
         boot_id: here.boot_id.clone(),
+        pid_namespace: here.pid_namespace.clone(),
     };
     let scope = |run| view.name.scope(run);
     let line = match (&request.root, &request.parent) {
@@ -347,36 +352,18 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
     batch
 }
 
-/// Step 5. The lock comes back when no supervisor was started; otherwise it is the supervisor's.
-fn hand_over(
-    tree: &Tree,
-    view: &mut TaskView,
-    launch: &Launch,
-    order: &[u8],
-    paths: &RunPaths,
-    lock: File,
-) -> Result<StartOutcome, (io::Error, File)> {
-    let started = spawn_supervisor(tree, launch, paths, &lock);
-    let (mut stdin, report) = match started {
-        Ok(started) => started,
-        Err(error) => return Err((error, lock)),
-    };
-    drop(lock);
-    failpoint::here("starter.spawned");
-    // A supervisor that died already closes the pipe: the report, or the stream, tells of it.
-    let _ = stdin.write_all(order);
-    drop(stdin);
-    failpoint::here("starter.ordered");
+/// What a supervisor that was handed a run told of it.
+pub(super) fn outcome(tree: &Tree, view: &mut TaskView, run: &RunId, mut report: File) -> StartOutcome {
     let mut text = String::new();
-    let _ = File::from(report).read_to_string(&mut text);
-    Ok(match serde_json::from_str(&text) {
+    let _ = report.read_to_string(&mut text);
+    match serde_json::from_str(&text) {
         Ok(Report::Started { pid }) => StartOutcome::Running { pid },
         Ok(Report::Parked { ahead }) => StartOutcome::Parked { ahead },
         Ok(Report::Refused { why }) => StartOutcome::Refused { why },
         Ok(Report::Failed { why }) => StartOutcome::Failed { why },
         // It was killed before it could say how it went: the stream and the lock know.
-        Err(_) => outcome_from_stream(tree, view, &launch.run),
-    })
+        Err(_) => outcome_from_stream(tree, view, run),
+    }
 }
 
 fn outcome_from_stream(tree: &Tree, view: &mut TaskView, run: &RunId) -> StartOutcome {
@@ -393,30 +380,6 @@ fn outcome_from_stream(tree: &Tree, view: &mut TaskView, run: &RunId) -> StartOu
         }
         None => StartOutcome::Failed { why: "the supervisor was lost".to_owned() },
     }
-}
-
-fn spawn_supervisor(
-    tree: &Tree,
-    launch: &Launch,
-    paths: &RunPaths,
-    lock: &File,
-) -> io::Result<(std::process::ChildStdin, OwnedFd)> {
-    let (report, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(paths.supervisor_log())?;
-    let mut command = Command::new(program());
-    command.arg("_supervise").current_dir("/");
-    command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
-    set_environment(&mut command, tree, launch);
-    let stdin = io::stdin();
-    let mut fds = vec![(report_write.as_fd(), REPORT_FD), (lock.as_fd(), LOCK_FD)];
-    if launch.streams == Streams::CallerInput {
-        fds.push((stdin.as_fd(), STDIN_FD));
-    }
-    let mut child = os::spawn(command, &fds, Detach::Session)?;
-    let stdin = child.stdin.take().ok_or_else(|| io::Error::other("the supervisor has no stdin"))?;
-    // Reaped when it ends: a driver outlives many of them.
-    let _ = std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || child.wait());
-    Ok((stdin, report))
 }
 
 /// The variables by which an agent and its commands know where they are; always overwritten.

@@ -1,14 +1,17 @@
 //! The supervisor: one small detached process that owns one run (steps 6 to 10 of starting, and all of ending, in
-//! `docs/supervision.md`). It sleeps while nothing happens.
+//! `docs/supervision.md`), or takes over one whose supervisor was lost. It sleeps while nothing happens.
 
 mod begin;
 mod ears;
+mod end;
 mod silence;
 mod slot;
+mod take_over;
 mod terminal;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -17,20 +20,19 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use notify::{RecursiveMode, Watcher};
 use run_agent_core::cause::Cause;
-use run_agent_core::event::{RunEnd, RunOutcome, Stopping};
+use run_agent_core::event::{RunOutcome, Stopping};
 use run_agent_core::follow::FollowError;
 use run_agent_core::layout::RunPaths;
 use run_agent_core::store::ReadError;
 
-use self::begin::{Begun, StartFailure};
+use self::begin::Begun;
 use self::ears::{Commands, Heard};
 use self::silence::Silence;
 pub use self::terminal::keep_terminal;
-use super::launch::{LOCK_FD, REPORT_FD, Report, STDIN_FD};
-use super::os::{self, ProcessId};
+use super::launch::{HERE, LOCK_FD, Order, REPORT_FD, Report, STDIN_FD};
+use super::os::{self, Cgroup, ProcessId};
 use super::record::{self, Note};
-use super::set::{self, Owner};
-use super::{Launch, Streams, close, ladder, left_overs};
+use super::{Launch, Streams, close};
 use crate::failpoint;
 use crate::output::Marker;
 use crate::slots::Slots;
@@ -42,13 +44,9 @@ const MARK_EVERY: Duration = Duration::from_millis(20);
 /// A lost ring of the doorbell is made good after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// How often, and how far apart, it is looked whether anything outlives the agent, before every process of the system
-/// is looked at.
-const NOTHING_LEFT_LOOKS: u32 = 10;
-const NOTHING_LEFT_NAP: Duration = Duration::from_millis(3);
-
 enum Wake {
-    Reaped(u32, WaitStatus),
+    /// This process has ended.
+    Ended(u32, Exit),
     /// On a terminal: the command was halted, or goes on.
     Halted(u32),
     Continued,
@@ -61,6 +59,15 @@ enum Wake {
     Output(Arc<AtomicBool>),
 }
 
+/// How the agent's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Code(i32),
+    Signal(i32),
+    /// Somebody else was its parent, and the kernel does not tell.
+    Unknown,
+}
+
 struct Supervisor<'a> {
     tree: &'a Tree,
     launch: Launch,
@@ -70,7 +77,11 @@ struct Supervisor<'a> {
     wakes: Receiver<Wake>,
     wake: Sender<Wake>,
     agent: Option<ProcessId>,
-    exit: Option<WaitStatus>,
+    /// The one before this was the agent's parent: orphans do not come here.
+    took_over: bool,
+    /// The run's own, where it has one.
+    cgroup: Option<Cgroup>,
+    exit: Option<Exit>,
     /// Its part of the limit; absent where nobody counts.
     slots: Option<Slots>,
     /// While it waits for a slot: when it looks again.
@@ -117,48 +128,46 @@ pub enum SuperviseError {
 ///
 /// # Errors
 /// When the run cannot even be closed; whoever looks next closes it.
-pub fn supervise(tree: &Tree, launch: Launch) -> Result<(), SuperviseError> {
+pub fn supervise(tree: &Tree, order: Order) -> Result<(), SuperviseError> {
     let report = os::inherited(REPORT_FD).map_err(SuperviseError::Handover)?;
     let lock = os::inherited(LOCK_FD).map_err(SuperviseError::Handover)?;
-    let stdin = match launch.streams {
-        Streams::CallerInput => Some(os::inherited(STDIN_FD).map_err(SuperviseError::Handover)?),
-        Streams::Prompt | Streams::Terminal | Streams::Nothing => None,
-    };
     ignore_signals().map_err(SuperviseError::Prepare)?;
+    os::cgroup::leave();
+    let (launch, is_new) = match order {
+        Order::Start(launch) => (*launch, true),
+        Order::TakeOver(launch) => (*launch, false),
+    };
+    let stdin = match launch.streams {
+        Streams::CallerInput if is_new => Some(os::inherited(STDIN_FD).map_err(SuperviseError::Handover)?),
+        Streams::Prompt | Streams::CallerInput | Streams::Terminal | Streams::Nothing => None,
+    };
+    let name = TaskName { project: launch.project.clone(), task: launch.task.clone() };
+    crate::sync_clock::keep_synced(tree, &name.key());
+    if !is_new {
+        return take_over::take_over(tree, &name, launch, lock, report);
+    }
     os::become_subreaper();
     record::note(&lock, &Note::Supervisor(ProcessId::own())).map_err(SuperviseError::Prepare)?;
     failpoint::here("supervisor.noted");
-
-    let name = TaskName { project: launch.project.clone(), task: launch.task.clone() };
     let view = TaskView::open(tree, &name)?;
     let run = tree.run(&name, &launch.run);
     let marker = Marker::new(&run).map_err(SuperviseError::Prepare)?;
-    let (wake, wakes) = channel();
-    let began = Instant::now();
-    crate::sync_clock::keep_synced(tree, &name.key());
     let slots = Slots::of(tree, &name, &launch.run, launch.max_agents);
-    let (agent, exit, modes, look_at, commands) = (None, None, None, None, Commands::default());
-    let silence = Silence::new(&launch);
-    Supervisor {
-        tree,
-        launch,
-        view,
-        run,
-        lock,
-        wakes,
-        wake,
-        agent,
-        exit,
-        slots,
-        look_at,
-        commands,
-        stdin,
-        modes,
-        began,
-        marker,
-        silence,
-    }
-    .run(Starter(Some(report)))
+    Supervisor { stdin, slots, ..Supervisor::new(tree, launch, view, run, lock, marker) }
+        .run(Starter(Some(report)))
+}
+
+/// Tells the starter that this process has come up, before it is sent the order: one that was to come up by a detour.
+///
+/// # Errors
+/// When this process was not started as it should be.
+pub fn say_here() -> Result<(), SuperviseError> {
+    let mut report = os::inherited(REPORT_FD).map_err(SuperviseError::Handover)?;
+    // Blank: what follows is the report itself. A starter that is gone reads nothing.
+    let _ = report.write_all(HERE);
+    // It is taken once more when the order has come.
+    let _ = report.into_raw_fd();
+    Ok(())
 }
 
 /// A supervisor that got no whole order: its starter was killed. It closes the run.
@@ -195,7 +204,41 @@ impl Starter {
     }
 }
 
-impl Supervisor<'_> {
+impl<'a> Supervisor<'a> {
+    fn new(
+        tree: &'a Tree,
+        launch: Launch,
+        view: TaskView,
+        run: RunPaths,
+        lock: File,
+        marker: Marker,
+    ) -> Self {
+        let (wake, wakes) = channel();
+        let (agent, cgroup, exit, stdin, modes) = (None, None, None, None, None);
+        let (began, silence) = (Instant::now(), Silence::new(&launch));
+        Self {
+            tree,
+            launch,
+            view,
+            run,
+            lock,
+            wakes,
+            wake,
+            agent,
+            took_over: false,
+            cgroup,
+            exit,
+            slots: None,
+            look_at: None,
+            commands: Commands::default(),
+            stdin,
+            modes,
+            began,
+            marker,
+            silence,
+        }
+    }
+
     fn run(mut self, mut starter: Starter) -> Result<(), SuperviseError> {
         match self.start(&mut starter) {
             Ok(Begun::Running(agent)) => {
@@ -218,25 +261,6 @@ impl Supervisor<'_> {
         }
     }
 
-    fn end_refused(self, why: &str) -> Result<(), SuperviseError> {
-        let end = RunEnd {
-            status: RunOutcome::Stopped,
-            reason: "stopped before it started".to_owned(),
-            ..RunEnd::default()
-        };
-        self.end(end, &Cause::Process(why.to_owned()))
-    }
-
-    fn end_not_started(self, failure: StartFailure) -> Result<(), SuperviseError> {
-        let end = RunEnd {
-            status: RunOutcome::Failed,
-            reason: failure.why,
-            error_class: Some(failure.class.to_owned()),
-            ..RunEnd::default()
-        };
-        self.end(end, &Cause::Process("the agent could not be started".to_owned()))
-    }
-
     /// Sleeps until the agent ends, a stop is asked for, its time is up, or it hangs.
     fn watch(mut self) -> Result<(), SuperviseError> {
         let grown = Arc::new(AtomicBool::new(false));
@@ -245,8 +269,8 @@ impl Supervisor<'_> {
         let mut next_look = Instant::now() + LOOK_AGAIN;
         self.silence.begin(self.began);
         loop {
-            if let Some(status) = self.exit {
-                return self.after_exit(status);
+            if let Some(exit) = self.exit {
+                return self.after_exit(exit);
             }
             if let Some(stopping) = self.stop_asked_for() {
                 let ending = Ending::on_request(&stopping.by);
@@ -287,9 +311,9 @@ impl Supervisor<'_> {
 
     fn woken(&mut self, wake: Wake) {
         match wake {
-            Wake::Reaped(pid, status) => {
+            Wake::Ended(pid, exit) => {
                 if self.is_agent(pid) {
-                    self.exit = Some(status);
+                    self.exit = Some(exit);
                 }
             }
             Wake::Halted(pid) if self.is_agent(pid) => self.halt_too(),
@@ -320,111 +344,6 @@ impl Supervisor<'_> {
         let own = self.view.run(&self.launch.run).and_then(|run| run.stopping.clone());
         own.or_else(|| task.ralph.stopping.as_ref().map(|request| request.how.clone()))
     }
-
-    fn after_exit(mut self, status: WaitStatus) -> Result<(), SuperviseError> {
-        failpoint::here("supervisor.reaped");
-        self.commands.let_go();
-        self.marker.look(&self.run);
-        // What a person's own command on a terminal leaves running is the person's.
-        let streams = self.launch.streams;
-        let left = match streams {
-            Streams::Terminal => Vec::new(),
-            // A look at every process of the system costs more than the rest of a run.
-            _ if self.nothing_is_left() => Vec::new(),
-            Streams::Prompt | Streams::CallerInput | Streams::Nothing => {
-                left_overs::end(&[Self::owner(self.launch.run.as_str(), self.agent)])
-            }
-        };
-        let (exit_code, signal) = code_of(status);
-        // A stop that was asked for in the same moment counts as what ended it.
-        let _ = self.view.refresh();
-        let asked = self.stop_asked_for();
-        let mut end = self.end_with(exit_code, signal);
-        end.left_overs = left_overs::names(&left);
-        let cause = match signal {
-            Some(signal) => Cause::Signal(signal_name(signal)),
-            None => Cause::Process(format!("exit:{exit_code}")),
-        };
-        if let Some(stopping) = asked {
-            end.status = RunOutcome::Stopped;
-            end.reason = format!("stopped on request of {}", stopping.by);
-            end.error_class = None;
-        }
-        self.end(end, &cause)
-    }
-
-    /// What ends with the agent gets a moment: supervisors of its children, which it inherits, post their ends first.
-    fn nothing_is_left(&mut self) -> bool {
-        for _ in 0..NOTHING_LEFT_LOOKS {
-            if !os::has_children() {
-                return true;
-            }
-            self.sleep(NOTHING_LEFT_NAP);
-        }
-        false
-    }
-
-    fn end_with(&self, exit_code: i32, signal: Option<i32>) -> RunEnd {
-        let (reason, class) = match (exit_code, signal) {
-            (_, Some(signal)) => (format!("killed by {}", signal_name(signal)), Some("killed")),
-            (0, None) => ("exit code 0".to_owned(), None),
-            (code, None) => (format!("exit code {code}"), Some("crash")),
-        };
-        RunEnd {
-            status: if exit_code == 0 { RunOutcome::Completed } else { RunOutcome::Failed },
-            exit_code: Some(exit_code),
-            signal,
-            duration_ms: Some(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            reason,
-            error_class: class.map(str::to_owned),
-            output_path: Some(self.run.output().display().to_string()),
-            left_overs: None,
-        }
-    }
-
-    /// Whose processes this supervisor's are.
-    fn owner<'a>(run: &'a str, agent: Option<ProcessId>) -> Owner<'a> {
-        let own = std::process::id();
-        Owner { run, agent, supervisor: Some(own), asker: own }
-    }
-
-    /// The ladder, then the end.
-    fn stop(mut self, how: &Stopping, ending: Ending) -> Result<(), SuperviseError> {
-        failpoint::here("supervisor.stopping");
-        self.commands.let_go();
-        let (run, agent) = (self.launch.run.to_string(), self.agent);
-        let find = || set::of_run(&os::processes().unwrap_or_default(), Self::owner(&run, agent));
-        let grace = Duration::from_millis(how.grace_ms);
-        let left = ladder::end(find, grace, |nap| self.sleep(nap));
-        self.marker.look(&self.run);
-        // The agent is gone; its status may be on its way through the reaper's channel.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while self.exit.is_none() && left.is_empty() && Instant::now() < deadline {
-            self.sleep(Duration::from_millis(20));
-        }
-        let (exit_code, signal) = self.exit.map_or((-1, None), code_of);
-        let mut end = self.end_with(exit_code, signal);
-        (end.status, end.reason) = (ending.outcome, ending.reason);
-        end.error_class = (ending.outcome == RunOutcome::Failed).then(|| "killed".to_owned());
-        end.left_overs = left_overs::names(&left).map(|names| format!("could not be ended: {names}"));
-        self.end(end, &ending.cause)
-    }
-
-    fn end(mut self, end: RunEnd, cause: &Cause) -> Result<(), SuperviseError> {
-        if let (Some(modes), Some(_)) = (self.modes.take(), end.signal) {
-            modes.restore();
-        }
-        // The next process that looks finishes with this note what is not finished here.
-        let _ = record::note(&self.lock, &Note::Exit(Box::new(end.clone())));
-        failpoint::here("supervisor.exit_noted");
-        let id = self.launch.run.clone();
-        let ended = close::end_run(self.tree, &mut self.view, &id, end, cause);
-        failpoint::here("supervisor.ended");
-        // After the end is told: nobody who reads the stream sees more at work than there are slots.
-        self.leave_slot();
-        ended?;
-        Ok(())
-    }
 }
 
 /// Reaps the agent and every orphan that this process inherits, until there is nothing left to wait for. `halts`: tells
@@ -437,7 +356,7 @@ fn reap(send: Sender<Wake>, halts: bool) {
             let pid_of = |pid: nix::unistd::Pid| u32::try_from(pid.as_raw()).unwrap_or(0);
             let wake = match waitpid(None, flags) {
                 Ok(status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))) => {
-                    Wake::Reaped(pid_of(pid), status)
+                    Wake::Ended(pid_of(pid), Exit::of(status))
                 }
                 Ok(WaitStatus::Stopped(pid, _)) => Wake::Halted(pid_of(pid)),
                 Ok(WaitStatus::Continued(_)) => Wake::Continued,
@@ -465,16 +384,4 @@ fn watch_output(
         }
     });
     watcher.and_then(|mut w| w.watch(run.folder(), RecursiveMode::NonRecursive).map(|()| w)).ok()
-}
-
-fn code_of(status: WaitStatus) -> (i32, Option<i32>) {
-    match status {
-        WaitStatus::Exited(_, code) => (code, None),
-        WaitStatus::Signaled(_, signal, _) => (128 + signal as i32, Some(signal as i32)),
-        _ => (-1, None),
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned())
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use run_agent_core::RunId;
 use run_agent_core::world::RunStatus;
+use run_agent_runner::supervise::record;
 use run_agent_runner::tree::TaskName;
 use run_agent_tests::{Root, alive, kill, name, shell_args, text_of, until};
 
@@ -107,7 +108,7 @@ fn a_killed_driver_that_finds_the_run_ended_goes_on_with_its_count() {
 }
 
 /// The steps of the starter and of the supervisor at which a SIGKILL is tried, and whether the agent was let go.
-const STEPS: [(&str, bool); 14] = [
+const STEPS: [(&str, bool); 15] = [
     ("starter.folder", false),
     ("starter.lock", false),
     ("starter.intent", false),
@@ -115,6 +116,7 @@ const STEPS: [(&str, bool); 14] = [
     ("starter.ordered", true),
     ("supervisor.noted", false),
     ("supervisor.slot", false),
+    ("supervisor.cgroup", false),
     ("supervisor.shim", false),
     ("supervisor.posted", false),
     ("supervisor.let_go", true),
@@ -157,6 +159,10 @@ fn a_kill_at_any_step_gives_no_second_agent_and_no_run_without_an_end() {
                 || text_of(&info).contains("status: \"failed\"").then_some(()),
                 || text_of(&info),
             );
+        }
+        for run in view.task().runs.keys() {
+            let notes = record::notes(&root.tree().run(&task, run).supervisor_lock()).unwrap();
+            assert!(notes.cgroup.is_none_or(|path| !path.exists()), "{step}: no cgroup is left");
         }
         // The task is as good as before: the next run is an ordinary one.
         let next = root.run(&shell_args("job", &task, "exit 0", &[]));

@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, kill_process, pidfd_send_signal};
 
 use super::super::set::Process;
-use super::{Machine, ProcessId};
+use super::{Machine, ProcessId, cgroup, pidfd};
 
 pub(super) fn machine() -> Machine {
     let read =
@@ -68,8 +68,9 @@ pub(super) fn processes() -> io::Result<Vec<Process>> {
             .split(|b| *b == 0)
             .find_map(|var| var.strip_prefix(b"JRUN_ID="))
             .map(|id| String::from_utf8_lossy(id).into_owned())
-            // Emptied, or overwritten with something else: then its parent tells whose it is.
+            // Emptied, or overwritten with something else: then its cgroup or its parent tells whose it is.
             .filter(|id| run_agent_core::RunId::parse(id).is_ok());
+        let run = run.or_else(|| cgroup::run_of(pid).map(|run| run.to_string()));
         let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let args: Vec<String> = cmdline
             .split(|b| *b == 0)
@@ -89,20 +90,28 @@ pub(super) fn processes() -> io::Result<Vec<Process>> {
 }
 
 pub(super) fn signal(process: ProcessId, signal: Signal) -> io::Result<bool> {
-    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    // The descriptor pins the process: what is checked now is what is signalled then.
-    if start_ticks(process.pid) != Some(process.start_ticks) {
-        return Ok(false);
-    }
     let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    match pidfd_send_signal(&pidfd, signal) {
+    let handle = match pidfd::open(process.pid) {
+        Ok(Some(handle)) => Some(handle),
+        Ok(None) => return Ok(false),
+        Err(error) if pidfd::is_missing(&error) => None,
+        Err(error) => return Err(error),
+    };
+    // The handle pins the process: what is checked now is what is signalled then. Where there are none the moment
+    // between the two is as short as it can be.
+    if start_ticks(process.pid) != Some(process.start_ticks) {
+        return Ok(false);
+    }
+    let sent = match &handle {
+        Some(handle) => pidfd_send_signal(handle, signal),
+        None => match i32::try_from(process.pid).ok().and_then(Pid::from_raw) {
+            Some(pid) => kill_process(pid, signal),
+            None => return Ok(false),
+        },
+    };
+    match sent {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::SRCH) => Ok(false),
         Err(error) => Err(error.into()),

@@ -14,8 +14,8 @@ use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, RunStart};
 use run_agent_core::text;
 
-use super::super::os::{self, Detach, Machine, ProcessId};
-use super::super::record::{self, Note};
+use super::super::os::{self, Cgroup, Detach, Machine, ProcessId};
+use super::super::record::{self, Note, Terms};
 use super::super::start::{self, program};
 use super::super::{Streams, close, shim};
 use super::slot::{self, Taken};
@@ -49,6 +49,7 @@ impl Supervisor<'_> {
             Taken::Refused(refusal) => return Ok(Begun::Refused(refusal)),
         };
         let (socket, shim_socket) = UnixStream::pair().map_err(failed("cannot make a socket"))?;
+        self.make_cgroup();
         let agent = self.spawn_shim(&shim_socket)?;
         drop(shim_socket);
         self.agent = Some(agent);
@@ -63,6 +64,9 @@ impl Supervisor<'_> {
         failpoint::here("supervisor.posted");
         close::project_info(self.tree, &self.view, &self.launch.run);
         self.began = Instant::now();
+        let terms = Terms { launch: self.launch.for_a_successor(), began_ms: os::clock_ms() };
+        // Without it nobody could take over: then who looks waits for the agent's end, and says that it was not seen.
+        let _ = record::note(&self.lock, &Note::Terms(Box::new(terms)));
         let_go(socket)?;
         failpoint::here("supervisor.let_go");
         Ok(Begun::Running(agent))
@@ -73,13 +77,34 @@ impl Supervisor<'_> {
         command.arg("_shim").arg("--").args(&self.launch.argv);
         let detach = self.set_streams(&mut command)?;
         command.envs(&self.launch.env).current_dir(&self.launch.cwd);
-        let child =
-            os::spawn(command, &[(socket.as_fd(), shim::SOCKET_FD)], detach).map_err(|e| StartFailure {
-                why: format!("cannot start in {}: {e}", self.launch.cwd.display()),
-                class: "crash",
-            })?;
-        ProcessId::now(child.id())
+        let folder = self.cgroup.as_ref().and_then(|cgroup| cgroup.open().ok());
+        let into = folder.as_ref().map(AsFd::as_fd);
+        let fds = [(socket.as_fd(), shim::SOCKET_FD)];
+        let spawned = os::spawn(command, &fds, detach, into).map_err(|e| StartFailure {
+            why: format!("cannot start in {}: {e}", self.launch.cwd.display()),
+            class: "crash",
+        })?;
+        if let Some(cgroup) = &self.cgroup
+            && !spawned.in_cgroup
+            && cgroup.enter(spawned.pid).is_err()
+        {
+            cgroup.remove();
+            self.cgroup = None;
+        }
+        ProcessId::now(spawned.pid)
             .ok_or_else(|| StartFailure { why: "the new process vanished".to_owned(), class: "crash" })
+    }
+
+    /// The run's own cgroup, where it can have one. Noted first: whoever finds the run dead knows what to remove.
+    fn make_cgroup(&mut self) {
+        if self.launch.streams != Streams::Terminal
+            && let Some(cgroup) = Cgroup::for_run(&self.launch.run)
+            && record::note(&self.lock, &Note::Cgroup(cgroup.path().to_owned())).is_ok()
+            && cgroup.make().is_ok()
+        {
+            self.cgroup = Some(cgroup);
+            failpoint::here("supervisor.cgroup");
+        }
     }
 
     /// Where the agent reads from and writes to, and with that whose process group it belongs to.

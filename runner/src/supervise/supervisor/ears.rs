@@ -86,6 +86,8 @@ pub(super) fn listen(run: &RunPaths, send: Sender<Wake>) -> io::Result<()> {
 }
 
 fn bind(run: &RunPaths) -> io::Result<UnixListener> {
+    // Of a supervisor that was lost; nobody but the holder of the run's lock listens.
+    let _ = std::fs::remove_file(run.socket());
     let listener = os::near(&run.socket(), |path| UnixListener::bind(path))?;
     // The folder is its owner's alone; so is what lies in it, wherever it is copied to.
     std::fs::set_permissions(run.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

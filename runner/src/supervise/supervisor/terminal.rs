@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
@@ -16,7 +16,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr}
 use super::super::os::{self, ProcessId};
 use super::super::record::{self, Note};
 use super::super::start::Made;
-use super::{Begun, Commands, Silence, Starter, SuperviseError, Supervisor, Wake};
+use super::{Begun, Starter, SuperviseError, Supervisor, Wake};
 use crate::output::Marker;
 use crate::tree::Tree;
 use crate::view::TaskView;
@@ -32,37 +32,15 @@ const HALTED_ALONE: Duration = Duration::from_millis(100);
 /// When the run cannot be prepared or closed; whoever looks next closes it.
 pub fn keep_terminal(tree: &Tree, view: TaskView, made: Made) -> Result<(), SuperviseError> {
     let Made { launch, paths: run, lock, .. } = made;
-    let (wake, wakes) = channel();
-    take_signals(wake.clone()).map_err(SuperviseError::Prepare)?;
-    os::become_subreaper();
-    record::note(&lock, &Note::Supervisor(ProcessId::own())).map_err(SuperviseError::Prepare)?;
-    failpoint::here("supervisor.noted");
     let marker = Marker::new(&run).map_err(SuperviseError::Prepare)?;
-    say_where_output_went(&run, &launch.agent).map_err(SuperviseError::Prepare)?;
-    let (agent, exit, stdin, modes) = (None, None, None, Modes::save());
-    // A command by hand takes no slot.
-    let (slots, look_at, commands) = (None, None, Commands::default());
-    let began = Instant::now();
-    let silence = Silence::new(&launch);
-    let mut supervisor = Supervisor {
-        tree,
-        launch,
-        view,
-        run,
-        lock,
-        wakes,
-        wake,
-        agent,
-        exit,
-        slots,
-        look_at,
-        commands,
-        stdin,
-        modes,
-        began,
-        marker,
-        silence,
-    };
+    let modes = Modes::save();
+    let mut supervisor = Supervisor { modes, ..Supervisor::new(tree, launch, view, run, lock, marker) };
+    take_signals(supervisor.wake.clone()).map_err(SuperviseError::Prepare)?;
+    os::cgroup::leave();
+    os::become_subreaper();
+    record::note(&supervisor.lock, &Note::Supervisor(ProcessId::own())).map_err(SuperviseError::Prepare)?;
+    failpoint::here("supervisor.noted");
+    say_where_output_went(&supervisor.run, &supervisor.launch.agent).map_err(SuperviseError::Prepare)?;
     match supervisor.start(&mut Starter(None)) {
         Ok(Begun::Running(_)) => supervisor.watch(),
         Ok(Begun::Refused(refusal)) => supervisor.end_refused(&refusal.to_string()),
