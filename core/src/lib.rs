@@ -13,6 +13,7 @@
 //! | what do the events amount to? | [`world`] |
 //! | may this be done? | [`decide`] |
 //! | what should the Ralph loop do next? | [`plan`], [`policy`] |
+//! | why is it in this state? | [`mod@why`] |
 //! | what must a store promise? | [`store`], [`follow`] |
 //! | where does a file lie? | [`layout`] |
 //! | what does `run-info.yaml` say? | [`run_info`] |
@@ -32,6 +33,7 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+pub mod why;
 pub mod world;
 
 pub use cause::Cause;
