@@ -27,4 +27,5 @@ pub(crate) mod target;
 pub(crate) mod task;
 pub(crate) mod wait;
 pub(crate) mod watch;
+pub(crate) mod why;
 pub(crate) mod wrap;
