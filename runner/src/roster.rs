@@ -178,7 +178,7 @@ fn read(tree: &Tree, name: &TaskName, marker: Option<Marker>) -> Result<(Box<Row
     // A stream that can be read but not written is listed as it is.
     let mut settled = close::close_dead(tree, &mut view).is_ok();
     if let Some(marker) = marker {
-        settled &= marker::reconcile(&mut view, marker).is_ok();
+        settled &= marker::reconcile(tree, &mut view, marker).is_ok();
     }
     let task = view.task();
     settled &= task.active().next().is_none() && task.ralph.stopping.is_none();

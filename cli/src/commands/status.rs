@@ -46,7 +46,7 @@ pub(super) fn look(context: &Context, name: &TaskName) -> Result<TaskView, Failu
     close::close_dead(&context.tree, &mut view)?;
     if let Ok(found) = files::marker(&context.tree.task(name).done()) {
         // A stream that can be read but not written is shown as it is.
-        let _ = marker::reconcile(&mut view, found);
+        let _ = marker::reconcile(&context.tree, &mut view, found);
     }
     Ok(view)
 }

@@ -7,7 +7,7 @@ use super::{Act, Other};
 use crate::event::Event;
 use crate::id::{RunId, TaskId};
 use crate::plan::reason;
-use crate::world::{Question, TaskStatus, Told};
+use crate::world::{Question, Run, TaskStatus, Told};
 
 impl Story<'_> {
     pub(super) fn driven(&mut self) {
@@ -18,7 +18,8 @@ impl Story<'_> {
             return self.run_named(stopped);
         }
         if let Some((id, run)) = task.active_root().and_then(|id| task.runs.get_key_value(id)) {
-            return self.run(id, run);
+            self.run(id, run);
+            return self.taken_up_since(run);
         }
         if task.evidence.is_after(Told::VerifyStart, Told::VerifyStop) {
             let told = self.of_task(Told::VerifyStart);
@@ -52,6 +53,23 @@ impl Story<'_> {
                 let told = self.of_task(Told::LoopStart);
                 self.because("the loop was started, and its root run is due", told.as_ref());
             }
+        }
+    }
+
+    /// Another driver went on with a loop whose driver was lost, and found this run at work.
+    fn taken_up_since(&mut self, run: &Run) {
+        let task = self.look.task;
+        if task.evidence.of(Told::SupervisorRestart) < run.evidence.of(Told::RunIntent) {
+            return;
+        }
+        let told = self.of_task(Told::SupervisorRestart);
+        if let Some((message, Event::SupervisorRestart(taken))) = &told
+            && message.content.run.is_none()
+        {
+            self.because(
+                format!("another driver took the loop up: {}", quoted(&taken.reason)),
+                told.as_ref(),
+            );
         }
     }
 

@@ -131,11 +131,11 @@ impl Story<'_> {
         let told = self.of_task(Told::Done);
         let who = match &told {
             Some((_, Event::Done(done))) if done.by == "file" => {
-                "DONE was found as a file that was made by hand".to_owned()
+                "a DONE file was found that was not made by `run-agent done`".to_owned()
             }
             Some((message, Event::Done(done))) => match &message.content.run {
                 Some(run) => format!("run {run} said DONE"),
-                None => format!("{} said DONE", done.by),
+                None => format!("user {} said DONE", done.by),
             },
             Some(_) | None => "DONE was said".to_owned(),
         };

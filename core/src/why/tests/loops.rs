@@ -126,7 +126,7 @@ fn a_loop_that_waits_for_a_child_task_names_it() {
     let causes = [
         ("waits for", "waiting"),
         ("task p/task-19700101-000000-other was started from here", ""),
-        ("made by hand", "done"),
+        ("not made by `run-agent done`", "done"),
     ];
     let acts = [Some(Act::WhyTask(task_id("other"))), None];
     tale.says(&tale.why(), "waiting", &causes, &acts);
@@ -219,7 +219,7 @@ fn a_completed_loop_names_who_said_done() {
         reason::DONE,
         Cause::File("DONE".to_owned()),
     );
-    let causes = [("completed", "end"), ("DONE was found as a file that was made by hand", "done")];
+    let causes = [("completed", "end"), ("not made by `run-agent done`", "done")];
     tale.says(&tale.why(), "completed", &causes, &[Some(Act::Resume)]);
 }
 
