@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod done;
 pub(crate) mod gc;
+pub(crate) mod inbox;
 pub(crate) mod internal;
 pub(crate) mod job;
 pub(crate) mod list;

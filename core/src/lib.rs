@@ -14,6 +14,7 @@
 //! | may this be done? | [`decide`] |
 //! | what should the Ralph loop do next? | [`plan`], [`policy`] |
 //! | why is it in this state? | [`mod@why`] |
+//! | what of it needs a person? | [`inbox`] |
 //! | what must a store promise? | [`store`], [`follow`] |
 //! | where does a file lie? | [`layout`] |
 //! | what does `run-info.yaml` say? | [`run_info`] |
@@ -24,6 +25,7 @@ pub mod decide;
 pub mod event;
 pub mod follow;
 pub mod id;
+pub mod inbox;
 pub mod layout;
 pub mod message;
 pub mod plan;
