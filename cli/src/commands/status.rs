@@ -2,12 +2,13 @@
 
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::store::Damage;
-use run_agent_core::world::{Run, Task};
+use run_agent_core::world::{Run, Task, TaskStatus};
 use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, files, marker};
+use run_agent_runner::{TaskView, files, marker, seen};
 
+use super::why;
 use crate::args::{Global, StatusArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -106,12 +107,16 @@ pub(super) struct Moment<'a> {
     pub(super) last_messages: Vec<Entry>,
     pub(super) damage: &'a [Damage],
     pub(super) notes: &'a [String],
+    /// The nearest cause of the status, where it was looked for.
+    pub(super) why: Option<String>,
 }
 
 fn whole_task(context: &Context, name: &TaskName, view: &TaskView, notes: &[String]) -> Outcome {
     let page = context.tree.store.open(&name.key())?.last(MESSAGES)?;
     let (task, now) = (view.task(), Timestamp::now());
-    let moment = Moment { name, task, now, last_messages: page.entries, damage: &view.damage, notes };
+    let why = why::of_task(view, &seen::around(&context.tree, view)).summary().to_owned();
+    let (last_messages, damage) = (page.entries, view.damage.as_slice());
+    let moment = Moment { name, task, now, last_messages, damage, notes, why: Some(why) };
     if context.json {
         render::json(&as_json(&moment))?;
     } else {
@@ -127,7 +132,7 @@ pub(super) fn as_json(moment: &Moment<'_>) -> serde_json::Value {
     let damage: Vec<String> = moment.damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect();
     serde_json::json!({
         "id": name.task, "task_id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
-        "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
+        "why": moment.why, "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
         "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
         "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
         "open_questions": open_questions(task), "runs": runs, "last_messages": messages,
@@ -155,15 +160,18 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     let Moment { name, task, now, .. } = *moment;
     let paint = Paint::stdout();
     let mut out = head(name, task, now);
+    if let Some(why) = moment.why.as_ref().filter(|why| !why.is_empty() && needs_words(task.status())) {
+        out.push_str(&format!("why: {}\n", render::safe_line(why)));
+    }
     if !task.runs.is_empty() {
         out.push('\n');
         out.push_str(&render::tree_text(task, now));
     }
     if !task.thread.open_questions.is_empty() {
         out.push_str(&format!(
-            "\n{} (answer with `run-agent bus post{} --type ANSWER --parent ID --body …`):\n",
+            "\n{} (answer with {}):\n",
             paint.hue(Hue::Mild, "open questions"),
-            context.flags_for(name)
+            render::command("inbox answer ID TEXT")
         ));
         for (id, question) in &task.thread.open_questions {
             out.push_str(&format!(
@@ -186,6 +194,19 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     }
     out.push_str(&format!("\nfiles: {}\n", context.tree.task(name).folder().display()));
     out
+}
+
+/// A status that says little by itself.
+fn needs_words(status: TaskStatus) -> bool {
+    match status {
+        TaskStatus::Created | TaskStatus::Running | TaskStatus::Completed => false,
+        TaskStatus::Blocked
+        | TaskStatus::Queued
+        | TaskStatus::Waiting
+        | TaskStatus::BackingOff
+        | TaskStatus::Failed
+        | TaskStatus::Stopped => true,
+    }
 }
 
 /// Which task it is, and how it stands.

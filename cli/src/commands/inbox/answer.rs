@@ -114,10 +114,19 @@ fn not_open(context: &Context, text: &str, items: &[Item]) -> Result<Failure, Fa
         let kind = &message.content.kind;
         return Ok(Failure::usage(format!("{id} is no question: it is of type {kind}, in {key}")).hint(hint));
     }
-    let more = "say more with `run-agent bus post --type ANSWER --parent ID`";
+    let more = format!(
+        "say more with {}",
+        render::command(&format!("bus post{} --type ANSWER --parent {id}", flags(&key)))
+    );
     Ok(Failure::new(Exit::Failed, format!("question {id} was answered already, in {key}"))
         .code(Code::Refused)
         .hint(format!("{more}; {hint}")))
+}
+
+/// The flags that name a stream.
+fn flags(key: &StreamKey) -> String {
+    let task = key.task.as_ref().map(|task| format!(" --task {task}")).unwrap_or_default();
+    format!(" --project {}{task}", key.project)
 }
 
 /// A message by its id, wherever it stands: asked only when it is no open question.
