@@ -361,11 +361,6 @@ impl Config {
         )
     }
 
-    /// A loop whose driver died is nobody's business.
-    pub(crate) fn never_adopts(&self) -> bool {
-        self.text("loop", "adopt") == "never"
-    }
-
     fn value(&self, block: &str, name: &str) -> Option<Value> {
         let setting = schema::find(block, name)?;
         match self.settings.plain.get(&(setting.block, setting.name)) {

@@ -8,9 +8,9 @@ use run_agent_core::store::OpenError;
 use run_agent_core::why::{Driver, Life, Other, Seen};
 use run_agent_core::world::{RalphState, Task};
 
+use crate::adopt::DriverLife;
 use crate::files;
 use crate::supervise::close;
-use crate::supervise::os::Machine;
 use crate::tree::{TaskName, Tree};
 use crate::view::{TaskView, ViewError};
 
@@ -34,29 +34,15 @@ pub fn around(tree: &Tree, view: &TaskView) -> Seen {
         (id.clone(), life)
     });
     Seen {
-        driver: driver(tree, view),
+        driver: match view.driver(tree) {
+            DriverLife::NotOpen => Driver::NotLookedAt,
+            DriverLife::Alive => Driver::Alive,
+            DriverLife::Lost => Driver::Gone,
+            DriverLife::Foreign => Driver::Foreign,
+        },
         runs: runs.collect(),
         tasks: others(task).into_iter().map(|id| (id.clone(), other(tree, view, id))).collect(),
         marker: files::marker(&tree.task(&view.name).done()).ok(),
-    }
-}
-
-/// Who drives the loop, if it is open.
-#[must_use]
-pub fn driver(tree: &Tree, view: &TaskView) -> Driver {
-    let ralph = &view.task().ralph;
-    if !ralph.is_open() {
-        return Driver::NotLookedAt;
-    }
-    if !view.is_driverless(tree) {
-        return Driver::Alive;
-    }
-    // A lock is of one machine, and says nothing about another.
-    let here = Machine::here();
-    let elsewhere = |machine: &str| !machine.is_empty() && machine != here.machine_id;
-    match &ralph.driver {
-        Some(driver) if elsewhere(&driver.machine_id) => Driver::Foreign,
-        Some(_) | None => Driver::Gone,
     }
 }
 
@@ -74,7 +60,7 @@ fn others(task: &Task) -> Vec<&TaskId> {
         | RalphState::Cooling { .. }
         | RalphState::Ended { .. } => Vec::new(),
     };
-    others.extend(task.links.values().filter(|link| !link.ended).map(|link| &link.child_task_id));
+    others.extend(task.open_links().map(|(_, link)| &link.child.child_task_id));
     others.truncate(OTHERS_MAX);
     others
 }

@@ -204,17 +204,24 @@ impl Story<'_> {
         self.more(tasks.len());
     }
 
-    /// The newest agent that is passed over, and for what.
+    /// The agents that are passed over, for what, and the run that showed it.
     pub(super) fn degraded(&mut self) {
-        let told = self.of_task(Told::AgentDegraded);
-        if let Some((_, Event::AgentDegraded(degraded))) = &told {
+        let newest = self.of_task(Told::AgentDegraded);
+        let is_newest =
+            |agent: &str| matches!(&newest, Some((_, Event::AgentDegraded(told))) if told.agent == agent);
+        let agents = self.look.task.ralph.degraded.iter().take(NAMED_MAX);
+        let agents: Vec<_> = agents.map(|(agent, how)| (agent.clone(), how.clone())).collect();
+        for (agent, how) in agents {
             let text = format!(
-                "agent {} is passed over until {}: its last run failed ({})",
-                degraded.agent,
-                whole_seconds(degraded.until),
-                degraded.error_class
+                "agent {agent} is passed over until {}: its run failed ({})",
+                whole_seconds(how.until),
+                how.error_class
             );
-            self.because(text, told.as_ref());
+            let told = newest.as_ref().filter(|_| is_newest(&agent));
+            self.because(text, told);
+            if let (Some(because), Some(run)) = (self.causes.last_mut(), how.run) {
+                because.run_id = Some(run);
+            }
         }
         if let Some(last) = &self.look.task.ralph.last_root {
             self.run_named(last);
@@ -238,15 +245,20 @@ impl Story<'_> {
         }
     }
 
-    /// Runs and tasks elsewhere that this task waits for too.
+    /// Runs and loops of other tasks that this task waits for too.
     fn linked(&mut self) {
-        let open: Vec<_> = self.look.task.links.values().filter(|link| !link.ended).cloned().collect();
-        for link in open.iter().take(NAMED_MAX) {
-            let run = link.child_run_id.as_ref().map(|run| format!("run {run} of ")).unwrap_or_default();
-            let text =
-                format!("{run}task {}/{} was started from here", link.child_project_id, link.child_task_id);
-            self.because_of_task(text, &link.child_task_id);
-            self.change("see what it is at", Act::WhyTask(link.child_task_id.clone()));
+        let open: Vec<_> = self.look.task.open_links().map(|(_, link)| link.child.clone()).collect();
+        for child in open.iter().take(NAMED_MAX) {
+            let run = child.child_run_id.as_ref().map(|run| format!("run {run} of ")).unwrap_or_default();
+            let state = match self.look.seen.tasks.get(&child.child_task_id) {
+                Some(Other::There { status, .. }) => format!(", and is {status}"),
+                Some(Other::Missing) => ", and is not there any more".to_owned(),
+                Some(Other::Unreadable(_)) | None => String::new(),
+            };
+            let task = &child.child_task_id;
+            let text = format!("{run}task {}/{task} was started from here{state}", child.child_project_id);
+            self.because_of_task(text, task);
+            self.change("see what it is at", Act::WhyTask(task.clone()));
         }
         self.more(open.len());
     }

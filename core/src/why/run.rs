@@ -111,9 +111,10 @@ impl Story<'_> {
 
     /// In one sentence, of a run that has not ended.
     pub(super) fn words_of_active(&self, id: &RunId, run: &Run) -> String {
-        let what = match run.attempt {
-            Some(attempt) => format!("root run {id} of {} (attempt {attempt})", run.agent),
-            None => format!("run {id} of {}", run.agent),
+        let what = match (run.attempt, &run.verify) {
+            (Some(attempt), _) => format!("root run {id} of {} (attempt {attempt})", run.agent),
+            (None, Some(command)) => format!("run {id} of the verify command `{}`", quoted(command)),
+            (None, None) => format!("run {id} of {}", run.agent),
         };
         let lost = match self.look.seen.runs.get(id) {
             Some(Life::AgentAlone { .. }) => "; its supervisor was lost",
@@ -245,9 +246,10 @@ impl Story<'_> {
 
 /// In one sentence, of a run that has ended.
 fn words_of_end(id: &RunId, run: &Run, end: &RunEnd, message: Option<&Message>) -> String {
-    let what = match run.attempt {
-        Some(attempt) => format!("root run {id} (attempt {attempt})"),
-        None => format!("run {id}"),
+    let what = match (run.attempt, &run.verify) {
+        (Some(attempt), _) => format!("root run {id} (attempt {attempt})"),
+        (None, Some(command)) => format!("run {id} of the verify command `{}`", quoted(command)),
+        (None, None) => format!("run {id}"),
     };
     let left = match &end.left_overs {
         Some(left) => format!("; what it had left running was ended: {}", quoted(left)),

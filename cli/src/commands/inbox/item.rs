@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 
 use run_agent_core::inbox::{Asker, Need};
 use run_agent_core::plan::reason;
-use run_agent_core::why::Driver;
-use run_agent_core::world::TaskStatus;
 use run_agent_core::{MsgId, ProjectId, RunId, TaskId, Timestamp};
+use run_agent_runner::adopt::Driverless;
 use run_agent_runner::roster::{self, Row};
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, files, seen};
+use run_agent_runner::{TaskView, files};
 
+use crate::config::Adopt;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::render;
@@ -94,7 +94,7 @@ fn projects(context: &Context) -> Result<Vec<ProjectId>, Failure> {
 /// A loop without a driver is nobody's business where the operator says so. A configuration with a mistake in it hides
 /// nothing.
 fn never_adopts(context: &Context) -> bool {
-    context.config().is_ok_and(crate::config::Config::never_adopts)
+    context.config().is_ok_and(|config| config.adopt() == Adopt::Never)
 }
 
 impl Found {
@@ -134,14 +134,14 @@ impl Found {
     }
 }
 
-/// Its loop is open and nobody drives it, on this machine, and there is something left to do.
+/// Its loop has lost its driver on this machine, and may go on.
 fn is_left_alone(context: &Context, name: &TaskName, row: &Row) -> bool {
-    let settled = matches!(row.status, TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Stopped);
-    if !row.loop_open || settled || files::is_locked(&context.tree.task(name).loop_lock()).unwrap_or(true) {
+    if !row.loop_open || files::is_locked(&context.tree.task(name).loop_lock()).unwrap_or(true) {
         return false;
     }
     // The row may be older than the driver's last words.
-    TaskView::open(&context.tree, name).is_ok_and(|view| seen::driver(&context.tree, &view) == Driver::Gone)
+    let view = TaskView::open(&context.tree, name).ok();
+    view.and_then(|view| Driverless::of(&context.tree, &view)).is_some_and(|lost| !lost.foreign)
 }
 
 impl Item {

@@ -225,7 +225,7 @@ fn a_completed_loop_names_who_said_done() {
 
 #[test]
 fn a_rejected_done_names_the_command_and_what_it_said() {
-    let verify = VerifyStart { command: "make test".to_owned(), ..VerifyStart::default() };
+    let verify = VerifyStart { command: "make test".to_owned() };
     let rejected = DoneRejected {
         command: "make test".to_owned(),
         exit_code: 2,
