@@ -10,7 +10,7 @@ use crate::event::LoopOutcome;
 use crate::id::{MsgId, RunId};
 use crate::plan::reason;
 use crate::text;
-use crate::world::{Question, RalphState, Run, Task, Told};
+use crate::world::{Question, RalphState, Run, Task, TaskStatus, Told};
 
 /// How many questions of one stream are told: blocking ones first, the newest of them first.
 pub const QUESTIONS_MAX: usize = 20;
@@ -33,6 +33,8 @@ pub enum Need {
     },
     /// The loop ended without success, and goes on only when somebody says so.
     GaveUp { msg_id: MsgId, since: Timestamp, reason: String },
+    /// The loop waits for tasks, one of which cannot be completed unless somebody sees to it.
+    Blocked { msg_id: MsgId, since: Timestamp, reason: String },
     /// A run that lives gives no sign of life; a stuck one is being ended.
     Silent { run_id: RunId, silent_s: u64, stuck: bool },
 }
@@ -59,6 +61,7 @@ pub fn of_task(task: &Task) -> Vec<Need> {
     }
     let mut needs = questions(&task.thread.open_questions, |question| asker(task, question));
     needs.extend(gave_up(task));
+    needs.extend(blocked(task));
     needs.extend(task.active().filter_map(|(id, run)| {
         let stuck = run.evidence.is_after(Told::RunStuck, Told::RunActive);
         run.idle_s.map(|silent_s| Need::Silent { run_id: id.clone(), silent_s, stuck })
@@ -107,6 +110,24 @@ fn gave_up(task: &Task) -> Option<Need> {
     }
     let (msg_id, _) = task.since.clone()?;
     Some(Need::GaveUp { msg_id, since: *at, reason: reason.clone() })
+}
+
+fn blocked(task: &Task) -> Option<Need> {
+    let RalphState::Blocked { since, reason, .. } = &task.ralph.state else { return None };
+    let (msg_id, _) = task.since.clone().filter(|_| is_hopeless(reason))?;
+    Some(Need::Blocked { msg_id, since: *since, reason: text::head(reason, TEXT_MAX).to_owned() })
+}
+
+/// The event says in words why a task is not completed, as [`crate::plan::Dependency`] does.
+fn is_hopeless(reason: &str) -> bool {
+    let hopeless = |part: &str| {
+        let is = |status: TaskStatus| part.contains(&format!(" is {status}"));
+        part.ends_with(" does not exist")
+            || part.contains(" depends on this task: ")
+            || is(TaskStatus::Failed)
+            || is(TaskStatus::Stopped)
+    };
+    reason.split("; ").any(hopeless)
 }
 
 #[cfg(test)]

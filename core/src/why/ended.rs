@@ -1,13 +1,13 @@
 //! Why a loop has ended as it did.
 
-use super::Act;
 use super::story::{Story, by, cause_of, count, quoted};
 use super::task::have;
+use super::{Act, Other};
 use crate::cause::Cause;
 use crate::event::{Event, LoopOutcome};
-use crate::id::RunId;
+use crate::id::{RunId, TaskId};
 use crate::plan::reason;
-use crate::world::{Marker, Told};
+use crate::world::{Marker, TaskStatus, Told};
 
 impl Story<'_> {
     pub(super) fn ended(&mut self, outcome: LoopOutcome, why: &str) {
@@ -60,6 +60,12 @@ impl Story<'_> {
                 if let Some(stopped) = stopped {
                     self.run_named(stopped);
                 }
+            }
+            // A stop of jobs alone ends a loop that never was: there is nothing to take up again.
+            reason::STOPPED if self.look.task.ralph.driver.is_none() => {
+                self.because("what ran in the task was stopped", told.as_ref());
+                self.stop_of_task();
+                return;
             }
             reason::STOPPED => {
                 self.because("the loop was stopped", told.as_ref());
@@ -130,11 +136,16 @@ impl Story<'_> {
                     told.as_ref(),
                 );
                 let blocked = self.of_task(Told::LoopBlocked);
+                let mut tasks = Vec::new();
                 if let Some((_, Event::LoopBlocked(said))) = &blocked {
                     self.because(format!("it was blocked: {}", quoted(&said.reason)), blocked.as_ref());
-                    let tasks = said.waits_for.clone();
-                    self.dependencies(&tasks);
+                    tasks.clone_from(&said.waits_for);
+                } else if let Some((text, _)) = &self.look.task.created {
+                    // It ended without having waited.
+                    tasks.clone_from(&text.depends_on);
                 }
+                tasks.retain(|task| !self.is_completed(task));
+                self.dependencies(&tasks);
                 self.change("go on when that is mended", Act::Resume);
             }
             reason::BREAKER => {
@@ -170,9 +181,15 @@ impl Story<'_> {
         }
     }
 
-    /// The newest root run, as what the loop's end comes from.
+    fn is_completed(&self, task: &TaskId) -> bool {
+        let seen = self.look.seen.tasks.get(task);
+        matches!(seen, Some(Other::There { status: TaskStatus::Completed, .. }))
+    }
+
+    /// The newest root run, as what the loop's end comes from; before it what became of the DONE that it said.
     fn last_run(&mut self) {
         if let Some(last) = self.look.task.ralph.last_root.clone() {
+            self.rejected_since(&last);
             self.run_named(&last);
         }
         self.see_output();

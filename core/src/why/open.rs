@@ -290,7 +290,7 @@ impl Story<'_> {
     }
 
     /// A rejection of DONE that this root run was told of, or led to.
-    fn rejected_since(&mut self, last: &RunId) {
+    pub(super) fn rejected_since(&mut self, last: &RunId) {
         let rejected = self.look.task.evidence.of(Told::DoneRejected);
         let begun = self.look.task.runs.get(last).and_then(|run| run.evidence.of(Told::RunIntent));
         if rejected > begun {

@@ -147,7 +147,9 @@ fn is_left_alone(context: &Context, name: &TaskName, row: &Row) -> bool {
 impl Item {
     fn new(project: &ProjectId, task: Option<&TaskId>, title: &str, need: Need) -> Self {
         let since = match &need {
-            Need::Question { since, .. } | Need::GaveUp { since, .. } => Some(*since),
+            Need::Question { since, .. } | Need::GaveUp { since, .. } | Need::Blocked { since, .. } => {
+                Some(*since)
+            }
             Need::Silent { .. } => None,
         };
         Self {
@@ -166,6 +168,7 @@ impl Item {
             What::Need(Need::Question { .. }) => "question",
             What::Need(Need::GaveUp { reason, .. }) if reason == reason::VERIFY => "done_rejected",
             What::Need(Need::GaveUp { .. }) => "gave_up",
+            What::Need(Need::Blocked { .. }) => "blocked",
             What::Need(Need::Silent { stuck: true, .. }) => "stuck",
             What::Need(Need::Silent { stuck: false, .. }) => "idle",
         }
@@ -180,7 +183,7 @@ impl Item {
                 ..
             }) => 0,
             What::NoDriver => 1,
-            What::Need(Need::GaveUp { .. }) => 2,
+            What::Need(Need::GaveUp { .. } | Need::Blocked { .. }) => 2,
             What::Need(Need::Silent { stuck: true, .. }) => 3,
             What::Need(Need::Silent { stuck: false, .. }) => 4,
             What::Need(Need::Question { asker: Asker::Active | Asker::Loop | Asker::Unknown, .. }) => 5,
@@ -191,13 +194,17 @@ impl Item {
     pub(super) fn question(&self) -> Option<&MsgId> {
         match &self.need {
             What::Need(Need::Question { msg_id, .. }) => Some(msg_id),
-            What::Need(Need::GaveUp { .. } | Need::Silent { .. }) | What::NoDriver => None,
+            What::Need(Need::GaveUp { .. } | Need::Blocked { .. } | Need::Silent { .. }) | What::NoDriver => {
+                None
+            }
         }
     }
 
     pub(super) fn message(&self) -> Option<&MsgId> {
         match &self.need {
-            What::Need(Need::Question { msg_id, .. } | Need::GaveUp { msg_id, .. }) => Some(msg_id),
+            What::Need(
+                Need::Question { msg_id, .. } | Need::GaveUp { msg_id, .. } | Need::Blocked { msg_id, .. },
+            ) => Some(msg_id),
             What::Need(Need::Silent { .. }) | What::NoDriver => None,
         }
     }
@@ -206,7 +213,7 @@ impl Item {
         match &self.need {
             What::Need(Need::Question { run_id, .. }) => run_id.as_ref(),
             What::Need(Need::Silent { run_id, .. }) => Some(run_id),
-            What::Need(Need::GaveUp { .. }) | What::NoDriver => None,
+            What::Need(Need::GaveUp { .. } | Need::Blocked { .. }) | What::NoDriver => None,
         }
     }
 }

@@ -15,12 +15,15 @@ use crate::render::{self, Cell, Column, Hue};
 /// So many are shown on a terminal where nothing is said.
 const ON_A_TERMINAL: usize = 50;
 
+/// The column of questions' ids: there only where something can be answered.
+const ID: &str = "ID";
+
 /// The columns, with what a narrow terminal does without first.
 const COLUMNS: [Column; 5] = [
     Column::new("WHAT", 9).min(9).kept(),
     Column::new("TASK", 7).min(14).kept(),
     Column::new("SINCE", 3),
-    Column::new("ID", 8).kept(),
+    Column::new(ID, 8).kept(),
     Column::new("TEXT", 6).min(16),
 ];
 
@@ -41,12 +44,14 @@ pub(super) fn show(context: &Context, items: &[Item], limit: Option<usize>) -> R
         return Ok(());
     }
     let now = Timestamp::now();
-    let rows: Vec<Vec<Cell>> = shown.iter().map(|item| cells(item, items, now)).collect();
-    render::out(&render::columns(&COLUMNS, &rows))?;
+    let asks = shown.iter().any(|item| item.question().is_some());
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(|column| asks || column.title != ID).collect();
+    let rows: Vec<Vec<Cell>> = shown.iter().map(|item| cells(item, items, asks, now)).collect();
+    render::out(&render::columns(&columns, &rows))?;
     if items.len() > shown.len() {
         render::say(&format!("… and {} more; see them with --limit 0", items.len() - shown.len()));
     }
-    if shown.iter().any(|item| item.question().is_some()) {
+    if asks {
         render::say(&format!("answer a question: {}", render::command("inbox answer ID TEXT")));
     }
     if shown.iter().any(|item| item.question().is_none()) {
@@ -55,19 +60,22 @@ pub(super) fn show(context: &Context, items: &[Item], limit: Option<usize>) -> R
     Ok(())
 }
 
-fn cells(item: &Item, all: &[Item], now: Timestamp) -> Vec<Cell> {
+fn cells(item: &Item, all: &[Item], asks: bool, now: Timestamp) -> Vec<Cell> {
     let (word, hue) = word(item);
     let task = match &item.task {
         Some(task) => format!("{}/{}", item.project, task.slug()),
         None => item.project.to_string(),
     };
-    vec![
+    let mut cells = vec![
         Cell::new(word).hue(hue),
         Cell::new(task),
         Cell::new(item.since.map(|at| render::when(at, now)).unwrap_or_default()),
-        Cell::new(item.question().map(|id| short(id.as_str(), all)).unwrap_or_default()),
-        Cell::new(render::safe_line(&text(item))),
-    ]
+    ];
+    if asks {
+        cells.push(Cell::new(item.question().map(|id| short(id.as_str(), all)).unwrap_or_default()));
+    }
+    cells.push(Cell::new(render::safe_line(&text(item))));
+    cells
 }
 
 fn word(item: &Item) -> (&'static str, Hue) {
@@ -77,6 +85,7 @@ fn word(item: &Item) -> (&'static str, Hue) {
         What::Need(Need::Question { .. }) => ("question", Hue::Mild),
         What::Need(Need::GaveUp { .. }) if item.kind() == "done_rejected" => ("DONE rejected", Hue::Bad),
         What::Need(Need::GaveUp { .. }) => ("gave up", Hue::Bad),
+        What::Need(Need::Blocked { .. }) => ("blocked", Hue::Bad),
         What::Need(Need::Silent { stuck: true, .. }) => ("stuck", Hue::Bad),
         What::Need(Need::Silent { stuck: false, .. }) => ("idle", Hue::Mild),
     }
@@ -96,6 +105,7 @@ fn text(item: &Item) -> String {
             }
         }
         What::Need(Need::GaveUp { reason, .. }) => format!("{reason}: {}", item.title),
+        What::Need(Need::Blocked { reason, .. }) => reason.clone(),
         What::Need(Need::Silent { run_id, silent_s, .. }) => {
             let silent = render::span(std::time::Duration::from_secs(*silent_s));
             format!("run {} gives no sign of life for {silent}", render::short(run_id.as_str()))
@@ -121,7 +131,9 @@ fn as_json(context: &Context, item: &Item) -> Value {
             value["blocking"] = json!(blocking);
             value["asker"] = json!(asker);
         }
-        What::Need(Need::GaveUp { reason, .. }) => value["reason"] = json!(reason),
+        What::Need(Need::GaveUp { reason, .. } | Need::Blocked { reason, .. }) => {
+            value["reason"] = json!(reason);
+        }
         What::Need(Need::Silent { silent_s, .. }) => value["silent_s"] = json!(silent_s),
         What::NoDriver => {}
     }
@@ -133,7 +145,9 @@ fn as_json(context: &Context, item: &Item) -> Value {
 fn text_alone(item: &Item) -> String {
     match &item.need {
         What::Need(Need::Question { text, .. }) => text.clone(),
-        What::Need(Need::GaveUp { .. } | Need::Silent { .. }) | What::NoDriver => text(item),
+        What::Need(Need::GaveUp { .. } | Need::Blocked { .. } | Need::Silent { .. }) | What::NoDriver => {
+            text(item)
+        }
     }
 }
 

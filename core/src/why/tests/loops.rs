@@ -251,6 +251,43 @@ fn a_rejected_done_names_the_command_and_what_it_said() {
 }
 
 #[test]
+fn a_limit_that_rejected_dones_used_up_names_the_rejection() {
+    let rejected = DoneRejected { command: "make".to_owned(), exit_code: 2, output: "1 failed".to_owned() };
+    let tale = Tale::driven()
+        .root(1, 1)
+        .done("done", "run", Some(1))
+        .completes("stop", 1)
+        .event("rejected", None, process(), Event::DoneRejected(rejected))
+        .loop_ends("end", LoopOutcome::Failed, reason::EXHAUSTED, limit("max_restarts"));
+    let causes = [
+        ("max_restarts was reached", "end"),
+        ("DONE was rejected: `make` ended with 2: 1 failed", "rejected"),
+        ("completed: exit code 0", "stop"),
+    ];
+    tale.says(&tale.why(), "failed", &causes, &[Some(Act::Output(run_id(1))), Some(Act::Resume)]);
+}
+
+#[test]
+fn a_dependency_that_ended_the_loop_at_once_is_named() {
+    let text = TaskText {
+        title: "x".to_owned(),
+        source: "cli".to_owned(),
+        depends_on: vec![task_id("a"), task_id("b")],
+        thread_parent: None,
+    };
+    let mut tale = Tale::driven().event("made", None, person(), Event::TaskCreated(text)).loop_ends(
+        "end",
+        LoopOutcome::Failed,
+        reason::DEPENDENCY,
+        process(),
+    );
+    let completed = Other::There { status: TaskStatus::Completed, reason: String::new() };
+    tale.seen.tasks.extend([(task_id("a"), completed), (task_id("b"), Other::Missing)]);
+    let causes = [("cannot be waited for", "end"), ("-b is not there", "")];
+    tale.says(&tale.why(), "failed", &causes, &[None, Some(Act::Resume)]);
+}
+
+#[test]
 fn children_that_outlived_their_time_are_named() {
     let tale = Tale::driven().root(1, 1).child(2, 1).done("done", "run", Some(1)).completes("stop", 1);
     let tale = tale.loop_ends("end", LoopOutcome::Failed, reason::CHILDREN, limit("child_wait_timeout"));
@@ -329,4 +366,17 @@ fn a_loop_whose_driver_died_says_so_first() {
     tale.says(&tale.why(), "queued", &causes, &[Some(Act::Task), Some(Act::Adopt)]);
     tale.seen.driver = Driver::Foreign;
     assert!(tale.why().summary().contains("another machine"));
+}
+
+#[test]
+fn a_stop_of_jobs_alone_names_who_asked_and_offers_no_loop() {
+    let intent = RunIntent { agent: "shell".to_owned(), ..RunIntent::default() };
+    let tale = Tale::empty()
+        .event("intent", Some(1), person(), Event::RunIntent(intent))
+        .starts("start", 1)
+        .stop_asked("asked", None)
+        .ends("stop", 1, stopped())
+        .loop_ends("end", LoopOutcome::Stopped, reason::STOPPED, person());
+    let causes = [("what ran in the task was stopped", "end"), ("asked for by user ann", "asked")];
+    tale.says(&tale.why(), "stopped", &causes, &[]);
 }
