@@ -205,6 +205,64 @@ fn an_interrupted_loop_leaves_its_run_and_says_so() {
 }
 
 #[test]
+fn a_rejected_done_is_named_behind_the_limit_that_it_used_up() {
+    let root = Root::new();
+    let task = name("verify");
+    let args = shell_args(
+        "task",
+        &task,
+        "run-agent done",
+        &["--max-restarts", "0", "--verify", "echo 2 tests failed; exit 9"],
+    );
+    let done = root.command(&args).env("PATH", path()).output().unwrap();
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    let rejected = "DONE was rejected: `echo 2 tests failed; exit 9` ended with 9: 2 tests failed";
+    let told = ["the loop gave up: max_restarts was reached", rejected, "completed: exit code 0"];
+    says(&root, &task, "failed", Some("LOOP_END"), &told);
+}
+
+#[test]
+fn a_loop_that_waits_for_a_failed_task_names_it_and_stands_in_the_inbox() {
+    let root = Root::new();
+    let (first, second) = (name("first"), name("second"));
+    let args = shell_args("task", &first, "exit 1", &["--max-restarts", "0"]);
+    assert_eq!(root.run(&args).code, 3);
+    let more = ["--depends-on", first.task.as_str(), "--detach"];
+    assert_eq!(root.run(&shell_args("task", &second, "true", &more)).code, 0);
+    let look = || root.run(&["why", second.task.as_str()]).stdout.contains("\nblocked").then_some(());
+    until("the loop is blocked", look, || root.run(&["why", second.task.as_str()]).stdout);
+    let words = format!("task {} is failed (exhausted)", first.task);
+    let answer =
+        says(&root, &second, "blocked", Some("LOOP_BLOCKED"), &["1 task that it depends on", &words]);
+    assert_eq!(commands(&answer)[0], format!("run-agent why --task {}", first.task));
+    let inbox = root.json(&["inbox", "--json"]);
+    let kinds: Vec<_> = inbox["items"].as_array().unwrap().iter().map(|item| &item["kind"]).collect();
+    assert_eq!(kinds, ["blocked", "gave_up"]);
+    let _ = root.ok(&["stop", "--task", second.task.as_str(), "--force"]);
+}
+
+#[test]
+fn a_question_that_holds_a_loop_is_named_and_its_answer_lets_the_loop_go_on() {
+    let root = Root::new();
+    let task = name("held");
+    // The first root run asks; the next one finds the answer in its prompt.
+    let prompt = r#"if grep -q 'forty[-]two' "$JRUN_RUN_FOLDER/prompt.md"; then run-agent done; else run-agent bus post --type QUESTION --blocking --body 'how many?'; fi"#;
+    let mut driver = with_path(&root, &task, prompt);
+    let look = || root.run(&["why", task.task.as_str()]).stdout.contains("\nwaiting").then_some(());
+    until("the loop waits", look, || root.run(&["why", task.task.as_str()]).stdout);
+    let told = ["the loop waits for the answer to a question", "asks: how many?"];
+    let answer = says(&root, &task, "waiting", Some("LOOP_WAITING"), &told);
+    let question = answer["causes"][1]["msg_id"].as_str().unwrap();
+    let inbox = root.json(&["inbox", "--json"]);
+    assert_eq!(
+        (&inbox["items"][0]["asker"], &inbox["items"][0]["msg_id"]),
+        (&"loop".into(), &question.into())
+    );
+    let _ = root.ok(&["inbox", "answer", question, "forty-two"]);
+    assert!(driver.wait().unwrap().success());
+}
+
+#[test]
 fn the_answer_reads_a_handful_of_entries_of_a_long_stream() {
     let root = Root::new();
     let task = name("long");
