@@ -36,7 +36,7 @@ pub enum Need {
     /// The loop waits for tasks, one of which cannot be completed unless somebody sees to it.
     Blocked { msg_id: MsgId, since: Timestamp, reason: String },
     /// A run that lives gives no sign of life; a stuck one is being ended.
-    Silent { run_id: RunId, silent_s: u64, stuck: bool },
+    Silent { run_id: RunId, since: Timestamp, stuck: bool },
 }
 
 /// What became of the run that asked.
@@ -64,7 +64,7 @@ pub fn of_task(task: &Task) -> Vec<Need> {
     needs.extend(blocked(task));
     needs.extend(task.active().filter_map(|(id, run)| {
         let stuck = run.evidence.is_after(Told::RunStuck, Told::RunActive);
-        run.idle_s.map(|silent_s| Need::Silent { run_id: id.clone(), silent_s, stuck })
+        run.idle_since.map(|since| Need::Silent { run_id: id.clone(), since, stuck })
     }));
     needs
 }

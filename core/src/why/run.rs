@@ -1,12 +1,14 @@
 //! Why a run stands as it does.
 
-use super::story::{Story, by, cause_of, quoted, span_s};
+use super::open::whole_seconds;
+use super::story::{Story, by, cause_of, quoted};
 use super::{Act, Life};
 use crate::cause::Cause;
 use crate::event::{Event, RunEnd, RunOutcome};
 use crate::id::RunId;
 use crate::message::Message;
 use crate::plan::reason::TIME_LIMIT;
+use crate::policy::watch::STUCK;
 use crate::world::{Run, RunState, Told};
 
 impl Story<'_> {
@@ -96,9 +98,9 @@ impl Story<'_> {
                 let silent = run.evidence.is_after(Told::RunStuck, Told::RunActive);
                 let told =
                     if silent { self.of_run(run, Told::RunStuck) } else { self.of_run(run, Told::RunIdle) };
-                let told = told.filter(|_| run.idle_s.is_some()).or(start);
+                let told = told.filter(|_| run.idle_since.is_some()).or(start);
                 self.because_of_run(self.words_of_active(id, run), id, told.as_ref());
-                if run.idle_s.is_some() {
+                if run.idle_since.is_some() {
                     self.change("see what it said last", Act::Output(id.clone()));
                 }
             }
@@ -122,15 +124,20 @@ impl Story<'_> {
             Some(Life::Supervised | Life::Unclear(_)) | None => "",
         };
         let stuck = run.evidence.is_after(Told::RunStuck, Told::RunActive);
-        match (&run.state, run.idle_s) {
+        match (&run.state, run.idle_since) {
             (RunState::Queued { ahead: Some(ahead), .. }, _) => {
                 format!("{what} waits for a slot, {ahead} before it{lost}")
             }
             (RunState::Queued { ahead: None, .. }, _) => format!("{what} is about to start{lost}"),
-            (_, Some(silent)) if stuck => {
-                format!("{what} is stuck: no sign of life for {}; it is being ended{lost}", span_s(silent))
+            (_, Some(since)) if stuck => {
+                format!(
+                    "{what} is stuck: no sign of life since {}; it is being ended{lost}",
+                    whole_seconds(since)
+                )
             }
-            (_, Some(silent)) => format!("{what} is idle: no sign of life for {}{lost}", span_s(silent)),
+            (_, Some(since)) => {
+                format!("{what} is idle: no sign of life since {}{lost}", whole_seconds(since))
+            }
             (_, None) => format!("{what} is at work{lost}"),
         }
     }
@@ -192,6 +199,11 @@ impl Story<'_> {
             }
         };
         self.because_of_run(text, id, told.as_ref());
+        if end.reason.starts_with(STUCK)
+            && let Some(told) = self.of_run(run, Told::RunStuck)
+        {
+            self.because_of_run("its silence reached watch.stuck_after", id, Some(&told));
+        }
         if end.status != RunOutcome::Stopped {
             return;
         }
@@ -258,16 +270,16 @@ fn words_of_end(id: &RunId, run: &Run, end: &RunEnd, message: Option<&Message>) 
     match end.status {
         RunOutcome::Completed => format!("{what} completed: exit code 0{left}"),
         RunOutcome::Stopped => format!("{what} was stopped{left}"),
-        RunOutcome::Failed => format!("{what} {}{left}", words_of_failure(run, end, message)),
+        RunOutcome::Failed => format!("{what} {}{left}", words_of_failure(end, message)),
     }
 }
 
-fn words_of_failure(run: &Run, end: &RunEnd, message: Option<&Message>) -> String {
+fn words_of_failure(end: &RunEnd, message: Option<&Message>) -> String {
     if end.reason.starts_with(TIME_LIMIT) {
         return format!("was ended: {}", quoted(&end.reason));
     }
-    if run.evidence.of(Told::RunStuck).is_some() && end.error_class.as_deref() == Some("killed") {
-        return format!("was ended as stuck: {}", quoted(&end.reason));
+    if end.reason.starts_with(STUCK) {
+        return format!("was ended: {}", quoted(&end.reason));
     }
     match (end.signal, end.reason.as_str()) {
         (Some(_), _) => format!("was {}; nobody asked run-agent for it", quoted(&end.reason)),

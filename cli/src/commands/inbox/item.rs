@@ -146,12 +146,11 @@ fn is_left_alone(context: &Context, name: &TaskName, row: &Row) -> bool {
 
 impl Item {
     fn new(project: &ProjectId, task: Option<&TaskId>, title: &str, need: Need) -> Self {
-        let since = match &need {
-            Need::Question { since, .. } | Need::GaveUp { since, .. } | Need::Blocked { since, .. } => {
-                Some(*since)
-            }
-            Need::Silent { .. } => None,
-        };
+        let (Need::Question { since, .. }
+        | Need::GaveUp { since, .. }
+        | Need::Blocked { since, .. }
+        | Need::Silent { since, .. }) = &need;
+        let since = Some(*since);
         Self {
             project: project.clone(),
             task: task.cloned(),

@@ -106,9 +106,8 @@ fn text(item: &Item) -> String {
         }
         What::Need(Need::GaveUp { reason, .. }) => format!("{reason}: {}", item.title),
         What::Need(Need::Blocked { reason, .. }) => reason.clone(),
-        What::Need(Need::Silent { run_id, silent_s, .. }) => {
-            let silent = render::span(std::time::Duration::from_secs(*silent_s));
-            format!("run {} gives no sign of life for {silent}", render::short(run_id.as_str()))
+        What::Need(Need::Silent { run_id, .. }) => {
+            format!("run {} gives no sign of life", render::short(run_id.as_str()))
         }
     }
 }
@@ -134,8 +133,7 @@ fn as_json(context: &Context, item: &Item) -> Value {
         What::Need(Need::GaveUp { reason, .. } | Need::Blocked { reason, .. }) => {
             value["reason"] = json!(reason);
         }
-        What::Need(Need::Silent { silent_s, .. }) => value["silent_s"] = json!(silent_s),
-        What::NoDriver => {}
+        What::Need(Need::Silent { .. }) | What::NoDriver => {}
     }
     value["command"] = json!(command(context, item));
     value

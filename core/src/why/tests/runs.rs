@@ -117,7 +117,7 @@ fn a_run_past_its_own_limit_names_the_limit() {
 fn an_idle_run_is_idle_until_it_lives_again() {
     let tale = job(1).starts("start", 1).event("idle", Some(1), timer(), idle(300));
     let acts = [Some(Act::Output(run_id(1))), Some(Act::StopRun(run_id(1)))];
-    let causes = [("is idle: no sign of life for 5 min", "idle"), ("started by", "intent")];
+    let causes = [("is idle: no sign of life since ", "idle"), ("started by", "intent")];
     tale.says(&tale.why(), "running", &causes, &acts);
     let tale = tale.event("active", Some(1), timer(), Event::RunActive(Silence { silent_s: 310 }));
     let causes = [("is at work", "start"), ("started by", "intent")];
@@ -128,11 +128,15 @@ fn an_idle_run_is_idle_until_it_lives_again() {
 fn a_stuck_run_was_ended_for_its_silence() {
     let stuck = Event::RunStuck(Silence { silent_s: 900 });
     let tale = job(1).starts("start", 1).event("stuck", Some(1), timer(), stuck);
-    let causes = [("is stuck: no sign of life for 15 min", "stuck"), ("started by", "intent")];
+    let causes = [("is stuck: no sign of life since ", "stuck"), ("started by", "intent")];
     let acts = [Some(Act::Output(run_id(1))), Some(Act::StopRun(run_id(1)))];
     tale.says(&tale.why(), "running", &causes, &acts);
-    let tale = tale.ends("crash", 1, failed("no sign of life for 900 s", Some("killed")));
-    let causes = [("was ended as stuck: no sign of life", "crash"), ("started by", "intent")];
+    let tale = tale.ends("crash", 1, failed("stuck: no sign of life for 900 s", Some("killed")));
+    let causes = [
+        ("was ended: stuck: no sign of life", "crash"),
+        ("silence reached watch.stuck_after", "stuck"),
+        ("started by", "intent"),
+    ];
     tale.says(&tale.why(), "failed", &causes, &[Some(Act::Output(run_id(1)))]);
 }
 
