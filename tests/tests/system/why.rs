@@ -103,6 +103,21 @@ fn a_killed_driver_is_named_and_its_loop_can_be_gone_on_with() {
 }
 
 #[test]
+fn a_stuck_run_is_named_with_the_silence_that_ended_it() {
+    let root = Root::made();
+    let watch =
+        "watch {\n  idle_after = \"200ms\"\n  stuck_after = \"600ms\"\n}\nstop {\n  grace = \"0s\"\n}\n";
+    std::fs::write(root.path().join("config.hcl"), watch).unwrap();
+    let task = name("stuck");
+    let run = detached(&root, &task, "sleep 1000");
+    let _ = root.run(&["wait", &run]);
+    let told =
+        ["was ended: stuck: no sign of life", "its silence reached watch.stuck_after", "it was started"];
+    let answer = says(&root, &task, "failed", Some("RUN_CRASH"), &told);
+    assert_eq!(answer["causes"][1]["type"], "RUN_STUCK", "{answer:#}");
+}
+
+#[test]
 fn a_stop_names_the_person_and_a_later_resume_is_offered() {
     let root = Root::new();
     let task = name("stop");
