@@ -118,6 +118,21 @@ fn a_stuck_run_is_named_with_the_silence_that_ended_it() {
 }
 
 #[test]
+fn a_parked_run_names_how_many_are_before_it() {
+    let root = Root::made();
+    std::fs::write(root.path().join("config.hcl"), "limits { max_agents = 1 }\n").unwrap();
+    let (first, second) = (name("first"), name("second"));
+    let at_work = detached(&root, &first, AT_WORK);
+    let parked = detached(&root, &second, "true");
+    let look = || (root.count(&second, "RUN_PARKED") > 0).then_some(());
+    until("the run is parked", look, || why(&root, &second).to_string());
+    let told = ["waits for other agents to complete", "it was started by user"];
+    says(&root, &second, "queued", Some("RUN_PARKED"), &told);
+    let _ = root.ok(&["stop", "--run", &at_work, "--force"]);
+    assert_eq!(root.run(&["wait", &parked]).code, 0);
+}
+
+#[test]
 fn a_stop_names_the_person_and_a_later_resume_is_offered() {
     let root = Root::new();
     let task = name("stop");
