@@ -93,6 +93,10 @@ pub(crate) enum Command {
     List(Verb<commands::list::ListArgs>),
     /// A task's state, tree and last messages, or one run
     Status(Verb<StatusArgs>),
+    /// Why a task or run is in its state, and what would change it
+    Why(Verb<commands::why::WhyArgs>),
+    /// What needs a person, over all projects, and answering it
+    Inbox(Verb<commands::inbox::InboxArgs>),
     /// A run's answer, stdout, stderr or prompt
     Output(Verb<OutputArgs>),
     /// Block until tasks are done, showing how they go

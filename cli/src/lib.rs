@@ -73,6 +73,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Store(args) => commands::store::run(&global, &args),
         Command::List(args) => commands::list::run(&global, &args),
         Command::Status(args) => commands::status::run(&global, &args),
+        Command::Why(args) => commands::why::run(&global, &args),
+        Command::Inbox(args) => commands::inbox::run(&global, &args),
         Command::Output(args) => commands::output::run(&global, &args),
         Command::Replay(args) => commands::replay::run(&global, &args),
         Command::Watch(args) => commands::watch::run(&global, &args),

@@ -13,6 +13,8 @@
 //! | what do the events amount to? | [`world`] |
 //! | may this be done? | [`decide`] |
 //! | what should the Ralph loop do next? | [`plan`], [`policy`] |
+//! | why is it in this state? | [`mod@why`] |
+//! | what of it needs a person? | [`inbox`] |
 //! | what must a store promise? | [`store`], [`follow`] |
 //! | where does a file lie? | [`layout`] |
 //! | what does `run-info.yaml` say? | [`run_info`] |
@@ -23,6 +25,7 @@ pub mod decide;
 pub mod event;
 pub mod follow;
 pub mod id;
+pub mod inbox;
 pub mod layout;
 pub mod message;
 pub mod plan;
@@ -32,6 +35,7 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod text;
+pub mod why;
 pub mod world;
 
 pub use cause::Cause;

@@ -7,6 +7,7 @@
 //! The [`Change`]s it returns are what a viewer applies, for live view and replay alike.
 
 mod change;
+mod evidence;
 mod link;
 mod marker;
 mod ralph;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use change::{Change, Mirror, RunRow, TaskRow};
+pub use evidence::{Evidence, Told};
 pub use link::Link;
 pub use marker::Marker;
 pub use ralph::{Degraded, Ralph, RalphState, StopRequest};
@@ -32,7 +34,7 @@ use crate::message::Message;
 use crate::store::{Cursor, StreamKey};
 
 /// Raised when the fold changes its meaning: checkpoints of another version are dropped and rebuilt.
-pub const WORLD_VERSION: u32 = 3;
+pub const WORLD_VERSION: u32 = 4;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
@@ -139,7 +141,7 @@ impl Project {
         task.thread.count(message, Some(id), &self.answered_elsewhere, &mut applied.changes);
         match event {
             Ok(event) => {
-                if let Err(reason) = task.apply(id, message, &event, &mut applied.changes) {
+                if let Err(reason) = task.apply(id, at, message, &event, &mut applied.changes) {
                     applied.ignored = Some(reason);
                 }
             }

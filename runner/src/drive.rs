@@ -299,7 +299,7 @@ impl<'a> Driver<'a> {
         let path = self.tree.task(&self.view.name).done();
         let marker = files::marker(&path)
             .map_err(|source| DriveError::Marker { path: path.display().to_string(), source })?;
-        marker::reconcile(self.view, marker)?;
+        marker::reconcile(self.tree, self.view, marker)?;
         Ok(marker)
     }
 

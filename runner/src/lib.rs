@@ -12,6 +12,7 @@
 //! | what is started for which agent? | [`agent`] |
 //! | how does a run start, live and end? | [`supervise`] |
 //! | do DONE and the stream agree? | [`marker`] |
+//! | what does a look around a task find? | [`seen`] |
 //! | what does the Ralph loop do? | [`drive`] |
 //! | which loops have lost their driver? | [`adopt`] |
 //! | how is a run or a tree stopped? | [`stop`] |
@@ -54,6 +55,7 @@ pub mod own_time;
 pub mod prompt;
 pub mod roster;
 mod sealed;
+pub mod seen;
 mod slots;
 pub mod stop;
 pub mod supervise;

@@ -1,42 +1,25 @@
-//! What `list` shows of a project's tasks, kept so that a list of ten thousand reads only the streams that changed
-//! (`docs/formats/checkpoint.md`). Never the truth: a row holds while the stream's version and the DONE marker say so.
+//! What `list` and the inbox show of a project's tasks, kept so that a look at ten thousand reads only the streams that
+//! changed (`docs/formats/checkpoint.md`). Never the truth: a row holds while the stream's version and the DONE marker
+//! say so.
 
-use std::collections::BTreeMap;
+mod file;
+mod row;
+
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 
+use run_agent_core::inbox::{self, Need};
 use run_agent_core::layout::TaskPaths;
-use run_agent_core::store::StreamVersion;
-use run_agent_core::world::{Marker, Run, RunStatus, Task, TaskStatus, WORLD_VERSION};
-use run_agent_core::{ProjectId, RunId, TaskId, Timestamp};
-use serde::{Deserialize, Serialize};
+use run_agent_core::store::{Cursor, OpenError, StreamVersion};
+use run_agent_core::world::Marker;
+use run_agent_core::{ProjectId, StreamKey, TaskId, World};
 
-use crate::sealed::{self, FORMAT};
-use crate::supervise::close;
+use crate::files;
 use crate::tree::{TaskName, Tree};
-use crate::view::{TaskView, ViewError};
-use crate::{files, marker};
+use crate::view::ViewError;
 
-/// A task as `list` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
-    pub id: TaskId,
-    pub status: TaskStatus,
-    pub reason: String,
-    pub title: String,
-    pub last_activity: Option<Timestamp>,
-    pub run_count: usize,
-    pub run_counts: BTreeMap<RunStatus, u32>,
-    pub done: bool,
-    /// A run or the loop has not ended.
-    pub active: bool,
-    /// How many of the active runs were started on another machine or in another container.
-    pub foreign_runs: usize,
-    pub last_run_status: Option<RunStatus>,
-    pub last_run_exit_code: Option<i32>,
-    pub open_questions: usize,
-}
+use file::{Kept, OWN, lines, save};
+pub use row::Row;
+use row::read;
 
 /// A task of the project; one that cannot be read is listed too, with the reason.
 #[derive(Debug)]
@@ -45,22 +28,20 @@ pub struct Listed {
     pub row: Result<Box<Row>, ViewError>,
 }
 
-/// A line of the file. The row is read only where the version holds, and by whichever thread looks at the task.
-#[derive(Debug, Clone, Copy)]
-struct Kept<'a> {
-    id: &'a str,
-    version: &'a str,
-    row: &'a str,
+/// A project with what needs a person in its own stream.
+#[derive(Debug)]
+pub struct Looked {
+    pub tasks: Vec<Listed>,
+    /// Of the project's own stream.
+    pub needs: Result<Vec<Need>, ViewError>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    kind: String,
-    format: u32,
-    world: u32,
+/// The line of the project itself, as it is written.
+#[derive(Debug)]
+struct OwnRow {
+    version: String,
+    row: String,
 }
-
-const KIND: &str = "roster";
 
 /// The file is written again when more than one row in so many is new: reading one stream anew costs about as much as
 /// writing so many rows.
@@ -69,15 +50,43 @@ const ROWS_PER_STREAM: usize = 50;
 /// Below this many streams a second thread costs more than it saves.
 const STREAMS_PER_THREAD: usize = 64;
 
+/// Entries of a project's stream that are held in memory at once.
+const PAGE: usize = 4096;
+
 /// All tasks of a project in order of their ids, as they are now. Runs whose supervisors are lost are closed on the way.
 ///
 /// # Errors
 /// When the project's folder cannot be read.
 pub fn list(tree: &Tree, project: &ProjectId) -> std::io::Result<Vec<Listed>> {
+    look(tree, project, false).map(|looked| looked.tasks)
+}
+
+/// As [`list`], with what the project's own stream asks.
+///
+/// # Errors
+/// As [`list`].
+pub fn look_for_needs(tree: &Tree, project: &ProjectId) -> std::io::Result<Looked> {
+    look(tree, project, true)
+}
+
+/// What the roster's file says of the tasks and of the project itself, whether or not it still holds: for a shell that
+/// asks for names.
+#[must_use]
+pub fn peek(tree: &Tree, project: &ProjectId) -> (Vec<Row>, Vec<Need>) {
+    let file = std::fs::read(tree.layout.roster(project)).unwrap_or_default();
+    let kept = lines(&file).unwrap_or_default();
+    let own = kept.first().filter(|kept| kept.id == OWN);
+    let own = own.and_then(|own| serde_json::from_str(own.row).ok()).unwrap_or_default();
+    (kept.iter().filter_map(|kept| serde_json::from_str(kept.row).ok()).collect(), own)
+}
+
+fn look(tree: &Tree, project: &ProjectId, own_too: bool) -> std::io::Result<Looked> {
     let tasks = tree.tasks(project)?;
     let path = tree.layout.roster(project);
     let file = std::fs::read(&path).unwrap_or_default();
     let mut kept = lines(&file).unwrap_or_default().into_iter().peekable();
+    let own = kept.next_if(|kept| kept.id == OWN);
+    let (needs, own, own_is_new) = own_row(tree, project, own, own_too);
     let mut looks = Vec::with_capacity(tasks.len());
     let mut vanished = 0;
     for task in tasks {
@@ -93,11 +102,59 @@ pub fn list(tree: &Tree, project: &ProjectId) -> std::io::Result<Vec<Listed>> {
     vanished += kept.count();
     let found = look_at_all(tree, project, looks)?;
     let new = found.iter().filter(|found| found.is_new).count();
-    if (new + vanished) * ROWS_PER_STREAM > found.len() {
+    if own_is_new || (new + vanished) * ROWS_PER_STREAM > found.len() {
         // A root that cannot be written is listed all the same.
-        let _ = save(&path, &found);
+        let _ = save(&path, own.as_ref(), &found);
     }
-    Ok(found.into_iter().map(|found| Listed { task: found.task, row: found.row }).collect())
+    let tasks = found.into_iter().map(|found| Listed { task: found.task, row: found.row }).collect();
+    Ok(Looked { tasks, needs })
+}
+
+/// What the project's own stream asks, its line for the file, and whether that is a new one. Where nobody wants to
+/// know, the line stays as it is: it is checked when somebody does.
+fn own_row(
+    tree: &Tree,
+    project: &ProjectId,
+    kept: Option<Kept<'_>>,
+    wanted: bool,
+) -> (Result<Vec<Need>, ViewError>, Option<OwnRow>, bool) {
+    let row = |kept: Kept<'_>| OwnRow { version: kept.version.to_owned(), row: kept.row.to_owned() };
+    if !wanted {
+        return (Ok(Vec::new()), kept.map(row), false);
+    }
+    let key = StreamKey::project(project.clone());
+    // Before the stream is read: what comes in between makes the row doubtful, not wrong.
+    let version = tree.store.version(&key).ok().flatten();
+    let held = kept.filter(|kept| version.as_ref().is_some_and(|version| version.as_str() == kept.version));
+    if let Some(needs) = held.and_then(|held| serde_json::from_str(held.row).ok()) {
+        return (Ok(needs), held.map(row), false);
+    }
+    let needs = project_needs(tree, &key);
+    let row = needs.as_ref().ok().and_then(|needs| serde_json::to_string(needs).ok());
+    let own = version.zip(row).map(|(version, row)| OwnRow { version: version.as_str().to_owned(), row });
+    let is_new = own.is_some();
+    (needs, own, is_new)
+}
+
+fn project_needs(tree: &Tree, key: &StreamKey) -> Result<Vec<Need>, ViewError> {
+    let stream = match tree.store.open(key) {
+        Ok(stream) => stream,
+        Err(OpenError::NotFound { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(ViewError::Follow(error.into())),
+    };
+    let mut world = World::new();
+    let mut from = Cursor::START;
+    loop {
+        let page = stream.read(from, PAGE).map_err(|error| ViewError::Follow(error.into()))?;
+        for entry in &page.entries {
+            world.apply(key, entry.at, &entry.message);
+        }
+        if page.next == from {
+            let project = world.project(&key.project);
+            return Ok(project.map(|own| inbox::of_project(&own.thread.open_questions)).unwrap_or_default());
+        }
+        from = page.next;
+    }
 }
 
 /// One task that is to be looked at.
@@ -115,7 +172,6 @@ struct Found {
     /// Not in the file yet.
     is_new: bool,
 }
-
 fn look_at_all(tree: &Tree, project: &ProjectId, looks: Vec<Look<'_>>) -> std::io::Result<Vec<Found>> {
     let folder = File::open(tree.layout.project(project))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -172,74 +228,4 @@ fn look_at(
         Ok(_) | Err(_) => None,
     };
     Found { task: name.task, row: read.map(|(row, _)| row), is_new: keep.is_some(), keep }
-}
-
-/// The task's row, and whether the stream alone tells it: where a run is active, or a stop on its way, processes do too.
-fn read(tree: &Tree, name: &TaskName, marker: Option<Marker>) -> Result<(Box<Row>, bool), ViewError> {
-    let mut view = TaskView::open(tree, name)?;
-    // A stream that can be read but not written is listed as it is.
-    let mut settled = close::close_dead(tree, &mut view).is_ok();
-    if let Some(marker) = marker {
-        settled &= marker::reconcile(&mut view, marker).is_ok();
-    }
-    let task = view.task();
-    settled &= task.active().next().is_none() && task.ralph.stopping.is_none();
-    let mut row = Box::new(Row::of(&name.task, task));
-    let is_foreign =
-        |(id, run): &(&RunId, &Run)| matches!(close::life(tree, name, id, run), Ok(close::Life::Foreign));
-    row.foreign_runs = task.active().filter(is_foreign).count();
-    match marker {
-        Some(Marker::Present { .. }) => row.done = true,
-        Some(Marker::Absent) => row.done = false,
-        Some(Marker::NotAFile) | None => {}
-    }
-    Ok((row, settled))
-}
-
-impl Row {
-    fn of(id: &TaskId, task: &Task) -> Self {
-        let last = task.runs.values().next_back();
-        Self {
-            id: id.clone(),
-            status: task.status(),
-            reason: task.reason(),
-            title: task.title().to_owned(),
-            last_activity: task.thread.last_activity,
-            run_count: task.runs.len(),
-            run_counts: task.run_counts().clone(),
-            done: task.done.is_some(),
-            active: task.ralph.is_open() || task.active().next().is_some(),
-            foreign_runs: 0,
-            last_run_status: last.map(Run::status),
-            last_run_exit_code: last.and_then(Run::end).and_then(|(end, _)| end.exit_code),
-            open_questions: task.thread.open_questions.len(),
-        }
-    }
-}
-
-/// The lines in order of their tasks' ids; `None` where the file is absent or doubtful.
-fn lines(file: &[u8]) -> Option<Vec<Kept<'_>>> {
-    let (header, content) = sealed::unseal::<Header>(file)?;
-    if (header.kind.as_str(), header.format, header.world) != (KIND, FORMAT, WORLD_VERSION) {
-        return None;
-    }
-    let line = |line| {
-        let mut parts = str::splitn(line, 3, ' ');
-        Some(Kept { id: parts.next()?, version: parts.next()?, row: parts.next()? })
-    };
-    let lines: Vec<Kept<'_>> = std::str::from_utf8(content).ok()?.lines().map(line).collect::<Option<_>>()?;
-    lines.is_sorted_by(|a, b| a.id < b.id).then_some(lines)
-}
-
-fn save(path: &Path, found: &[Found]) -> std::io::Result<()> {
-    let mut content = Vec::with_capacity(found.len() * 400);
-    for found in found {
-        if let (Ok(row), Some(version)) = (&found.row, &found.keep) {
-            write!(content, "{} {} ", found.task, version.as_str())?;
-            serde_json::to_writer(&mut content, row)?;
-            content.push(b'\n');
-        }
-    }
-    let header = Header { kind: KIND.to_owned(), format: FORMAT, world: WORLD_VERSION };
-    sealed::write(path, &header, &content).map(drop)
 }

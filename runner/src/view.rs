@@ -225,6 +225,13 @@ impl TaskView {
         self.world.task(&self.name.project, &self.name.task).unwrap_or(&NEW)
     }
 
+    /// The entry at this place of what was folded in, as [`run_agent_core::world::Evidence`] names it.
+    #[must_use]
+    pub fn entry_at(&self, at: Cursor) -> Option<Entry> {
+        let page = self.follow.stream().read(at, 1).ok()?;
+        page.entries.into_iter().find(|entry| entry.at == at)
+    }
+
     /// Appends `batch` if `decide` still allows it when everything that was appended before is folded in.
     ///
     /// # Errors

@@ -26,10 +26,15 @@ mod window;
 
 use clap::{Args, Subcommand};
 
+use std::path::Path;
+
+use run_agent_core::{Draft, Message, StreamKey};
+
 pub(crate) use search::of_project;
 
 use crate::args::{Global, Verb};
-use crate::error::Outcome;
+use crate::context::Context;
+use crate::error::{Failure, Outcome};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent bus read --task fix-login --tail 5")]
@@ -70,4 +75,15 @@ pub(crate) fn run(global: &Global, args: &BusArgs) -> Outcome {
         BusCommand::Discover(_) => discover::run(global),
         BusCommand::Edit(args) => edit::run(global, args),
     }
+}
+
+/// Posts one message as `bus post` does.
+pub(super) fn post(context: &Context, key: &StreamKey, draft: Draft) -> Result<Message, Failure> {
+    let stream = context.tree.store.open(key)?;
+    post::append(context, stream.as_ref(), draft, context.tree.durability)
+}
+
+/// The text of a message as `bus post` takes it.
+pub(super) fn text(said: Option<&str>, file: Option<&Path>, flag: &str) -> Result<String, Failure> {
+    post::given(said, file, flag)
 }

@@ -2,8 +2,8 @@
 //! agents.
 //!
 //! The script asks this program for what fits, with `RUN_AGENT_COMPLETE` set to the shell's name, so that names are
-//! those of the moment. Looking for a name makes no root, reads no stream and fails in silence: a shell's line is no
-//! place for an error.
+//! those of the moment. Looking for a name makes no root and fails in silence: a shell's line is no place for an error. It
+//! reads no stream, but for the ids of open questions.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -83,7 +83,7 @@ pub(crate) fn answer() -> Option<ExitCode> {
 }
 
 /// The context of the line that is completed, if its root is there.
-fn context() -> Option<Context> {
+pub(crate) fn context() -> Option<Context> {
     let flags = flags(std::env::args_os());
     let named = locate::named(&flags).ok()?;
     let (root, _) = root::choose(&flags, named.as_ref()).ok()?;

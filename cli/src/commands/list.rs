@@ -1,4 +1,4 @@
-//! `list`: tasks of all projects, newest activity first.
+//! `list`: tasks of all projects, newest activity first, with how many questions each asks.
 
 use std::io::IsTerminal;
 
@@ -80,8 +80,16 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     }
     let now = Timestamp::now();
     let width = render::width().map_or(usize::MAX, width_of_names);
-    let rows: Vec<Vec<Cell>> = shown.iter().map(|item| item.cells(now, width)).collect();
-    render::out(&render::columns(&COLUMNS, &rows))?;
+    let asks = shown.iter().any(|item| item.open_questions() > 0);
+    let leave_out = |n: &usize| asks || *n != ASKS;
+    let rows = shown
+        .iter()
+        .map(|item| item.cells(now, width))
+        .map(|cells| (0..).zip(cells).filter(|(n, _)| leave_out(n)).map(|(_, cell)| cell).collect());
+    let rows: Vec<Vec<Cell>> = rows.collect();
+    let columns: Vec<Column> =
+        (0..).zip(COLUMNS).filter(|(n, _)| leave_out(n)).map(|(_, column)| column).collect();
+    render::out(&render::columns(&columns, &rows))?;
     if total > shown.len() {
         render::say(&format!("… and {} more; see them with --limit 0", total - shown.len()));
     }
@@ -123,13 +131,17 @@ fn short_name(project: &str, task: &str, width: usize) -> String {
 }
 
 /// The columns, with what a narrow terminal does without first: the title, then how many runs, then when.
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 6] = [
     Column::new("STATUS", 9).min(12).kept(),
     Column::new("TASK", 10).min(16).kept(),
     Column::new("RUNS", 2).right().min(4),
+    Column::new("ASKS", 4).right().min(4),
     Column::new("ACTIVE", 3),
     Column::new("TITLE", 1).min(10),
 ];
+
+/// The column of open questions, which is there only where one is open.
+const ASKS: usize = 3;
 
 impl ListArgs {
     fn limit(&self, json: bool) -> Option<usize> {
@@ -195,6 +207,13 @@ impl<'a> Item<'a> {
         }
     }
 
+    fn open_questions(&self) -> usize {
+        match &self.what {
+            What::Row(row) => row.open_questions,
+            What::Unreadable { .. } => 0,
+        }
+    }
+
     fn cells(&self, now: Timestamp, width: usize) -> Vec<Cell> {
         let (project, id) = self.name();
         let name = Cell::new(short_name(project.as_str(), id.as_str(), width));
@@ -203,6 +222,7 @@ impl<'a> Item<'a> {
                 status_cell(row),
                 name,
                 Cell::new(row.run_count.to_string()),
+                Cell::new(some(row.open_questions)).hue(Hue::Mild),
                 Cell::new(row.last_activity.map(|at| render::when(at, now)).unwrap_or_default()),
                 Cell::new(render::safe_line(&row.title)),
             ],
@@ -211,10 +231,16 @@ impl<'a> Item<'a> {
                 name,
                 Cell::default(),
                 Cell::default(),
+                Cell::default(),
                 Cell::new(render::safe_line(error)),
             ],
         }
     }
+}
+
+/// A number where there is something to count.
+fn some(n: usize) -> String {
+    if n == 0 { String::new() } else { n.to_string() }
 }
 
 #[cfg(test)]

@@ -160,6 +160,8 @@ impl Story {
             last_messages: last.into(),
             damage: &self.damage,
             notes: &[],
+            // What processes did then, nobody knows any more.
+            why: None,
         };
         if context.json {
             let mut value = status::as_json(&moment);

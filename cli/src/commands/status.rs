@@ -2,12 +2,13 @@
 
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::store::Damage;
-use run_agent_core::world::{Run, Task};
+use run_agent_core::world::{Run, Task, TaskStatus};
 use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, files, marker};
+use run_agent_runner::{TaskView, files, marker, seen};
 
+use super::why;
 use crate::args::{Global, StatusArgs};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -19,25 +20,43 @@ pub(super) const MESSAGES: usize = 5;
 
 pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
     let context = Context::open(global)?;
-    let (name, run) = match &args.what {
-        None => (context.required_task()?, None),
-        Some(text) if find::names_a_run(text) => {
-            let (name, run) = find::run(&context.tree, context.task()?.as_ref(), text)?;
-            (name, Some(run))
-        }
-        Some(text) => (context.task_named(text)?, None),
-    };
-    let mut view = TaskView::open(&context.tree, &name)?;
-    close::close_dead(&context.tree, &mut view)?;
-    if let Ok(found) = files::marker(&context.tree.task(&name).done()) {
-        // A stream that can be read but not written is shown as it is.
-        let _ = marker::reconcile(&mut view, found);
-    }
+    let (name, run) = which(&context, args.what.as_deref())?;
+    let view = look(&context, &name)?;
     let notes = notes(&context, &name, &view);
     match run {
         Some(id) => one_run(&context, &name, &view, &id, &notes),
         None => whole_task(&context, &name, &view, &notes),
     }
+}
+
+/// The task, and the run if it is one, that a word of the command line names, or the surroundings.
+pub(super) fn which(context: &Context, what: Option<&str>) -> Result<(TaskName, Option<RunId>), Failure> {
+    match what {
+        None => Ok((context.required_task()?, None)),
+        Some(text) if find::names_a_run(text) => {
+            let (name, run) = find::run(&context.tree, context.task()?.as_ref(), text)?;
+            Ok((name, Some(run)))
+        }
+        Some(text) => Ok((context.task_named(text)?, None)),
+    }
+}
+
+/// The task as it is now: dead runs are closed, and marker and stream agree.
+pub(super) fn look(context: &Context, name: &TaskName) -> Result<TaskView, Failure> {
+    let mut view = TaskView::open(&context.tree, name)?;
+    close::close_dead(&context.tree, &mut view)?;
+    if let Ok(found) = files::marker(&context.tree.task(name).done()) {
+        // A stream that can be read but not written is shown as it is.
+        let _ = marker::reconcile(&context.tree, &mut view, found);
+    }
+    Ok(view)
+}
+
+/// A run whose folder is there, and that its stream does not know.
+pub(super) fn unknown(name: &TaskName, id: &RunId) -> Failure {
+    Failure::not_found(format!(
+        "run {id} is not in the stream of {name}: its starter was killed before it could say so"
+    ))
 }
 
 /// What stream and files disagree about, a line each: told, never a reason to fail.
@@ -89,12 +108,16 @@ pub(super) struct Moment<'a> {
     pub(super) last_messages: Vec<Entry>,
     pub(super) damage: &'a [Damage],
     pub(super) notes: &'a [String],
+    /// The nearest cause of the status, where it was looked for.
+    pub(super) why: Option<String>,
 }
 
 fn whole_task(context: &Context, name: &TaskName, view: &TaskView, notes: &[String]) -> Outcome {
     let page = context.tree.store.open(&name.key())?.last(MESSAGES)?;
     let (task, now) = (view.task(), Timestamp::now());
-    let moment = Moment { name, task, now, last_messages: page.entries, damage: &view.damage, notes };
+    let why = why::of_task(view, &seen::around(&context.tree, view)).summary().to_owned();
+    let (last_messages, damage) = (page.entries, view.damage.as_slice());
+    let moment = Moment { name, task, now, last_messages, damage, notes, why: Some(why) };
     if context.json {
         render::json(&as_json(&moment))?;
     } else {
@@ -110,7 +133,7 @@ pub(super) fn as_json(moment: &Moment<'_>) -> serde_json::Value {
     let damage: Vec<String> = moment.damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect();
     serde_json::json!({
         "id": name.task, "task_id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
-        "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
+        "why": moment.why, "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
         "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
         "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
         "open_questions": open_questions(task), "runs": runs, "last_messages": messages,
@@ -138,15 +161,18 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     let Moment { name, task, now, .. } = *moment;
     let paint = Paint::stdout();
     let mut out = head(name, task, now);
+    if let Some(why) = moment.why.as_ref().filter(|why| !why.is_empty() && needs_words(task.status())) {
+        out.push_str(&format!("why: {}\n", render::safe_line(why)));
+    }
     if !task.runs.is_empty() {
         out.push('\n');
         out.push_str(&render::tree_text(task, now));
     }
     if !task.thread.open_questions.is_empty() {
         out.push_str(&format!(
-            "\n{} (answer with `run-agent bus post{} --type ANSWER --parent ID --body …`):\n",
+            "\n{} (answer with {}):\n",
             paint.hue(Hue::Mild, "open questions"),
-            context.flags_for(name)
+            render::command("inbox answer ID TEXT")
         ));
         for (id, question) in &task.thread.open_questions {
             out.push_str(&format!(
@@ -171,32 +197,54 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     out
 }
 
-/// Which task it is, how it stands, and since when.
+/// A status that says little by itself.
+fn needs_words(status: TaskStatus) -> bool {
+    match status {
+        TaskStatus::Created | TaskStatus::Running | TaskStatus::Completed => false,
+        TaskStatus::Blocked
+        | TaskStatus::Queued
+        | TaskStatus::Waiting
+        | TaskStatus::BackingOff
+        | TaskStatus::Failed
+        | TaskStatus::Stopped => true,
+    }
+}
+
+/// Which task it is, and how it stands.
 fn head(name: &TaskName, task: &Task, now: Timestamp) -> String {
-    let paint = Paint::stdout();
-    let (status, reason) = (task.status(), task.reason());
-    let reason = if reason.is_empty() { reason } else { format!(" ({})", render::safe_line(&reason)) };
-    let since = task.since.as_ref().map(|(_, at)| format!(", since {}", render::when(*at, now)));
-    let room = render::width().unwrap_or(usize::MAX).saturating_sub(name.to_string().len() + 2).max(20);
     let done = if task.done.is_some() { "DONE" } else { "not DONE" };
-    let title = render::cut(&render::safe_line(task.title()), room);
     format!(
-        "{}\n{}{reason}{}\n{}, {}, {done}\n",
-        format!("{}  {title}", paint.hue(Hue::Strong, &name.to_string())).trim_end(),
-        paint.hue(Hue::of_task(status), status.as_str()),
-        since.unwrap_or_default().replace(" now", " just now"),
+        "{}{}, {}, {done}\n",
+        title_and_state(name, task, now),
         render::count(u64::from(task.ralph.attempts), "attempt"),
         render::count(u64::from(task.ralph.restarts), "restart"),
     )
 }
 
+/// Which task it is, its status, and since when: two lines.
+pub(super) fn title_and_state(name: &TaskName, task: &Task, now: Timestamp) -> String {
+    let paint = Paint::stdout();
+    let room = render::width().unwrap_or(usize::MAX).saturating_sub(name.to_string().len() + 2).max(20);
+    let title = render::cut(&render::safe_line(task.title()), room);
+    let status = task.status();
+    format!(
+        "{}\n{}{}\n",
+        format!("{}  {title}", paint.hue(Hue::Strong, &name.to_string())).trim_end(),
+        paint.hue(Hue::of_task(status), status.as_str()),
+        reason_and_since(&task.reason(), task.since.as_ref().map(|(_, at)| *at), now),
+    )
+}
+
+/// What stands behind a status.
+pub(super) fn reason_and_since(reason: &str, since: Option<Timestamp>, now: Timestamp) -> String {
+    let reason = if reason.is_empty() { String::new() } else { format!(" ({})", render::safe_line(reason)) };
+    let since = since.map(|at| format!(", since {}", render::when(at, now))).unwrap_or_default();
+    format!("{reason}{}", since.replace(" now", " just now"))
+}
+
 fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, notes: &[String]) -> Outcome {
     let notes: Vec<&String> = notes.iter().filter(|note| note.contains(id.as_str())).collect();
-    let Some(run) = view.run(id) else {
-        let text =
-            format!("run {id} is not in the stream of {name}: its starter was killed before it could say so");
-        return Err(Failure::not_found(text));
-    };
+    let Some(run) = view.run(id) else { return Err(unknown(name, id)) };
     let info = RunInfo::project(&name.project, &name.task, id, run);
     if context.json {
         let mut value = serde_json::json!(info);

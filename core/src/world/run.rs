@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
 use super::{Ignored, Totals};
 use crate::event::{Event, RunEnd, RunIntent, RunOutcome, RunStart, Stopping};
 use crate::id::{ProjectId, RunId, TaskId};
@@ -32,6 +33,8 @@ pub struct Run {
     pub session_id: Option<String>,
     /// When it last posted on the bus.
     pub last_post: Option<Timestamp>,
+    /// Where the stream tells why it is in its state.
+    pub evidence: Evidence,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +106,7 @@ impl Run {
             usage: Totals::default(),
             session_id: None,
             last_post: None,
+            evidence: Evidence::default(),
         }
     }
 
@@ -124,6 +128,7 @@ impl Run {
             usage: Totals::default(),
             session_id: None,
             last_post: None,
+            evidence: Evidence::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, TaskRow};
+use super::evidence::Evidence;
 use super::link::Link;
 use super::ralph::{Ralph, RalphState};
 use super::run::{Run, RunState, RunStatus};
@@ -16,6 +17,7 @@ use crate::id::{MsgId, RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
 use crate::policy::watch::IDLE;
+use crate::store::Cursor;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -35,6 +37,8 @@ pub struct Task {
     pub usage: Totals,
     /// The event that gave the task its status, and when.
     pub since: Option<(MsgId, Timestamp)>,
+    /// Where the stream tells why.
+    pub evidence: Evidence,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,6 +217,7 @@ impl Task {
     pub(super) fn apply(
         &mut self,
         id: &TaskId,
+        at: Cursor,
         message: &Message,
         event: &Event,
         changes: &mut Vec<Change>,
@@ -224,6 +229,12 @@ impl Task {
         let before = self.row(id);
         let run_before = message.content.run.as_ref().and_then(|id| self.runs.get(id)).map(Run::status);
         let outcome = self.apply_lifecycle(message, event);
+        if outcome.is_ok() {
+            self.evidence.note_of_task(at, event);
+            if let Some(run) = message.content.run.as_ref().and_then(|id| self.runs.get_mut(id)) {
+                run.evidence.note_of_run(at, event);
+            }
+        }
         if let Some(id) = &message.content.run {
             self.count_run(id, run_before);
         }

@@ -36,7 +36,7 @@ pub(super) fn mend(tree: &Tree, finding: &Finding, by: &str) -> Mended {
         Finding::MarkerDisagrees { name, path, .. } => {
             let marker = files::marker(path).map_err(|e| e.to_string())?;
             let mut view = open(tree, name)?;
-            marker::reconcile(&mut view, marker).map_err(|e| say(&e))
+            marker::reconcile(tree, &mut view, marker).map_err(|e| say(&e))
         }
         Finding::Run { name, run, what, .. } => mend_run(tree, name, run, what),
         // A stream mends itself, the store's file is the caller's, and the rest is a person's.

@@ -259,3 +259,25 @@ fn a_task_id_of_several_projects_is_offered_once() {
     let done = offered(&root, &["status", "--task", "task-"]);
     assert_eq!(done.stdout.matches(task.task.as_str()).count(), 1, "{done:?}");
 }
+
+#[test]
+fn open_questions_are_offered_to_whoever_answers() {
+    let root = Root::new();
+    let task = root.task_with("one", "true");
+    let ask = |place: &[&str]| {
+        root.ok(&[&["bus", "post", "--type", "QUESTION", "--body", "which?"][..], place].concat())
+    };
+    let (in_task, in_project) = (ask(&["--task", task.task.as_str()]), ask(&["--project", "p"]));
+    let _ = root.ok(&["inbox"]);
+    let done = offered(&root, &["inbox", "answer", "MSG"]);
+    assert!(done.stdout.contains(&in_task), "{done:?}");
+    let _ = root.ok(&["inbox", "answer", &in_task, "that"]);
+    let look = || {
+        // A stream that has just moved stands in no file yet.
+        let _ = root.ok(&["inbox"]);
+        let done = offered(&root, &["inbox", "answer", "MSG"]);
+        (done.stdout.contains(&in_project) && !done.stdout.contains(&in_task)).then_some(())
+    };
+    until("the open one is offered", look, || offered(&root, &["inbox", "answer", ""]).stdout);
+    assert!(offered(&root, &["why", "o"]).stdout.contains("one"));
+}

@@ -198,6 +198,22 @@ fn tables_fit_the_terminal_and_times_are_relative_there() {
 }
 
 #[test]
+fn an_inbox_fits_the_terminal_and_keeps_the_id_that_an_answer_needs() {
+    let root = Root::new();
+    let task = root.task_with("asks", "true");
+    let question = "may I drop the table that nobody has read from for as long as anybody can remember?";
+    let place = ["--task", task.task.as_str()];
+    let _ = root
+        .ok(&[&["bus", "post", "--type", "QUESTION", "--blocking", "--body", question][..], &place].concat());
+    for columns in [50, 80, 200] {
+        let text = plain(&on_terminal(&root, columns, "run-agent inbox 2>/dev/null"));
+        assert!(text.lines().all(|line| line.chars().count() <= columns), "{columns}: {text}");
+        assert!(text.contains("PID") && text.contains("-0001"), "{columns}: {text}");
+    }
+    assert!(plain(&on_terminal(&root, 60, "run-agent list")).contains("ASKS"));
+}
+
+#[test]
 fn a_wait_is_shown_on_a_terminal_and_leaves_nothing_behind() {
     let root = Root::new();
     let line = "run-agent job --project p --agent shell --prompt 'sleep 1; echo the answer'";

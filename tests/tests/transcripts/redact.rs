@@ -32,8 +32,7 @@ const PATTERNS: &[(&str, &str)] = &[
     ("[SIZE]", r"(freed |free |deleted \()(?<redacted>[0-9.]+ [KM]?i?B)"),
     ("[BYTES]", r"\.damaged-\[STAMP\]-(?<redacted>[0-9]+)"),
     ("[CRC]", r#"crc32: "(?<redacted>[0-9a-f]+)"#),
-    // The agent and the loop are both about to tell it; who comes first does.
-    ("[WHO_SAW_IT]", r"DONE +(?<redacted>(\[SHORT_[A-Z]+\] )?DONE(, says \S+| was found))"),
+    ("[SHORT_MSG]", r"[^-](?<redacted>PID[0-9]+-[0-9]{4})\b"),
     ("[VERSION]", r#"run-agent (?<redacted>[0-9]+\.[0-9]+\.[0-9]+[^"\n]*)"#),
 ];
 

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use run_agent_core::{Draft, Durability, Kind, Link, MsgId, Parent, decide};
+use run_agent_core::{Draft, Durability, Kind, Link, Message, MsgId, Parent, Stream, decide};
 use run_agent_runner::attach;
 
 use super::{answer, fields, ndjson};
@@ -85,11 +85,7 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
     if let Some(source) = &args.attach {
         attach::file(&context.tree, &key, &mut draft, source, durability)?;
     }
-    attach::fit(&context.tree, &key, &mut draft, durability)?;
-    let message = stream.append(vec![draft], durability)?.remove(0).message;
-    if message.content.kind == Kind::ANSWER {
-        answer::warn_of(&context, &key, stream.as_ref(), &message);
-    }
+    let message = append(&context, stream.as_ref(), draft, durability)?;
     if let Some(note) = find::note_on_type(&message.content.kind) {
         render::say(&note);
     }
@@ -103,6 +99,22 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
         render::out(&format!("{}\n", message.id))?;
     }
     Ok(Exit::Done)
+}
+
+/// Appends one message, with a body of any size, and prints what is to be said about an answer that answers nothing.
+pub(super) fn append(
+    context: &Context,
+    stream: &dyn Stream,
+    mut draft: Draft,
+    durability: Durability,
+) -> Result<Message, Failure> {
+    let key = stream.key();
+    attach::fit(&context.tree, key, &mut draft, durability)?;
+    let message = stream.append(vec![draft], durability)?.remove(0).message;
+    if message.content.kind == Kind::ANSWER {
+        answer::warn_of(context, key, stream, &message);
+    }
+    Ok(message)
 }
 
 fn links(args: &PostArgs) -> Result<Vec<Link>, Failure> {
@@ -148,27 +160,33 @@ pub(super) fn durability(text: &str) -> Result<Durability, String> {
 }
 
 fn body(args: &PostArgs) -> Result<String, Failure> {
-    if let Some(text) = &args.body {
-        return Ok(text.clone());
+    // Beside an attachment stdin is not asked for text: it may be a pipe that nobody writes to.
+    if args.attach.is_some() && args.body.is_none() && args.file.is_none() {
+        return Ok(String::new());
     }
-    match &args.file {
-        Some(path) if path.as_os_str() != "-" => {
-            let file = std::fs::File::open(path)
-                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
-            return text(file, &path.display().to_string(), path);
-        }
-        // Beside an attachment stdin is not asked for text: it may be a pipe that nobody writes to.
-        None if args.attach.is_some() => return Ok(String::new()),
-        Some(_) | None => {}
+    given(args.body.as_deref(), args.file.as_deref(), "--body")
+}
+
+/// The text of a message: said, in a file, or on stdin. `flag` is how it is said.
+pub(super) fn given(said: Option<&str>, file: Option<&Path>, flag: &str) -> Result<String, Failure> {
+    if let Some(text) = said {
+        return Ok(text.to_owned());
+    }
+    if let Some(path) = file.filter(|path| path.as_os_str() != "-") {
+        let file = std::fs::File::open(path)
+            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
+        return text(file, &path.display().to_string(), path);
     }
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return Err(Failure::usage("nothing to post; give the text with --body, --file or on stdin"));
+        return Err(Failure::usage(format!(
+            "nothing to post; give the text with {flag}, --file or on stdin"
+        )));
     }
     match text(stdin.lock(), "stdin", Path::new("FILE"))? {
-        text if text.is_empty() => {
-            Err(Failure::usage("nothing to post: stdin is empty; give the text with --body or --file"))
-        }
+        text if text.is_empty() => Err(Failure::usage(format!(
+            "nothing to post: stdin is empty; give the text with {flag} or --file"
+        ))),
         text => Ok(text),
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn run(global: &Global, args: &DeleteArgs) -> Outcome {
         match delete::task(&context.tree, &mut view, &mut ledger, &why)? {
             // It has ended, or the stream would refuse: who posted that is at its last file.
             Deleted::Busy { .. } if began.elapsed() < LAST_FILE => {
-                std::thread::sleep(Duration::from_millis(20))
+                std::thread::sleep(Duration::from_millis(20));
             }
             other => break other,
         }
