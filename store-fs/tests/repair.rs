@@ -50,6 +50,10 @@ fn a_bus_that_was_cut_at_any_byte_is_whole_after_a_repair() {
     for cut in 1..text.len() {
         let bus = Bus::with(&["one", "two"]);
         let text = bus.text();
+        if cut >= text.len() {
+            // The digits of a time make one bus a little shorter than another.
+            break;
+        }
         std::fs::File::options().write(true).open(&bus.file).unwrap().set_len(cut as u64).unwrap();
         let (before, damage) = state(&bus);
         assert!(!damage.is_empty(), "cut at {cut}: a shorter file is noticed");
