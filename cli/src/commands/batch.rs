@@ -28,7 +28,7 @@ use run_agent_runner::wake::Wake;
 
 use self::report::Report;
 use self::spec::{Item, Spec};
-use super::target::{self, Target};
+use super::target::{self, New, Target};
 use crate::args::{self, Global, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -113,19 +113,7 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
         }
         return report::dry_run(&context, &target, &work);
     }
-    let name = match target {
-        Target::Existing(name) => name,
-        Target::New { project, home, id, slug } => {
-            let text = task_text(&file, &work);
-            let new = target::New {
-                project: &project,
-                home: home.as_deref(),
-                id: id.as_ref(),
-                slug: slug.as_deref(),
-            };
-            target::make(&context, new, &text, Vec::new())?
-        }
-    };
+    let name = target.or_make(&context, &task_text(&file, &work))?;
     let origin = super::job::origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
@@ -152,12 +140,12 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
 /// it again.
 fn place(context: &Context, file: &Path) -> Result<Target, Failure> {
     match target::target(context, false)? {
-        Target::New { project, home, id: None, slug: None } => {
+        Target::New(New { project, home, id: None, slug: None }) => {
             let slug = slug_of(file);
             match find::task(&context.tree, Some(&project), &slug) {
                 Ok(name) if name.task.slug() == slug => Ok(Target::Existing(name)),
                 Err(failure) if failure.exit() == Exit::Usage => Err(failure),
-                Ok(_) | Err(_) => Ok(Target::New { project, home, id: None, slug: Some(slug) }),
+                Ok(_) | Err(_) => Ok(Target::New(New { project, home, id: None, slug: Some(slug) })),
             }
         }
         other => Ok(other),

@@ -49,20 +49,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     }
     let target = target::target(&context, false)?;
     let cwd = target::working_folder(&context, &target, args.cwd.as_deref())?;
-    let name = match target {
-        target::Target::Existing(name) => name,
-        target::Target::New { project, home, id, slug } => {
-            // A folder that is not there is found before anything is made.
-            context.working_folder(&project, args.cwd.as_deref())?;
-            let new = target::New {
-                project: &project,
-                home: home.as_deref(),
-                id: id.as_ref(),
-                slug: slug.as_deref(),
-            };
-            target::make(&context, new, &text, Vec::new())?
-        }
-    };
+    let name = target.or_make(&context, &text)?;
     let cause = context.cause();
     let origin = origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;

@@ -16,7 +16,26 @@ use crate::{find, render};
 #[derive(Debug)]
 pub(crate) enum Target {
     Existing(TaskName),
-    New { project: ProjectId, home: Option<PathBuf>, id: Option<TaskId>, slug: Option<String> },
+    New(New),
+}
+
+/// A task to be made, and its project where that is new too.
+#[derive(Debug)]
+pub(crate) struct New {
+    pub(crate) project: ProjectId,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) id: Option<TaskId>,
+    pub(crate) slug: Option<String>,
+}
+
+impl Target {
+    /// The task, made with this prompt when it is new.
+    pub(crate) fn or_make(self, context: &Context, prompt: &str) -> Result<TaskName, Failure> {
+        match self {
+            Self::Existing(name) => Ok(name),
+            Self::New(new) => make(context, &new, prompt, Vec::new()),
+        }
+    }
 }
 
 /// What `--task` and the surroundings say. `prefer_new`: without `--task`, make a new one rather than use the
@@ -45,12 +64,12 @@ pub(crate) fn target(context: &Context, prefer_new: bool) -> Result<Target, Fail
             Err(failure) => failure,
         };
         return match TaskId::parse(text) {
-            Ok(id) => Ok(Target::New { project, home, id: Some(id), slug: None }),
+            Ok(id) => Ok(Target::New(New { project, home, id: Some(id), slug: None })),
             Err(_) if text.starts_with("task-") => Err(failure),
             // A plain word names a new task by its slug; what is no slug is refused by the id.
             Err(_) => {
                 TaskId::new(run_agent_core::Timestamp::UNIX_EPOCH, text, None)?;
-                Ok(Target::New { project, home, id: None, slug: Some(text.to_owned()) })
+                Ok(Target::New(New { project, home, id: None, slug: Some(text.to_owned()) }))
             }
         };
     }
@@ -60,7 +79,7 @@ pub(crate) fn target(context: &Context, prefer_new: bool) -> Result<Target, Fail
     {
         return Ok(Target::Existing(name));
     }
-    Ok(Target::New { project, home, id: None, slug: None })
+    Ok(Target::New(New { project, home, id: None, slug: None }))
 }
 
 /// The folder in which an agent of this task is to work: known to be one before anything is made.
@@ -71,7 +90,7 @@ pub(crate) fn working_folder(
 ) -> Result<PathBuf, Failure> {
     let (project, home) = project_and_home(context, target);
     let folder = folder_of(context, project, flag.or(home))?;
-    if let (None, Target::New { home: Some(here), .. }) = (flag, target) {
+    if let (None, Target::New(New { home: Some(here), .. })) = (flag, target) {
         tell_of_another_folder(project, here, &folder);
     }
     Ok(folder)
@@ -95,7 +114,7 @@ pub(crate) fn project_and_home<'a>(
 ) -> (&'a ProjectId, Option<&'a Path>) {
     match target {
         Target::Existing(name) => (&name.project, None),
-        Target::New { project, home, .. } => {
+        Target::New(New { project, home, .. }) => {
             let is_there = context.tree.layout.project(project).is_dir();
             (project, home.as_deref().filter(|_| !is_there))
         }
@@ -134,23 +153,15 @@ pub(crate) fn can_be_handed_over(
     Ok(())
 }
 
-/// What a [`Target::New`] names.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct New<'a> {
-    pub(crate) project: &'a ProjectId,
-    pub(crate) home: Option<&'a Path>,
-    pub(crate) id: Option<&'a TaskId>,
-    pub(crate) slug: Option<&'a str>,
-}
-
-/// Makes the project and the task that a [`Target::New`] names.
+/// Makes the task, and its project where that is new.
 pub(crate) fn make(
     context: &Context,
-    new: New<'_>,
+    new: &New,
     prompt: &str,
     depends_on: Vec<TaskId>,
 ) -> Result<TaskName, Failure> {
     let New { project, home, id, slug } = new;
+    let (home, id, slug) = (home.as_deref(), id.as_ref(), slug.as_deref());
     if prompt.trim().is_empty() {
         return Err(make::MakeError::EmptyPrompt.into());
     }

@@ -61,7 +61,7 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     };
     let target = target::target(&context, given.is_some())?;
     let depends_on = depends_on(&context, &target, &args.depends_on)?;
-    if args.cwd.is_some() || matches!(target, target::Target::New { .. }) {
+    if args.cwd.is_some() || matches!(target, target::Target::New(_)) {
         target::working_folder(&context, &target, args.cwd.as_deref())?;
     }
     let name = match target {
@@ -70,22 +70,15 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
             update_dependencies(&context, &name, depends_on)?;
             name
         }
-        target::Target::New { project, home, id, slug } => {
+        target::Target::New(new) => {
             // Known to be startable before anything is made.
             fleet::pool(&context, &settings, None, None)?;
-            context.working_folder(&project, settings.cwd.as_deref())?;
             let text = match given {
                 Some(text) => Some(text),
                 None => prompt::read(&args.prompt, true)?,
             };
             let text = text.unwrap_or_default();
-            let new = target::New {
-                project: &project,
-                home: home.as_deref(),
-                id: id.as_ref(),
-                slug: slug.as_deref(),
-            };
-            target::make(&context, new, &text, depends_on)?
+            target::make(&context, &new, &text, depends_on)?
         }
     };
     let view = TaskView::open(&context.tree, &name)?;

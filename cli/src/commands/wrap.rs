@@ -70,18 +70,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let cwd = here()?;
     target::can_be_handed_over(&context, &cwd, "the working folder", "call from another one")?;
     let text = format!("{}\n\nStarted by hand in {}\n", command_line(&argv), cwd.display());
-    let name = match target::target(&context, false)? {
-        target::Target::Existing(name) => name,
-        target::Target::New { project, home, id, slug } => {
-            let new = target::New {
-                project: &project,
-                home: home.as_deref(),
-                id: id.as_ref(),
-                slug: slug.as_deref(),
-            };
-            target::make(&context, new, &text, Vec::new())?
-        }
-    };
+    let name = target::target(&context, false)?.or_make(&context, &text)?;
     let keeps_terminal = io::stdout().is_terminal();
     let cause = context.cause();
     let origin = super::job::origin(&context, &name)?;

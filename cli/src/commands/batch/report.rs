@@ -188,7 +188,7 @@ pub(super) fn dry_run(context: &Context, target: &Target, work: &[Work]) -> Outc
         .collect();
     let place = match target {
         Target::Existing(name) => format!("in task {name}"),
-        Target::New { project, .. } => format!("in a new task of project {project}"),
+        Target::New(new) => format!("in a new task of project {}", new.project),
     };
     render::out(&format!("{}{place}\n", render::table(&rows)))?;
     Ok(Exit::Done)
