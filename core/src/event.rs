@@ -168,7 +168,9 @@ fields! {
     }
     LoopRestart { attempt: u32, reason: String, previous_run_id: Option<RunId>, active_ms: u64 }
     LoopBackoff { attempt: u32, delay_ms: u64, failures: u32, reason: String, active_ms: u64 }
-    LoopBlocked { waits_for: Vec<TaskId>, reason: String }
+    /// `hopeless`: one of these tasks cannot be completed unless somebody sees to it.
+    #[derive(Default)]
+    LoopBlocked { waits_for: Vec<TaskId>, reason: String, hopeless: bool }
     LoopWaiting { reason: String, runs: Vec<RunId>, until: Option<Timestamp>, active_ms: u64 }
     LoopBreaker { trips: u32, cooldown_ms: u64 }
     #[derive(Default)]

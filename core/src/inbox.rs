@@ -10,7 +10,7 @@ use crate::event::LoopOutcome;
 use crate::id::{MsgId, RunId};
 use crate::plan::reason;
 use crate::text;
-use crate::world::{Question, RalphState, Run, Task, TaskStatus, Told};
+use crate::world::{Question, RalphState, Run, Task, Told};
 
 /// How many questions of one stream are told: blocking ones first, the newest of them first.
 pub const QUESTIONS_MAX: usize = 20;
@@ -113,21 +113,9 @@ fn gave_up(task: &Task) -> Option<Need> {
 }
 
 fn blocked(task: &Task) -> Option<Need> {
-    let RalphState::Blocked { since, reason, .. } = &task.ralph.state else { return None };
-    let (msg_id, _) = task.since.clone().filter(|_| is_hopeless(reason))?;
+    let RalphState::Blocked { since, reason, hopeless: true, .. } = &task.ralph.state else { return None };
+    let (msg_id, _) = task.since.clone()?;
     Some(Need::Blocked { msg_id, since: *since, reason: text::head(reason, TEXT_MAX).to_owned() })
-}
-
-/// The event says in words why a task is not completed, as [`crate::plan::Dependency`] does.
-fn is_hopeless(reason: &str) -> bool {
-    let hopeless = |part: &str| {
-        let is = |status: TaskStatus| part.contains(&format!(" is {status}"));
-        part.ends_with(" does not exist")
-            || part.contains(" depends on this task: ")
-            || is(TaskStatus::Failed)
-            || is(TaskStatus::Stopped)
-    };
-    reason.split("; ").any(hopeless)
 }
 
 #[cfg(test)]

@@ -286,7 +286,8 @@ fn wait_for_dependencies(look: Look<'_>) -> Option<Step> {
     let waits_for: Vec<TaskId> = look.unmet.iter().map(|dependency| dependency.task.clone()).collect();
     let why = look.unmet.iter().take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let said = matches!(&look.task.ralph.state, RalphState::Blocked { reason, .. } if *reason == why);
-    let event = (!said).then_some(Event::LoopBlocked(LoopBlocked { waits_for, reason: why }));
+    let hopeless = first.is_hopeless();
+    let event = (!said).then_some(Event::LoopBlocked(LoopBlocked { waits_for, reason: why, hopeless }));
     Some(Step::Hold { reason: reason::DEPENDENCY, ms: None, event })
 }
 

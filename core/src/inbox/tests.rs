@@ -7,7 +7,6 @@ use crate::event::{
 };
 use crate::id::{ProjectId, TaskId};
 use crate::message::{Draft, Kind, Message, Parent};
-use crate::plan::{Dependency, Unmet};
 use crate::store::{Cursor, StreamKey};
 use crate::world::World;
 
@@ -131,24 +130,12 @@ fn children_that_outlive_a_done_need_somebody_although_it_is_done() {
 
 #[test]
 fn a_loop_needs_somebody_when_what_it_waits_for_cannot_come_by_itself() {
-    let task = TaskId::parse("task-20261121-093000-y").unwrap();
-    let states = [
-        (Unmet::Open("running".to_owned()), 0),
-        (Unmet::Failed("failed (exhausted)".to_owned()), 1),
-        (Unmet::Failed("stopped".to_owned()), 1),
-        (Unmet::Missing, 1),
-        (Unmet::Cycle(vec![task.clone()]), 1),
-    ];
-    for (state, wanted) in states {
-        let dependency = Dependency { task: task.clone(), state };
-        assert_eq!(dependency.is_hopeless(), wanted == 1);
-        let open = Dependency { task: task.clone(), state: Unmet::Open("queued".to_owned()) };
-        let reason = format!("{open}; {dependency}");
-        let blocked = LoopBlocked { waits_for: vec![task.clone()], reason: reason.clone() };
+    for hopeless in [false, true] {
+        let waits_for = vec![TaskId::parse("task-20261121-093000-y").unwrap()];
+        let blocked = LoopBlocked { waits_for, reason: "y is failed".to_owned(), hopeless };
         let tale = Tale::new().event(false, Event::LoopStart(LoopStart::default()));
         let needs = tale.event(false, Event::LoopBlocked(blocked)).needs();
-        let told = needs.iter().filter(|need| matches!(need, Need::Blocked { .. })).count();
-        assert_eq!(told, wanted, "{reason}");
+        assert_eq!(needs.iter().any(|need| matches!(need, Need::Blocked { .. })), hopeless);
     }
 }
 

@@ -88,6 +88,7 @@ pub enum RalphState {
         since: Timestamp,
         reason: String,
         tasks: Vec<TaskId>,
+        hopeless: bool,
     },
     /// The breaker is open.
     Cooling {
@@ -176,6 +177,7 @@ impl Ralph {
                     since: at,
                     reason: blocked.reason.clone(),
                     tasks: blocked.waits_for.clone(),
+                    hopeless: blocked.hopeless,
                 };
             }
             Event::LoopBreaker(breaker) => {

@@ -67,11 +67,14 @@ fn nothing_is_started_before_what_it_depends_on_is_completed() {
     else {
         panic!("{:?}", story.next())
     };
-    assert_eq!(blocked.waits_for.len(), 1);
+    assert_eq!((blocked.waits_for.len(), blocked.hopeless), (1, false));
     let mut story = story.event(None, Event::LoopBlocked(blocked));
     assert!(matches!(story.next(), Step::Hold { event: None, .. }), "said once");
     story.unmet = vec![dependency(Unmet::Failed("failed (exhausted)".to_owned()))];
-    assert!(matches!(story.next(), Step::Hold { event: Some(_), .. }), "what changed is said");
+    let Step::Hold { event: Some(Event::LoopBlocked(changed)), .. } = story.next() else {
+        panic!("what changed is said")
+    };
+    assert!(changed.hopeless);
     story.unmet.clear();
     assert!(matches!(story.next(), Step::StartRoot { .. }));
 }

@@ -190,7 +190,8 @@ fn a_loop_beyond_the_roots_limit_waits_for_another_to_end() {
 #[test]
 fn a_blocked_loop_names_each_task_that_it_waits_for() {
     let waits_for = vec![task_id("a"), task_id("b"), task_id("c")];
-    let blocked = Event::LoopBlocked(LoopBlocked { waits_for, reason: "a failed".to_owned() });
+    let blocked =
+        Event::LoopBlocked(LoopBlocked { waits_for, reason: "a failed".to_owned(), hopeless: true });
     let mut tale = Tale::driven().event("blocked", None, process(), blocked);
     let there = |status, reason: &str| Other::There { status, reason: reason.to_owned() };
     tale.seen.tasks.insert(task_id("a"), there(TaskStatus::Failed, "exhausted"));
