@@ -47,7 +47,7 @@ fn verify(look: Look<'_>, done: &MsgId) -> Option<Step> {
         for tries in 0..VERIFY_TRIES {
             let (key, command) = (format!("verify:{done}:{n}:{tries}"), command.clone());
             let Some(id) = look.task.run_with_key(&key) else {
-                return Some(Step::Verify { command, key, previous: look.task.ralph.last_root.clone() });
+                return Some(Step::Verify { command, key, previous: root_to_verify(look) });
             };
             let (ended, _) = look.task.runs.get(id)?.end()?;
             let exit_code = ended.exit_code.unwrap_or(-1);
@@ -60,6 +60,14 @@ fn verify(look: Look<'_>, done: &MsgId) -> Option<Step> {
         }
         lost
     })
+}
+
+/// The root run below which verify commands are shown. Below one that was stopped nothing may be started any more, also
+/// when the loop was taken up again since.
+fn root_to_verify(look: Look<'_>) -> Option<RunId> {
+    let root = look.task.ralph.last_root.as_ref()?;
+    let stopped = look.task.runs.get(root).is_none_or(|run| run.stopping.is_some());
+    (!stopped).then(|| root.clone())
 }
 
 fn wait_for_children(look: Look<'_>, active: Vec<RunId>, elsewhere: Vec<Link>) -> Step {

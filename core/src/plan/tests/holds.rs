@@ -207,3 +207,15 @@ fn a_rejected_done_starts_the_root_with_the_reason_until_the_attempts_are_used_u
         story.event(None, Event::DoneCleared(DoneCleared { by: "resume".to_owned(), resume: true }));
     assert!(matches!(resumed.next(), Step::StartRoot { why: Start::Resumed, .. }));
 }
+
+#[test]
+fn verify_commands_are_not_started_below_a_root_run_that_was_stopped() {
+    let mut story =
+        Story::new().root(1, 1).event(Some(run(1)), Event::RunStopping(Stopping::default())).done();
+    story.policy.verify = vec!["make".to_owned()];
+    let story = story.ends(1, RunOutcome::Stopped).event(None, Event::LoopStart(LoopStart::default()));
+    let Step::Verify { key, previous, .. } = story.next() else { panic!("{:?}", story.next()) };
+    let (key, parent) = (Some(key.as_str()), previous.as_ref());
+    let new = crate::decide::NewRun { root: false, key, parent, depth: 0, max_depth: 0 };
+    crate::decide::may_make_run(story.task(), new).unwrap();
+}
