@@ -239,6 +239,17 @@ pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>) -> Result<(), Refu
     }
 }
 
+/// May this driver say that the loop is completed?
+///
+/// # Errors
+/// As [`may_end_loop`]; [`Refusal::Moot`] where DONE is gone, a stop was asked for, or something was started since the
+/// driver looked: then it looks again.
+pub fn may_complete_loop(task: &Task, driver: Option<(u32, &str)>) -> Result<(), Refusal> {
+    may_end_loop(task, driver)?;
+    let at_rest = task.active().next().is_none() && task.open_links().next().is_none();
+    if task.done.is_some() && task.ralph.stopping.is_none() && at_rest { Ok(()) } else { Err(Refusal::Moot) }
+}
+
 /// May this run be deleted? What is active is not, nor what something active hangs on, nor the run that tells how the task
 /// stands.
 ///

@@ -255,7 +255,7 @@ impl<'a> Driver<'a> {
             Step::Degrade { run, event } => self.degrade(&run, event)?,
             Step::Verify { command, key, previous } => self.verify(&command, &key, previous, talk)?,
             Step::Reject { run, command, exit_code } => self.reject(&run, command, exit_code)?,
-            Step::End(end) => return self.end(end, limit, &unmet, talk).map(Some),
+            Step::End(end) => return self.end(end, limit, &unmet, talk),
         }
         Ok(None)
     }

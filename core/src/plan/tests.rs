@@ -329,6 +329,23 @@ fn a_child_that_ended_between_the_marker_and_its_event_is_late() {
 }
 
 #[test]
+fn a_loop_is_not_completed_where_something_was_started_since_the_driver_looked() {
+    let story = Story::new().root(1, 1).done().ends(1, RunOutcome::Completed);
+    assert!(is_end(&story.next(), LoopOutcome::Completed, reason::DONE));
+    let driver = Some((0, ""));
+    crate::decide::may_complete_loop(story.task(), driver).unwrap();
+    let child = story.clone().child(2, 1);
+    assert_eq!(crate::decide::may_complete_loop(child.task(), driver), Err(crate::decide::Refusal::Moot));
+    let ended = child.ends(2, RunOutcome::Completed);
+    crate::decide::may_complete_loop(ended.task(), driver).unwrap();
+    let cleared = Event::DoneCleared(DoneCleared { by: "file".to_owned(), resume: false });
+    for event in [cleared, Event::LoopStopping(Stopping::default())] {
+        let story = story.clone().event(None, event);
+        assert_eq!(crate::decide::may_complete_loop(story.task(), driver), Err(crate::decide::Refusal::Moot));
+    }
+}
+
+#[test]
 fn a_wait_is_said_once_and_names_a_bounded_number_of_runs() {
     let mut story = Story::new().root(1, 1);
     for n in 2..200 {

@@ -5,6 +5,7 @@ use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, LoopEnd, LoopOutcome};
 use run_agent_core::layout::DONE;
 use run_agent_core::plan::{Dependency, reason};
+use run_agent_core::world::Task;
 use run_agent_core::{Draft, Kind, Parent};
 
 use super::{DriveError, Driver, Talk, count, facts};
@@ -13,13 +14,14 @@ use crate::supervise::os::Machine;
 use crate::view::Proposed;
 
 impl Driver<'_> {
+    /// `None`: something came first that lets the loop go on.
     pub(super) fn end(
         &mut self,
         end: LoopEnd,
         limit: Option<&'static str>,
         unmet: &[Dependency],
         talk: &mut dyn FnMut(Talk<'_>),
-    ) -> Result<LoopEnd, DriveError> {
+    ) -> Result<Option<LoopEnd>, DriveError> {
         let cause = match end.reason.as_str() {
             reason::EXHAUSTED => Cause::Limit(limit.unwrap_or("max_restarts").to_owned()),
             reason::CHILDREN => Cause::Limit("child_wait_timeout".to_owned()),
@@ -34,10 +36,10 @@ impl Driver<'_> {
         }
         let trouble = self.trouble(&end, limit, unmet);
         let line = format!("loop {}: {}", end.outcome, end.reason);
-        self.post_end(&end, &cause, line, trouble)?;
+        let posted = self.post_end(&end, &cause, line, trouble)?;
         let new = self.view.refresh()?;
         talk(Talk::New(&new));
-        Ok(end)
+        Ok(posted.then_some(end))
     }
 
     /// What a person should know about a loop that failed.
@@ -92,17 +94,22 @@ impl Driver<'_> {
         names.map(why).collect::<Vec<_>>().join(", ")
     }
 
+    /// False: it is not over after all.
     fn post_end(
         &mut self,
         end: &LoopEnd,
         cause: &Cause,
         line: String,
         trouble: Option<String>,
-    ) -> Result<(), DriveError> {
+    ) -> Result<bool, DriveError> {
         let draft = Event::LoopEnd(end.clone()).draft(&self.scope(), cause, line);
         let boot = Machine::here().boot_id.clone();
         let own = (std::process::id(), boot.as_str());
-        match self.view.propose(vec![draft], |task| decide::may_end_loop(task, Some(own)))? {
+        let may = |task: &Task| match end.outcome {
+            LoopOutcome::Completed => decide::may_complete_loop(task, Some(own)),
+            LoopOutcome::Failed | LoopOutcome::Stopped => decide::may_end_loop(task, Some(own)),
+        };
+        match self.view.propose(vec![draft], may)? {
             Proposed::Appended(entries) => {
                 if let (Some(trouble), Some(entry)) = (trouble, entries.first()) {
                     let mut error = Draft::new(
@@ -114,11 +121,13 @@ impl Driver<'_> {
                     error.parents = vec![Parent::new(entry.message.id.clone(), Some("about"))];
                     self.view.post(vec![error])?;
                 }
-                Ok(())
+                Ok(true)
             }
-            // A stop ended it first.
             Proposed::Refused(Refusal::LoopTaken) => Err(DriveError::Taken(self.view.name.clone())),
-            Proposed::Refused(_) => Ok(()),
+            // A child was started, or DONE taken back, since the look.
+            Proposed::Refused(Refusal::Moot) => Ok(false),
+            // A stop ended it first.
+            Proposed::Refused(_) => Ok(true),
         }
     }
 
