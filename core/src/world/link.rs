@@ -33,6 +33,10 @@ impl Task {
         let parent = message.content.run.clone();
         let known = self.links.entry(child.key()).or_insert_with(|| Link { child: child.clone(), parent });
         let ends = child.ended && !known.child.ended;
+        // Opened again, it is of the run that opened it: a stop of that one has to reach the child.
+        if !child.ended && message.content.run.is_some() {
+            known.parent.clone_from(&message.content.run);
+        }
         known.child = child.clone();
         if let (true, Some(done)) = (ends, &mut self.done) {
             done.late_results = true;

@@ -219,3 +219,13 @@ fn verify_commands_are_not_started_below_a_root_run_that_was_stopped() {
     let new = crate::decide::NewRun { root: false, key, parent, depth: 0, max_depth: 0 };
     crate::decide::may_make_run(story.task(), new).unwrap();
 }
+
+#[test]
+fn a_link_that_is_opened_again_is_of_the_run_that_opened_it() {
+    let story = Story::new().root(1, 1).linked(1, false).linked(1, true).ends(1, RunOutcome::Failed);
+    let story = story.root(2, 2).linked(2, false);
+    let parents: Vec<_> = story.task().open_links().map(|(_, link)| link.parent.clone()).collect();
+    assert_eq!(parents, [Some(run(2))], "a stop of that run has to reach the child");
+    let ended = story.linked(2, true);
+    assert_eq!(ended.task().open_links().count(), 0);
+}
