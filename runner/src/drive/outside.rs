@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use run_agent_core::TaskId;
 use run_agent_core::plan::{Dependency, Unmet};
 use run_agent_core::world::{Task, TaskStatus};
+use run_agent_core::{ProjectId, TaskId};
 
 use crate::supervise::close;
 use crate::tree::{TaskName, Tree};
@@ -78,7 +78,14 @@ fn depends_on(task: &Task) -> &[TaskId] {
     task.created.as_ref().map_or(&[], |(text, _)| text.depends_on.as_slice())
 }
 
-/// The way from a dependency back to this task, if there is one.
+/// What has to end before the task does: what it depends on, and the loops that its runs started.
+fn waits_for(task: &Task, project: &ProjectId) -> Vec<TaskId> {
+    let links = task.open_links().map(|(_, link)| &link.child);
+    let loops = links.filter(|child| child.child_run_id.is_none() && child.child_project_id == *project);
+    depends_on(task).iter().cloned().chain(loops.map(|child| child.child_task_id.clone())).collect()
+}
+
+/// The way from a dependency back to this task, if there is one: then each would wait for the other.
 fn way_back(tree: &Tree, own: &TaskName, from: &TaskName) -> Option<Vec<TaskId>> {
     let mut seen = BTreeSet::new();
     let mut ways = vec![vec![from.task.clone()]];
@@ -92,8 +99,8 @@ fn way_back(tree: &Tree, own: &TaskName, from: &TaskName) -> Option<Vec<TaskId>>
         }
         let name = TaskName { project: own.project.clone(), task: last };
         let Ok(view) = TaskView::open(tree, &name) else { continue };
-        for next in depends_on(view.task()) {
-            ways.push(way.iter().cloned().chain([next.clone()]).collect());
+        for next in waits_for(view.task(), &own.project) {
+            ways.push(way.iter().cloned().chain([next]).collect());
         }
     }
     None
