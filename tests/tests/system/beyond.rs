@@ -115,6 +115,21 @@ fn a_cycle_a_missing_and_an_own_dependency_are_told() {
 }
 
 #[test]
+fn a_loop_that_depends_on_the_task_that_started_it_is_told_of_a_circle() {
+    let root = Root::new();
+    config(&root, "loop { on_dependency_failure = \"fail\" }\n");
+    let (first, second) = (name("first"), name("second"));
+    let prompt = format!(
+        "run-agent task --project p --task {} --agent shell --prompt 'run-agent done' --depends-on {} || true\nrun-agent done",
+        second.task, first.task
+    );
+    let done = root.run(&shell_args("task", &first, &prompt, &[]));
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(root.view(&second).task().reason(), "dependency");
+    assert_eq!(root.view(&second).task().ralph.attempts, 0, "nothing was started");
+}
+
+#[test]
 fn a_changed_prompt_keeps_the_dependencies() {
     let root = Root::new();
     let (first, second) = (name("first"), name("second"));
@@ -292,6 +307,20 @@ fn rejected_dones_are_bounded_and_a_resumed_task_is_verified_again() {
     let resumed = root.run(&["resume", "--task", "builds"]);
     assert_eq!(resumed.code, 0, "{resumed:?}");
     assert_eq!(root.count(&task, "VERIFY_STOP"), 3, "the flag of the loop before holds");
+}
+
+#[test]
+fn a_task_that_was_stopped_after_done_is_verified_when_it_is_taken_up_again() {
+    let root = Root::new();
+    let task = name("builds");
+    let mut driver = drive(&root, &task, "run-agent done; sleep 600", &[]);
+    let done = root.tree().task(&task).done();
+    until("DONE", || done.is_file().then_some(()), || root.run(&["replay", "builds"]).stdout);
+    assert_eq!(root.run(&["stop", "--task", "builds", "--force"]).code, 0);
+    let _ = driver.wait().unwrap();
+    let verified = root.run(&["task", "--task", "builds", "--verify", "true"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    assert_eq!((root.count(&task, "VERIFY_STOP"), root.view(&task).task().ralph.attempts), (1, 1));
 }
 
 #[test]
