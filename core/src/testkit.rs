@@ -3,5 +3,6 @@
 
 pub mod conformance;
 mod memory;
+pub mod simulation;
 
 pub use memory::MemoryStore;
