@@ -186,27 +186,28 @@ fn end_left_overs(dead: &mut [Dead]) {
     }
 }
 
-/// A stop whose command was killed, of a task that no driver looks after: it ends when nothing runs any more, so that
-/// the task is not refused for ever.
+/// A stop whose command was killed, or a root run that was stopped, of a task that no driver looks after: the loop ends
+/// when nothing runs any more, so that the task is not refused for ever.
 fn end_lone_stop(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
-    let over = |task: &Task| task.ralph.stopping.is_some() && task.active().next().is_none();
+    let lost = |task: &Task| task.ralph.is_open() && task.ralph.stopped_root.is_some();
+    let over = |task: &Task| (task.ralph.stopping.is_some() || lost(task)) && task.active().next().is_none();
     if !over(view.task()) || files::is_locked(&tree.task(&view.name).loop_lock()).unwrap_or(true) {
         return Ok(());
     }
     let ralph = &view.task().ralph;
-    let by = ralph.stopping.as_ref().map(|stop| stop.how.by.clone()).unwrap_or_default();
+    let (reason, line) = match &ralph.stopping {
+        Some(stop) => (reason::STOPPED, format!("stopped on request of {}", stop.how.by)),
+        None => (reason::ROOT_STOPPED, "its root run was stopped on request".to_owned()),
+    };
     let end = LoopEnd {
         outcome: LoopOutcome::Stopped,
-        reason: reason::STOPPED.to_owned(),
+        reason: reason.to_owned(),
         restarts: ralph.restarts,
         active_ms: ralph.active_ms,
     };
     let scope = view.name.scope(None);
-    let draft = Event::LoopEnd(end).draft(
-        &scope,
-        &Cause::Process("nothing is left to stop".to_owned()),
-        format!("stopped on request of {by}"),
-    );
+    let cause = Cause::Process("nothing is left to stop".to_owned());
+    let draft = Event::LoopEnd(end).draft(&scope, &cause, line);
     view.propose(vec![draft], |task| if over(task) { Ok(()) } else { Err(Refusal::Moot) })?;
     Ok(())
 }

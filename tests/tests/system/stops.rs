@@ -2,7 +2,7 @@
 
 use run_agent_core::RunId;
 use run_agent_core::world::{RunStatus, TaskStatus};
-use run_agent_tests::{Root, alive, name, processes_of, shell_args, supervisor_ends, text_of, until};
+use run_agent_tests::{Root, alive, kill, name, processes_of, shell_args, supervisor_ends, text_of, until};
 
 /// An agent that ignores SIGTERM, with a tool command in a session of its own, and a child of the same kind.
 const STUBBORN: &str = r#"
@@ -170,7 +170,7 @@ fn a_stop_does_what_a_dead_supervisor_cannot() {
     let run = RunId::parse(&run).unwrap();
     let agent: u32 = text_of(&root.tree().run(&task, &run).folder().join("pid")).parse().unwrap();
     let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
-    run_agent_tests::kill(supervisor, "KILL");
+    kill(supervisor, "KILL");
     until("the supervisor is gone", || (!alive(supervisor)).then_some(()), String::new);
     let status = root.json(&["status", run.as_str(), "--json"]);
     assert_eq!(status["status"], "running", "the agent outlives its supervisor: {status}");
@@ -179,4 +179,27 @@ fn a_stop_does_what_a_dead_supervisor_cannot() {
     assert_eq!(stopped.code, 0, "{stopped:?}");
     assert_eq!(processes_of(&run), [0u32; 0]);
     assert_eq!(root.view(&task).run(&run).unwrap().status(), RunStatus::Stopped);
+}
+
+#[test]
+fn a_loop_whose_root_was_stopped_after_its_driver_died_is_ended_by_whoever_looks() {
+    let root = Root::new();
+    let task = name("lone");
+    let mut driver = root.drive(&task, "sleep 600");
+    let running = || {
+        let there = root.tree().task(&task).runs().is_dir();
+        there
+            .then(|| root.view(&task).task().active_root().cloned())
+            .flatten()
+            .filter(|id| root.view(&task).run(id).is_some_and(|run| run.start().is_some()))
+    };
+    let run = until("a root run", running, || root.run(&["replay", "lone"]).stdout);
+    kill(driver.id(), "KILL");
+    let _ = driver.wait().unwrap();
+    assert_eq!(root.run(&["stop", "--run", run.as_str(), "--force"]).code, 0);
+    let _ = root.ok(&["status", "lone"]);
+    let ends: Vec<_> =
+        root.messages(&task).into_iter().filter(|m| m.content.kind.as_str() == "LOOP_END").collect();
+    assert_eq!(ends.len(), 1, "{ends:?}");
+    assert_eq!(ends[0].content.meta["reason"], "root_stopped");
 }
