@@ -267,7 +267,6 @@ impl<'a> Supervisor<'a> {
         let to_files = self.launch.streams != Streams::Terminal;
         let _watcher = to_files.then(|| watch_output(&self.run, self.wake.clone(), grown.clone()));
         let mut next_look = Instant::now() + LOOK_AGAIN;
-        self.silence.begin(self.began);
         loop {
             if let Some(exit) = self.exit {
                 return self.after_exit(exit);

@@ -248,6 +248,34 @@ fn a_batch_and_a_loop_take_the_settings_too_and_a_command_by_hand_is_never_stuck
 }
 
 #[test]
+fn a_supervisor_that_is_halted_right_after_the_start_makes_its_run_no_older() {
+    let root = Root::new();
+    let task = name("asleep");
+    let folder = root.tree().task(&task).folder().to_owned();
+    let prompt = "while [ ! -e \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.1; done";
+    let mut starter = root
+        .command(&shell_args("job", &task, prompt, &["--timeout", "4s"]))
+        .env("RUN_AGENT_FAILPOINT", "supervisor.let_go=stop")
+        .spawn()
+        .unwrap();
+    let started = || {
+        let there = folder.join("runs").is_dir();
+        let view = there.then(|| root.view(&task))?;
+        let (id, run) = view.task().runs.iter().next()?;
+        Some((id.clone(), run.start()?.supervisor_pid))
+    };
+    let (_, supervisor) = until("a run that started", started, String::new);
+    let state = || text_of(format!("/proc/{supervisor}/stat").as_ref());
+    until("a halted supervisor", || state().contains(") T ").then_some(()), state);
+    let halted = Instant::now();
+    let long_enough = || (halted.elapsed() > Duration::from_secs(5)).then_some(());
+    until("more time has passed than the limit allows", long_enough, String::new);
+    kill(supervisor, "CONT");
+    std::fs::write(folder.join("go"), "").unwrap();
+    assert!(starter.wait().unwrap().success(), "{:#?}", root.messages(&task));
+}
+
+#[test]
 fn time_in_which_the_supervisor_did_not_run_makes_nothing_idle_stuck_or_late() {
     let root = root_with("5s", "6s");
     let task = name("asleep");

@@ -64,6 +64,8 @@ impl Supervisor<'_> {
         failpoint::here("supervisor.posted");
         close::project_info(self.tree, &self.view, &self.launch.run);
         self.began = Instant::now();
+        // Here and not at the first look: a supervisor may be halted before it comes to one.
+        self.silence.begin(self.began);
         let terms = Terms { launch: self.launch.for_a_successor(), began_ms: os::clock_ms() };
         // Without it nobody could take over: then who looks waits for the agent's end, and says that it was not seen.
         let _ = record::note(&self.lock, &Note::Terms(Box::new(terms)));

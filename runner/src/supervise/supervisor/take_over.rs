@@ -66,6 +66,7 @@ pub(super) fn take_over(
     }
     failpoint::here("successor.posted");
     starter.tell(&Report::Started { pid: agent.pid });
+    supervisor.silence.begin(began);
     supervisor.watch()
 }
 
