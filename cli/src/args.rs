@@ -145,7 +145,7 @@ pub(crate) struct PromptArgs {
 pub(crate) struct TaskArgs {
     #[command(subcommand)]
     pub(crate) other: Option<TaskCommand>,
-    /// The agent [default: the first of agents.order in the config that can be started]
+    /// The agent of every root run; lucky: they take turns [default: those of agents.order take turns]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,
     #[command(flatten)]
@@ -191,7 +191,7 @@ pub(crate) struct ResumeArgs {
     /// A command that has to succeed before DONE counts [default: those that the loop before was given]
     #[arg(long, value_name = "COMMAND")]
     pub(crate) verify: Vec<String>,
-    /// The agent [default: as the loop before]
+    /// The agent of every root run; lucky: they take turns [default: as the loop before]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,
     /// The agent's working folder [default: the project's root folder, else this one]
@@ -210,7 +210,7 @@ pub(crate) struct ResumeArgs {
 pub(crate) struct JobArgs {
     #[command(subcommand)]
     pub(crate) many: Option<JobCommand>,
-    /// The agent [default: the first of agents.order in the config that can be started]
+    /// The agent; lucky: the one whose turn it is [default: the first of agents.order that can be started]
     #[arg(long, value_name = "NAME", add = Complete::new(agents))]
     pub(crate) agent: Option<String>,
     #[command(flatten)]

@@ -17,6 +17,7 @@ use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Powershell, Zsh}
 use run_agent_core::{RunId, TaskId};
 use run_agent_runner::tree::TaskName;
 
+use super::task::fleet::LUCKY;
 use crate::args::{Cli, Global};
 use crate::config::locate;
 use crate::context::Context;
@@ -178,5 +179,7 @@ pub(crate) fn agents(current: &OsStr) -> Vec<Candidate> {
     let context = context();
     let config = context.as_ref().and_then(|context| context.config().ok());
     let names = config.map_or_else(|| vec!["shell"], crate::config::Config::agent_names);
-    fitting(current, names.into_iter().map(|name| (name.to_owned(), String::new())))
+    let lucky = (LUCKY.to_owned(), "the one whose turn it is".to_owned());
+    let names = names.into_iter().map(|name| (name.to_owned(), String::new()));
+    fitting(current, names.chain([lucky]))
 }

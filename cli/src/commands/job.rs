@@ -16,6 +16,7 @@ use run_agent_runner::wake::Wake;
 
 use super::batch::{self, JobCommand};
 use super::output::Tail;
+use super::task::fleet::{self, LUCKY};
 use super::{prompt, target};
 use crate::args::{self, Global, JobArgs};
 use crate::context::{Context, variable};
@@ -36,12 +37,13 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     let context = Context::open_configured(global)?;
     context.caller()?;
     let config = context.config()?;
-    let agent = match &args.agent {
-        Some(name) => name.clone(),
-        None => config.default_agent()?,
+    let given = args::given_limit(args.timeout)?;
+    // Known to be one that can be started before anything is made.
+    let agent = match args.agent.as_deref() {
+        Some(name) if name != LUCKY => name.to_owned(),
+        Some(_) | None => config.default_agent()?,
     };
-    let backend = config.agent(&agent)?;
-    let timeout = args::time_limit([args::given_limit(args.timeout)?, config.timeout_of(&agent)]);
+    let mut backend = config.agent(&agent)?;
     let (parent, depth) = parent_and_depth(&context)?;
     let text = prompt::read(&args.prompt, true)?.unwrap_or_default();
     if text.trim().is_empty() {
@@ -53,6 +55,10 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     let cause = context.cause();
     let origin = origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
+    if args.agent.as_deref() == Some(LUCKY) {
+        backend = config.agent(&fleet::next_of(config, &view)?)?;
+    }
+    let timeout = args::time_limit([given, config.timeout_of(backend.name())]);
     let request = Request {
         backend: backend.as_ref(),
         prompt: &text,

@@ -3,7 +3,7 @@
 pub(crate) mod attach;
 mod delete;
 pub(crate) mod detach;
-mod fleet;
+pub(crate) mod fleet;
 mod follow;
 mod teller;
 

@@ -353,14 +353,12 @@ fn a_driver_that_was_killed_while_done_is_verified_is_followed_by_one_that_goes_
     let (task, go) = (name("builds"), root.scratch().join("go"));
     let verify = format!("{}; true", until_there(&go));
     let mut driver = drive(&root, &task, "run-agent done", &["--verify", &verify]);
-    until(
-        "a verify run",
-        || {
-            let there = root.tree().task(&task).runs().is_dir();
-            (there && root.count(&task, "VERIFY_START") == 1).then_some(())
-        },
-        || root.run(&["replay", "builds"]).stdout,
-    );
+    let started = || {
+        let there = root.tree().task(&task).runs().is_dir();
+        let view = there.then(|| root.view(&task))?;
+        view.task().runs.values().any(|run| run.verify.is_some() && run.start().is_some()).then_some(())
+    };
+    until("a verify run at work", started, || root.run(&["replay", "builds"]).stdout);
     run_agent_tests::kill(driver.id(), "KILL");
     let _ = driver.wait().unwrap();
     std::fs::write(go, "").unwrap();
@@ -448,4 +446,37 @@ fn what_a_completed_task_found_out_is_told_to_its_project_once() {
     // Taken up and done again it has more to tell.
     assert_eq!(root.run(&["resume", "--task", "finds"]).code, 0);
     assert_eq!(facts_of_project(&root).len(), 2);
+}
+
+#[test]
+fn a_lucky_job_is_the_one_whose_turn_it_is() {
+    let root = Root::new();
+    let agent = |name: &str| format!("agent \"{name}\" {{\n type = \"command\"\n argv = [\"true\"]\n}}\n");
+    config(&root, &format!("agents {{ order = [\"a\", \"b\"] }}\n{}{}", agent("a"), agent("b")));
+    let task = name("turns");
+    for _ in 0..3 {
+        let mut args = shell_args("job", &task, "x", &[]);
+        let at = args.iter().position(|arg| *arg == "shell").unwrap();
+        args[at] = "lucky";
+        assert_eq!(root.run(&args).code, 0);
+    }
+    let agents: Vec<_> = root.view(&task).task().runs.values().map(|run| run.agent.clone()).collect();
+    assert_eq!(agents, ["a", "b", "a"]);
+    // A loop that was given one agent goes back to turns.
+    let pinned = root.run(&[
+        "task",
+        "--task",
+        "turns",
+        "--agent",
+        "shell",
+        "--prompt",
+        "exit 1",
+        "--update-prompt",
+        "--max-restarts",
+        "0",
+    ]);
+    assert_eq!(pinned.code, 3, "{pinned:?}");
+    let turns = root.run(&["resume", "--task", "turns", "--agent", "lucky", "--max-restarts", "0"]);
+    assert_eq!(turns.code, 3, "{turns:?}");
+    assert_eq!(root.view(&task).task().runs.values().next_back().unwrap().agent, "a");
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use run_agent_core::policy::agents::Pool;
+use run_agent_core::Timestamp;
+use run_agent_core::policy::agents::{Choice, Pool, choose};
+use run_agent_runner::TaskView;
 use run_agent_runner::agent::Backend;
 use run_agent_runner::drive::Agents;
 use run_agent_runner::tree::TaskName;
@@ -11,7 +13,29 @@ use super::Settings;
 use crate::args;
 use crate::config::Config;
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
+
+/// As an agent's name: whoever's turn it is.
+pub(crate) const LUCKY: &str = "lucky";
+
+/// The agent whose turn it is among the runs of a task.
+pub(crate) fn next_of(config: &Config, view: &TaskView) -> Result<String, Failure> {
+    let (task, pool) = (view.task(), config.pool(view.name.task.as_str()));
+    let last = task.runs.values().next_back().map(|run| run.agent.as_str());
+    let picks = u32::try_from(task.runs.len()).unwrap_or(u32::MAX);
+    match choose(&pool, &task.ralph.degraded, last, picks, Timestamp::now()) {
+        Choice::Agent(agent) => Ok(agent.to_owned()),
+        Choice::Later(_) | Choice::Never { .. } if pool.names.is_empty() => Err(config.no_agent()),
+        Choice::Later(until) => Err(passed_over(&pool, &format!("until {until}"))),
+        Choice::Never { class } => Err(passed_over(&pool, &format!("({class})"))),
+    }
+}
+
+fn passed_over(pool: &Pool, why: &str) -> Failure {
+    let names = pool.names.join(", ");
+    Failure::new(Exit::Failed, format!("every agent of agents.order is passed over {why}: {names}"))
+        .hint("name one with --agent")
+}
 
 #[derive(Debug)]
 pub(super) struct Fleet<'a> {
@@ -42,9 +66,9 @@ pub(super) fn pool(
     let seed = name.map_or("", |name| name.task.as_str());
     let order = || config.pool(seed);
     let one = match (&settings.agent, before) {
-        (Some(agent), _) => agent.clone(),
+        (Some(agent), _) if agent != LUCKY => agent.clone(),
         (None, Some(before)) if !order().names.contains(&before) => before,
-        (None, _) => {
+        (Some(_) | None, _) => {
             let pool = order();
             return if pool.names.is_empty() { Err(config.no_agent()) } else { Ok(pool) };
         }
