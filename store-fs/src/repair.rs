@@ -53,23 +53,27 @@ impl FsStream {
         Ok(gone.map(said).collect())
     }
 
-    /// Entries of ours in the active file that were edited by hand get their seals anew; their old bytes are kept.
+    /// Entries of ours in the active file that were edited by hand get their seals anew, and text that is no entry is
+    /// moved aside; all bytes that are taken away are kept.
     fn seal_again(&self) -> Result<Vec<Mended>, AppendError> {
         let edit = match Edit::begin(&self.layout, &self.options, &self.key) {
             Ok(edit) => edit,
             Err(EditError::NotThere { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(self.not_edited(error)),
         };
-        let Mend { bytes, sealed } = edit.mend();
-        if sealed.is_empty() {
+        let Mend { bytes, sealed, stray } = edit.mend();
+        if sealed.is_empty() && stray.is_empty() {
             return Ok(Vec::new());
         }
         let mut mended = Vec::new();
-        for stretch in sealed {
+        let sealed =
+            sealed.into_iter().map(|stretch| (stretch, "damaged", "sealed again; its old bytes are kept in"));
+        let stray = stray.into_iter().map(|stretch| (stretch, "torn", "it is no entry; moved aside, to"));
+        for (stretch, name, what) in sealed.chain(stray) {
             let at = stretch.start;
-            let kept = self.beside("damaged", at as u64);
+            let kept = self.beside(name, at as u64);
             self.keep(&kept, &edit.original()[stretch])?;
-            let what = format!("sealed again; its old bytes are kept in {}", kept.display());
+            let what = format!("{what} {}", kept.display());
             mended.push(Mended { place: format!("{} at byte {at}", self.bus.display()), what });
         }
         edit.finish(&bytes).map_err(|error| self.not_edited(error))?;

@@ -100,6 +100,26 @@ fn a_flipped_byte_costs_no_other_message_and_nothing_is_thrown_away() {
 }
 
 #[test]
+fn text_that_is_no_entry_is_moved_aside_wherever_it_stands() {
+    for (what, entries_before) in [("half an entr", 3), ("a note\n", 3), ("a note\nof two lines\n", 1)] {
+        let bus = Bus::with(&["one", "two", "three"]);
+        let whole = bus.text();
+        let begins = whole.match_indices("---\nmsg_id").nth(entries_before);
+        let at = begins.map_or(whole.len(), |(at, _)| at);
+        let mut text = whole.clone();
+        text.insert_str(at, what);
+        std::fs::write(&bus.file, &text).unwrap();
+        assert_eq!(state(&bus).1.len(), 1, "{what:?} at {at} is told");
+        bus.open().repair().unwrap();
+        let (after, damage) = state(&bus);
+        assert_eq!((after.len(), damage, bus.text()), (3, vec![], whole), "{what:?} at {at}");
+        let aside = std::fs::read_to_string(bus.file.with_file_name(&kept(&bus)[0])).unwrap();
+        assert_eq!(aside.trim_end(), what.trim_end(), "and kept");
+        assert_eq!(bus.open().repair().unwrap(), [], "a second one finds nothing to do");
+    }
+}
+
+#[test]
 fn a_damaged_header_is_left_to_a_person() {
     let bus = Bus::with(&["one", "two", "three"]);
     let text = bus.text().replacen("msg_id: ", "msg_id; ", 1);

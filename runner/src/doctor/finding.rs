@@ -218,7 +218,7 @@ impl Finding {
                     WayOut::Repair("goes on from where it ends now; what was cut off does not come back")
                 }
                 DamageKind::Entry => WayOut::Repair(
-                    "seals an entry that was edited by hand anew and keeps its old bytes beside the bus; what no seal mends is left to `run-agent bus edit`",
+                    "seals an entry that was edited by hand anew, and moves text that is no entry away; old bytes are kept beside the bus, and what neither mends is left to `run-agent bus edit`",
                 ),
                 DamageKind::StrayRescue => WayOut::Repair(
                     "uses it, or removes it when the stream holds all of it, or keeps it aside",

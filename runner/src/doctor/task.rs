@@ -240,7 +240,7 @@ fn look_at_loop(tree: &Tree, name: &TaskName, task: &Task, found: &mut Vec<Findi
         found.push(Finding::LoopWithoutDriver { name: name() });
     }
     for (key, _) in task.open_links().filter(|(_, link)| is_over(tree, link)) {
-        found.push(Finding::UnfinishedLink { name: name(), child: key.to_owned() });
+        found.push(Finding::UnfinishedLink { name: name(), child: key.trim_end_matches('/').to_owned() });
     }
     let path = paths.done();
     match files::marker(&path) {

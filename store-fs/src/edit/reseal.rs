@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use run_agent_core::{MsgId, StreamKey};
 
-use crate::markdown::{self, EDGE, HEADER_MAX};
+use crate::markdown::{self, DecodeError, EDGE, HEADER_MAX};
 use crate::scan::{self, Ends, Found, Source};
 
 /// What an edited text comes to.
@@ -74,20 +74,27 @@ pub(crate) struct Mend {
     pub(crate) bytes: Vec<u8>,
     /// Where they stood before.
     pub(crate) sealed: Vec<Range<usize>>,
+    /// Where text stood that no entry begins with. It is not in `bytes`.
+    pub(crate) stray: Vec<Range<usize>>,
 }
 
 /// Seals anew what is damaged and can be read then. A stretch in which a reader finds an entry of its own stays as it
 /// is, and so does one whose id is not between its neighbours': a seal would hide the one, and break the order by the
-/// other.
+/// other. Text behind an entry that is none itself is taken out: no reader ever shows it, and nothing can seal it.
 pub(super) fn mend(original: &[u8], key: &StreamKey) -> Mend {
     let found = scan::forward(original, whole(key), usize::MAX).found;
     let mut readable: BTreeMap<usize, MsgId> = BTreeMap::new();
+    let mut stray = Vec::new();
     for found in found {
-        if let Found::Entry { at, message, .. } = found {
-            readable.insert(at, message.id);
+        match found {
+            Found::Entry { at, message, .. } => {
+                readable.insert(at, message.id);
+            }
+            Found::Damage { at, next, what: DecodeError::NoEdge, .. } => stray.push(at..next),
+            Found::Damage { .. } => {}
         }
     }
-    let mut mend = Mend { bytes: Vec::with_capacity(original.len()), sealed: Vec::new() };
+    let mut mend = Mend { bytes: Vec::with_capacity(original.len()), sealed: Vec::new(), stray: Vec::new() };
     let (mut at, mut last) = (0, None::<MsgId>);
     for stretch in stretches(original) {
         let range = at..at + stretch.len();
@@ -108,13 +115,27 @@ pub(super) fn mend(original: &[u8], key: &StreamKey) -> Mend {
                 mend.sealed.push(range);
             }
             None => {
-                let ours = readable.range(range).rev().map(|(_, id)| id).find(|id| id.time().is_some());
+                let ours =
+                    readable.range(range.clone()).rev().map(|(_, id)| id).find(|id| id.time().is_some());
                 last = ours.cloned().or(last);
-                mend.bytes.extend_from_slice(stretch);
+                mend.copy_without(&stray, original, range);
             }
         }
     }
     mend
+}
+
+impl Mend {
+    /// Copies a stretch without what is stray in it.
+    fn copy_without(&mut self, stray: &[Range<usize>], original: &[u8], stretch: Range<usize>) {
+        let mut from = stretch.start;
+        for stray in stray.iter().filter(|stray| stretch.start <= stray.start && stray.end <= stretch.end) {
+            self.bytes.extend_from_slice(&original[from..stray.start]);
+            self.stray.push(stray.clone());
+            from = stray.end;
+        }
+        self.bytes.extend_from_slice(&original[from..stretch.end]);
+    }
 }
 
 /// Adds what a reader passes over and nothing was said about: what is no entry, by us or by hand.
