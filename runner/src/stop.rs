@@ -11,7 +11,7 @@ use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, RunEnd, RunOutcome, Stopping};
 use run_agent_core::policy::ladder::Patience;
-use run_agent_core::world::{Run, Task};
+use run_agent_core::world::{Run, RunStatus, Task};
 
 use self::elsewhere::Seen;
 use crate::supervise::close::{self, Life};
@@ -131,7 +131,9 @@ fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Re
         let holder = tree.read_text(&tree.task(&view.name).loop_lock()).unwrap_or_default();
         return Ok(Stopped::DriverHangs(holder.trim().to_owned()));
     }
-    let runs = view.task().runs.iter().filter(|(id, run)| run.stopping.is_some() && !before.contains(id));
+    // A supervisor that reads of the task's stop itself needs no request of its own.
+    let stopped = |run: &Run| run.stopping.is_some() || run.status() == RunStatus::Stopped;
+    let runs = view.task().runs.iter().filter(|(id, run)| stopped(run) && !before.contains(id));
     Ok(Stopped::Done(runs.map(|(id, _)| id.clone()).chain(others.stopped).collect()))
 }
 

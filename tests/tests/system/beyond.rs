@@ -341,7 +341,8 @@ fn a_verify_command_is_stopped_with_its_task() {
         },
         || root.run(&["replay", "builds"]).stdout,
     );
-    assert_eq!(root.run(&["stop", "--task", "builds", "--force"]).code, 0);
+    let told = root.json(&["stop", "--task", "builds", "--force", "--json"]);
+    assert_eq!(told["stopped_runs"], serde_json::json!([verify]), "{told}");
     let _ = driver.wait().unwrap();
     status(&root, &task, TaskStatus::Stopped);
     assert_eq!(run_agent_tests::processes_of(&verify), [0u32; 0]);
