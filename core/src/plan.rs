@@ -60,8 +60,8 @@ pub struct Dependency {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unmet {
-    /// It may still be completed; its status.
-    Open(String),
+    /// It may still be completed. What it is at changes all the time, and is told by its own stream.
+    Open,
     /// It ended without; its status and reason.
     Failed(String),
     Missing,
@@ -73,7 +73,7 @@ impl std::fmt::Display for Dependency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let task = &self.task;
         match &self.state {
-            Unmet::Open(status) => write!(f, "{task} is {status}"),
+            Unmet::Open => write!(f, "{task} is not completed yet"),
             Unmet::Failed(how) => write!(f, "{task} is {how}"),
             Unmet::Missing => write!(f, "{task} does not exist"),
             Unmet::Cycle(by) => {
@@ -89,7 +89,7 @@ impl Dependency {
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
         match self.state {
-            Unmet::Open(_) => false,
+            Unmet::Open => false,
             Unmet::Failed(_) | Unmet::Missing | Unmet::Cycle(_) => true,
         }
     }
@@ -173,6 +173,12 @@ pub mod reason {
     pub const WAIT_LOOPS: &str = "loops";
     /// How the reason of a run begins that reached its own time limit.
     pub const TIME_LIMIT: &str = "time limit";
+
+    /// Does a loop that failed for this reason count as one that gave up, as opposed to one that could not go on?
+    #[must_use]
+    pub fn is_giving_up(reason: &str) -> bool {
+        matches!(reason, EXHAUSTED | BREAKER | VERIFY | NO_AGENT)
+    }
 }
 
 /// What the loop does next.

@@ -35,7 +35,10 @@ impl Driver<'_> {
             failpoint::here("driver.facts");
         }
         let trouble = self.trouble(&end, limit, unmet);
-        let line = format!("loop {}: {}", end.outcome, end.reason);
+        let line = match end.reason.as_str() {
+            reason::STOPPED => format!("loop {}", end.outcome),
+            why => format!("loop {}: {why}", end.outcome),
+        };
         let posted = self.post_end(&end, &cause, line, trouble)?;
         let new = self.view.refresh()?;
         talk(Talk::New(&new));

@@ -57,7 +57,7 @@ impl Outside {
         let task = view.task();
         let status = task.status();
         let said = match task.reason() {
-            reason if reason.is_empty() => status.to_string(),
+            reason if reason.is_empty() || reason == status.as_str() => status.to_string(),
             reason => format!("{status} ({reason})"),
         };
         match status {
@@ -69,7 +69,7 @@ impl Outside {
             | TaskStatus::Queued
             | TaskStatus::Running
             | TaskStatus::Waiting
-            | TaskStatus::BackingOff => Some(Unmet::Open(said)),
+            | TaskStatus::BackingOff => Some(Unmet::Open),
         }
     }
 }

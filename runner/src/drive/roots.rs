@@ -106,7 +106,7 @@ impl Driver<'_> {
         why: &str,
     ) -> Result<(), DriveError> {
         let line = format!(
-            "{} is passed over until {}: {} ({why})",
+            "{} is passed over until {:.0}: {} ({why})",
             degraded.agent, degraded.until, degraded.error_class
         );
         let cause = match run {
@@ -155,7 +155,7 @@ impl Driver<'_> {
                 (Cause::Process("dependencies".to_owned()), format!("blocked: {}", blocked.reason))
             }
             (_, Event::LoopWaiting(waiting)) => {
-                let until = waiting.until.map(|until| format!(" until {until}")).unwrap_or_default();
+                let until = waiting.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
                 (Cause::Timer("agents.cooldown".to_owned()), format!("waiting for {why}{until}"))
             }
             _ => (Cause::Process(why.to_owned()), format!("waiting: {why}")),

@@ -61,7 +61,7 @@ fn dependency(state: Unmet) -> Dependency {
 #[test]
 fn nothing_is_started_before_what_it_depends_on_is_completed() {
     let mut story = Story::new();
-    story.unmet = vec![dependency(Unmet::Open("running".to_owned()))];
+    story.unmet = vec![dependency(Unmet::Open)];
     let Step::Hold { reason: reason::DEPENDENCY, ms: None, event: Some(Event::LoopBlocked(blocked)) } =
         story.next()
     else {
@@ -83,7 +83,7 @@ fn nothing_is_started_before_what_it_depends_on_is_completed() {
 fn a_hopeless_dependency_fails_the_loop_where_the_configuration_says_so() {
     for state in [Unmet::Failed("stopped".to_owned()), Unmet::Missing, Unmet::Cycle(Vec::new())] {
         let mut story = Story::new();
-        story.unmet = vec![dependency(Unmet::Open("created".to_owned())), dependency(state)];
+        story.unmet = vec![dependency(Unmet::Open), dependency(state)];
         assert!(matches!(story.next(), Step::Hold { .. }));
         story.policy.on_dependency_failure = OnDependencyFailure::Fail;
         assert!(is_end(&story.next(), LoopOutcome::Failed, reason::DEPENDENCY));
@@ -93,7 +93,7 @@ fn a_hopeless_dependency_fails_the_loop_where_the_configuration_says_so() {
 #[test]
 fn a_task_at_work_is_not_held_by_a_dependency_that_changed_its_mind() {
     let mut story = Story::new().root(1, 1).ends(1, RunOutcome::Completed);
-    story.unmet = vec![dependency(Unmet::Open("running".to_owned()))];
+    story.unmet = vec![dependency(Unmet::Open)];
     assert!(matches!(story.next(), Step::StartRoot { attempt: 2, .. }));
 }
 

@@ -37,7 +37,7 @@ fn state(sim: &Sim, own: TaskNo, id: &TaskId) -> Option<Unmet> {
         | TaskStatus::Queued
         | TaskStatus::Running
         | TaskStatus::Waiting
-        | TaskStatus::BackingOff => Some(Unmet::Open(status.to_string())),
+        | TaskStatus::BackingOff => Some(Unmet::Open),
     }
 }
 
