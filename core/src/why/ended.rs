@@ -44,8 +44,7 @@ impl Story<'_> {
                     Some(Cause::Signal(name)) => format!(" ({name})"),
                     Some(_) | None => String::new(),
                 };
-                let text =
-                    format!("the loop's driver was interrupted at its terminal{signal}; what runs goes on");
+                let text = format!("the loop's driver was interrupted{signal}, which ends no run");
                 self.because(text, told.as_ref());
                 self.change("go on with the loop where it stands", Act::Task);
                 if self.look.task.active().next().is_some() {
@@ -68,7 +67,12 @@ impl Story<'_> {
                 return;
             }
             reason::STOPPED => {
-                self.because("the loop was stopped", told.as_ref());
+                let stopping = self.of_task(Told::LoopStopping);
+                let who = match &stopping {
+                    Some((_, Event::LoopStopping(stop))) => format!(" on request of {}", stop.by),
+                    Some(_) | None => String::new(),
+                };
+                self.because(format!("the loop was stopped{who}"), told.as_ref());
                 self.stop_of_task();
             }
             other => self.because(format!("the loop was stopped: {}", quoted(other)), told.as_ref()),
@@ -164,6 +168,7 @@ impl Story<'_> {
             reason::VERIFY => {
                 self.because("the loop gave up: DONE was rejected once too often", told.as_ref());
                 self.rejected();
+                self.see_output();
                 self.change("set the counters back and go on", Act::Resume);
             }
             reason::NO_AGENT => {
@@ -197,7 +202,11 @@ impl Story<'_> {
 
     fn see_output(&mut self) {
         if let Some(last) = &self.look.task.ralph.last_root {
-            self.change("see what the last run said", Act::Output(last.clone()));
+            let rejecting = self.of_task(Told::VerifyStop).filter(|_| self.was_rejected_since(last));
+            match rejecting.and_then(|(message, _)| message.content.run) {
+                Some(verify) => self.change("see what the verify command said", Act::Output(verify)),
+                None => self.change("see what the last run said", Act::Output(last.clone())),
+            }
         }
     }
 }

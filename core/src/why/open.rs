@@ -26,6 +26,10 @@ impl Story<'_> {
             if let Some((_, Event::VerifyStart(verify))) = &told {
                 let text = format!("a verify command is at work: `{}`", quoted(&verify.command));
                 self.because(text, told.as_ref());
+                if let Some(run) = told.as_ref().and_then(|(message, _)| message.content.run.clone()) {
+                    self.change("see what it says", Act::Output(run));
+                }
+                self.change("stop the loop", Act::Stop);
                 return self.done();
             }
         }
@@ -70,6 +74,10 @@ impl Story<'_> {
                 format!("another driver took the loop up: {}", quoted(&taken.reason)),
                 told.as_ref(),
             );
+            // Newer than what started the run, and no cause of its start.
+            if let Some(taken) = self.causes.pop() {
+                self.causes.insert(self.causes.len().min(1), taken);
+            }
         }
     }
 
@@ -163,7 +171,10 @@ impl Story<'_> {
 
     pub(super) fn blocked(&mut self, why: &str, tasks: &[TaskId]) {
         let told = self.of_task(Told::LoopBlocked);
-        let why = if why.is_empty() { String::new() } else { format!(": {}", quoted(why)) };
+        // The next links say how each of them stands by now, but not what leads in a circle.
+        let seen = |id| matches!(self.look.seen.tasks.get(id), Some(Other::There { .. } | Other::Missing));
+        let said = tasks.iter().take(NAMED_MAX).all(seen) && !why.contains(" depends on this task");
+        let why = if why.is_empty() || said { String::new() } else { format!(": {}", quoted(why)) };
         let text =
             format!("the loop waits for {} that it depends on{why}", count(tasks.len() as u64, "task"));
         self.because(text, told.as_ref());
@@ -182,8 +193,7 @@ impl Story<'_> {
                     self.because_of_task(format!("task {id} cannot be read: {error}"), id);
                 }
                 Some(Other::There { status, reason }) => {
-                    let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-                    self.because_of_task(format!("task {id} is {status}{reason}"), id);
+                    self.because_of_task(format!("task {}", words_of_task(id, *status, reason)), id);
                     let text = match status {
                         TaskStatus::Failed | TaskStatus::Stopped => {
                             "mend what it waits for: it goes on when that is completed"
@@ -212,12 +222,17 @@ impl Story<'_> {
         let agents = self.look.task.ralph.degraded.iter().take(NAMED_MAX);
         let agents: Vec<_> = agents.map(|(agent, how)| (agent.clone(), how.clone())).collect();
         for (agent, how) in agents {
-            let text = format!(
-                "agent {agent} is passed over until {}: its run failed ({})",
-                whole_seconds(how.until),
-                how.error_class
-            );
             let told = newest.as_ref().filter(|_| is_newest(&agent));
+            let what = match &how.run {
+                Some(_) => format!("its run failed ({})", how.error_class),
+                // There is no run that says more: the event does.
+                None => told
+                    .and_then(|(message, _)| message.content.body.lines().next()?.split_once(" until "))
+                    .and_then(|(_, said)| Some(said.split_once(": ")?.1.to_owned()))
+                    .unwrap_or_else(|| how.error_class.clone()),
+            };
+            let text =
+                format!("agent {agent} is passed over until {}: {}", whole_seconds(how.until), quoted(&what));
             self.because(text, told);
             if let (Some(because), Some(run)) = (self.causes.last_mut(), how.run) {
                 because.run_id = Some(run);
@@ -237,17 +252,20 @@ impl Story<'_> {
         let asked = if own.is_empty() { others } else { own };
         for (id, question) in asked.iter().rev().take(NAMED_MAX) {
             let who = question.run.as_ref().map_or("somebody".to_owned(), |run| format!("run {run}"));
-            self.because_known(format!("{who} asks: {}", quoted(&question.text)), id, question.asked);
-            if let (Some(because), Some(run)) = (self.causes.last_mut(), &question.run) {
-                because.run_id = Some(run.clone());
-            }
+            self.because_asked(format!("{who} asks: {}", quoted(&question.text)), id, question);
             self.change("answer it", Act::Answer((*id).clone()));
         }
     }
 
     /// Runs and loops of other tasks that this task waits for too.
     fn linked(&mut self) {
-        let open: Vec<_> = self.look.task.open_links().map(|(_, link)| link.child.clone()).collect();
+        self.linked_from(|_| true);
+    }
+
+    /// Those that the runs started of which this is true.
+    pub(super) fn linked_from(&mut self, parent: impl Fn(Option<&RunId>) -> bool) {
+        let links = self.look.task.open_links().filter(|(_, link)| parent(link.parent.as_ref()));
+        let open: Vec<_> = links.map(|(_, link)| link.child.clone()).collect();
         for child in open.iter().take(NAMED_MAX) {
             let run = child.child_run_id.as_ref().map(|run| format!("run {run} of ")).unwrap_or_default();
             let state = match self.look.seen.tasks.get(&child.child_task_id) {
@@ -291,12 +309,23 @@ impl Story<'_> {
 
     /// A rejection of DONE that this root run was told of, or led to.
     pub(super) fn rejected_since(&mut self, last: &RunId) {
-        let rejected = self.look.task.evidence.of(Told::DoneRejected);
-        let begun = self.look.task.runs.get(last).and_then(|run| run.evidence.of(Told::RunIntent));
-        if rejected > begun {
+        if self.was_rejected_since(last) {
             self.rejected();
         }
     }
+
+    pub(super) fn was_rejected_since(&self, last: &RunId) -> bool {
+        let rejected = self.look.task.evidence.of(Told::DoneRejected);
+        let begun = self.look.task.runs.get(last).and_then(|run| run.evidence.of(Told::RunIntent));
+        rejected > begun
+    }
+}
+
+/// A task as its dependants' events tell of it.
+fn words_of_task(id: &TaskId, status: TaskStatus, reason: &str) -> String {
+    let reason =
+        if reason.is_empty() || reason == status.as_str() { String::new() } else { format!(" ({reason})") };
+    format!("{id} is {status}{reason}")
 }
 
 /// A moment as it is told: nobody waits for nanoseconds.

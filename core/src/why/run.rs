@@ -52,7 +52,7 @@ impl Story<'_> {
             (Some(ahead), _) => {
                 let before = match ahead {
                     0 => "it is the next".to_owned(),
-                    n => format!("{n} before it"),
+                    n => format!("{n} stood before it when it came"),
                 };
                 let text = format!("run {id} of {} waits for other agents to complete: {before}", run.agent);
                 self.because_of_run(text, id, parked.as_ref());
@@ -81,11 +81,12 @@ impl Story<'_> {
         }
         match self.look.seen.runs.get(id) {
             Some(Life::AgentAlone { pid }) => {
-                let text = format!(
-                    "the supervisor of run {id} was lost; its agent (pid {pid}) goes on, and its exit code will not be known"
-                );
+                let text =
+                    format!("the supervisor of run {id} was lost; its agent (pid {pid}) goes on without one");
                 self.because_of_run(text, id, start.as_ref());
-                self.change_by_itself("the run is closed by whoever looks once the agent has ended");
+                self.change_by_itself(
+                    "who drives the loop or waits for the run gives it a new supervisor; else it is closed by whoever looks once the agent has ended",
+                );
             }
             Some(Life::Foreign) => self.foreign(id, start.as_ref()),
             Some(Life::Unclear(error)) => {
@@ -107,8 +108,31 @@ impl Story<'_> {
         }
         self.taken_over(id);
         self.blocking_questions_of(id);
-        self.change("stop it", Act::StopRun(id.clone()));
+        self.below(id);
+        if run.is_root() && self.look.task.ralph.is_open() {
+            self.change("stop the loop and all that runs", Act::Stop);
+        } else {
+            self.change("stop it", Act::StopRun(id.clone()));
+        }
         self.origin(run);
+    }
+
+    /// What it started and may wait for.
+    fn below(&mut self, id: &RunId) {
+        let children: Vec<RunId> = self
+            .look
+            .task
+            .active()
+            .filter(|(_, run)| run.parent.as_ref() == Some(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        self.named_runs(&children);
+        self.linked_from(|parent| parent == Some(id));
+    }
+
+    fn asks(&self, id: &RunId) -> bool {
+        let mut open = self.look.task.thread.open_questions.values();
+        open.any(|question| question.blocking && question.run.as_ref() == Some(id))
     }
 
     /// In one sentence, of a run that has not ended.
@@ -126,7 +150,7 @@ impl Story<'_> {
         let stuck = run.evidence.is_after(Told::RunStuck, Told::RunActive);
         match (&run.state, run.idle_since) {
             (RunState::Queued { ahead: Some(ahead), .. }, _) => {
-                format!("{what} waits for a slot, {ahead} before it{lost}")
+                format!("{what} waits for a slot; {ahead} stood before it when it came{lost}")
             }
             (RunState::Queued { ahead: None, .. }, _) => format!("{what} is about to start{lost}"),
             (_, Some(since)) if stuck => {
@@ -138,6 +162,7 @@ impl Story<'_> {
             (_, Some(since)) => {
                 format!("{what} is idle: no sign of life since {}{lost}", whole_seconds(since))
             }
+            (_, None) if self.asks(id) => format!("{what} waits for an answer{lost}"),
             (_, None) => format!("{what} is at work{lost}"),
         }
     }
@@ -176,11 +201,7 @@ impl Story<'_> {
         let open = &self.look.task.thread.open_questions;
         let mut of_run = open.iter().filter(|(_, q)| q.blocking && q.run.as_ref() == Some(id));
         if let Some((question, asked)) = of_run.next_back() {
-            self.because_known(
-                format!("it waits for an answer: {}", quoted(&asked.text)),
-                question,
-                asked.asked,
-            );
+            self.because_asked(format!("it asks: {}", quoted(&asked.text)), question, asked);
             self.change("answer it", Act::Answer(question.clone()));
         }
     }
@@ -243,6 +264,9 @@ impl Story<'_> {
             }
             (Some(_), Some(Cause::Person(name))) => {
                 self.because(format!("the loop was started by user {name}"), told.as_ref());
+            }
+            (Some(_), Some(Cause::Run(id))) => {
+                self.because(format!("the loop was started by run {id}"), told.as_ref());
             }
             (Some(_), cause) => {
                 let who = cause.map(|cause| format!(" {}", by(&cause))).unwrap_or_default();

@@ -6,10 +6,10 @@ use super::{Act, Because, Change, Look, ReadAt};
 use crate::cause::Cause;
 use crate::event::Event;
 use crate::id::{MsgId, RunId, TaskId};
-use crate::message::Message;
+use crate::message::{Kind, Message};
 use crate::store::Cursor;
 use crate::text;
-use crate::world::{Run, Told};
+use crate::world::{Question, Run, Told};
 
 /// How many runs, tasks or questions a chain names one by one.
 pub(super) const NAMED_MAX: usize = 5;
@@ -84,6 +84,15 @@ impl<'a> Story<'a> {
             timestamp: Some(at),
             ..Because::default()
         });
+    }
+
+    /// A link about an open question.
+    pub(super) fn because_asked(&mut self, text: impl Into<String>, id: &MsgId, question: &Question) {
+        self.because_known(text, id, question.asked);
+        if let Some(because) = self.causes.last_mut() {
+            because.kind = Some(Kind::QUESTION);
+            because.run_id.clone_from(&question.run);
+        }
     }
 
     pub(super) fn change(&mut self, text: impl Into<String>, act: Act) {

@@ -93,6 +93,9 @@ impl Story<'_> {
                 );
                 self.change("go on with the loop where it stands", Act::Task);
                 self.change("go on with every loop whose driver died", Act::Adopt);
+                if self.look.task.active().next().is_none() {
+                    self.change("end the loop", Act::Stop);
+                }
             }
             Driver::Foreign => {
                 let told = self.of_task(Told::LoopStart);

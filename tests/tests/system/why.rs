@@ -183,7 +183,7 @@ fn a_run_that_asks_is_waited_for_by_name_until_it_is_answered() {
     let run = detached_with_path(&root, &task, "run-agent ask 'which way?' > \"$JRUN_TASK_FOLDER/answer\"");
     let look = || (root.json(&["inbox", "--json"])["total"] == 1).then_some(());
     until("the question is in the inbox", look, || root.ok(&["inbox"]));
-    let answer = says(&root, &task, "running", Some("RUN_START"), &["is at work", "which way?"]);
+    let answer = says(&root, &task, "running", Some("RUN_START"), &["waits for an answer", "which way?"]);
     let question = answer["causes"][1]["msg_id"].as_str().unwrap();
     assert_eq!(commands(&answer)[0], format!("run-agent inbox answer {question} TEXT"));
     let _ = root.ok(&["inbox", "answer", question, "left"]);

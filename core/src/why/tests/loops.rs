@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{
     AgentDegraded, ChildLink, Deletion, DoneRejected, LoopBackoff, LoopBlocked, LoopBreaker, LoopWaiting,
-    TaskText, VerifyStart,
+    TaskText, VerifyStart, VerifyStop,
 };
 use crate::plan::reason;
 
@@ -198,7 +198,7 @@ fn a_blocked_loop_names_each_task_that_it_waits_for() {
     tale.seen.tasks.insert(task_id("b"), Other::Missing);
     tale.seen.tasks.insert(task_id("c"), there(TaskStatus::Running, ""));
     let causes = [
-        ("waits for 3 tasks that it depends on: a failed", "blocked"),
+        ("waits for 3 tasks that it depends on", "blocked"),
         ("-a is failed (exhausted)", ""),
         ("-b is not there", ""),
         ("-c is running", ""),
@@ -234,21 +234,20 @@ fn a_rejected_done_names_the_command_and_what_it_said() {
     };
     let tale = Tale::driven().root(1, 1).done("done", "run", Some(1)).completes("stop", 1).event(
         "verify",
-        None,
+        Some(2),
         process(),
         Event::VerifyStart(verify),
     );
     let causes = [("verify command is at work: `make test`", "verify"), ("said DONE", "done")];
-    tale.says(&tale.why(), "queued", &causes, &[]);
-    let tale = tale.event("rejected", None, process(), Event::DoneRejected(rejected)).loop_ends(
-        "end",
-        LoopOutcome::Failed,
-        reason::VERIFY,
-        limit("verify_attempts"),
-    );
+    tale.says(&tale.why(), "queued", &causes, &[Some(Act::Output(run_id(2))), Some(Act::Stop)]);
+    let stop = VerifyStop { command: "make test".to_owned(), exit_code: 2, duration_ms: 10 };
+    let tale = tale
+        .event("verified", Some(2), process(), Event::VerifyStop(stop))
+        .event("rejected", None, process(), Event::DoneRejected(rejected))
+        .loop_ends("end", LoopOutcome::Failed, reason::VERIFY, limit("verify_attempts"));
     let causes =
         [("rejected once too often", "end"), ("`make test` ended with 2: 3 tests failed", "rejected")];
-    tale.says(&tale.why(), "failed", &causes, &[Some(Act::Resume)]);
+    tale.says(&tale.why(), "failed", &causes, &[Some(Act::Output(run_id(2))), Some(Act::Resume)]);
 }
 
 #[test]
@@ -350,7 +349,7 @@ fn runs_go_on_without_a_loop_that_was_interrupted() {
     let causes = [
         ("1 run goes on without the loop", ""),
         ("is at work", "start"),
-        ("interrupted at its terminal (SIGINT)", "end"),
+        ("driver was interrupted (SIGINT)", "end"),
     ];
     tale.says(&tale.why(), "running", &causes, &[Some(Act::Task), Some(Act::Stop)]);
 }
@@ -364,7 +363,7 @@ fn a_loop_whose_driver_died_says_so_first() {
         ("the next one is due", ""),
         ("exit code 3", "crash"),
     ];
-    tale.says(&tale.why(), "queued", &causes, &[Some(Act::Task), Some(Act::Adopt)]);
+    tale.says(&tale.why(), "queued", &causes, &[Some(Act::Task), Some(Act::Adopt), Some(Act::Stop)]);
     tale.seen.driver = Driver::Foreign;
     assert!(tale.why().summary().contains("another machine"));
 }

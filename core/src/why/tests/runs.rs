@@ -51,13 +51,22 @@ fn a_later_attempt_is_running_because_the_one_before_failed() {
         ("attempt 2: the agent failed", "restart"),
         ("(attempt 1) failed: exit code 3", "crash"),
     ];
-    tale.says(&tale.why(), "running", &causes, &[Some(Act::StopRun(run_id(2)))]);
+    tale.says(&tale.why(), "running", &causes, &[Some(Act::Stop)]);
+}
+
+#[test]
+fn a_root_run_names_what_it_started_and_may_wait_for() {
+    let tale = Tale::driven().root(1, 1).child(2, 1);
+    let causes =
+        [("is at work", "start"), ("-1-2 of shell is at work", "child start"), ("started", "intent")];
+    tale.says(&tale.why(), "running", &causes, &[Some(Act::Stop)]);
 }
 
 #[test]
 fn a_parked_run_waits_for_a_slot() {
     let tale = job(1).event("parked", Some(1), timer(), Event::RunParked(Parked { ahead: Some(3) }));
-    let causes = [("other agents to complete: 3 before it", "parked"), ("started by user ann", "intent")];
+    let causes =
+        [("other agents to complete: 3 stood before it", "parked"), ("started by user ann", "intent")];
     tale.says(&tale.why(), "queued", &causes, &[None, Some(Act::StopRun(run_id(1)))]);
 }
 
@@ -186,8 +195,8 @@ fn a_run_that_was_taken_over_says_so() {
 fn a_run_that_asks_waits_for_its_answer() {
     let tale = job(1).starts("start", 1).post("question", Kind::QUESTION, Some(1), "may I?\nreally");
     let causes = [
-        ("is at work", "start"),
-        ("waits for an answer: may I?", "question"),
+        ("waits for an answer", "start"),
+        ("it asks: may I?", "question"),
         ("started by user ann", "intent"),
     ];
     let answer = Act::Answer(tale.labels["question"].clone());
