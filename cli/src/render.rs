@@ -183,6 +183,11 @@ pub(crate) fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// What stands behind a status: the reason in brackets, where it says more than the status.
+pub(crate) fn reason(status: &str, reason: &str) -> String {
+    if reason.is_empty() || reason == status { String::new() } else { format!(" ({})", safe_line(reason)) }
+}
+
 /// As [`safe`], on one line.
 pub(crate) fn safe_line(text: &str) -> String {
     safe(text).replace(['\n', '\t'], " ")

@@ -63,8 +63,8 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "which command?".to_owned(),
         _ => one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: ")),
     };
-    let near = near(error);
     let path = path_of(words);
+    let near = near(error, &path);
     let help = format!("see `{path} --help`");
     // Another tip of clap's own says more than where the help is.
     let tip = paragraphs.find_map(|p| p.trim_start().strip_prefix("tip: ")).map(one_line);
@@ -74,6 +74,9 @@ fn failure(error: &clap::Error, words: &[String]) -> Failure {
         if takes_no_name && !word.starts_with('-') {
             let name = render::quoted_word(&render::short_value(word));
             return Failure::usage(render::brief(&what)).hint(format!("a task is named with --task {name}"));
+        }
+        if matches!(path.as_str(), "run-agent ask" | "run-agent inbox answer") && !word.starts_with('-') {
+            return Failure::usage(render::brief(&what)).hint(format!("put the text in quotes; {help}"));
         }
         if path == "run-agent wrap" && !word.starts_with('-') {
             return Failure::usage(render::brief(&what)).hint(with_dashes(words, word));
@@ -134,7 +137,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// What clap takes to be meant.
-fn near(error: &clap::Error) -> Vec<String> {
+fn near(error: &clap::Error, path: &str) -> Vec<String> {
     let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
     let mut names = Vec::new();
     for kind in kinds {
@@ -147,8 +150,35 @@ fn near(error: &clap::Error) -> Vec<String> {
     // The nearest first.
     if let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) {
         names.sort_by_key(|name| find::distance(typed, name));
+        if path == "run-agent"
+            && let Some(own) = called_here(typed)
+        {
+            return vec![own.to_owned()];
+        }
     }
     names
+}
+
+/// What other tools call by this word.
+fn called_here(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "ls" | "ps" | "tasks" | "jobs" | "runs" => "list",
+        "log" | "logs" | "tail" | "cat" => "output",
+        "kill" | "cancel" | "abort" | "terminate" => "stop",
+        "run" | "start" | "new" | "create" => "task",
+        "rm" | "del" | "delete" | "remove" => "task delete",
+        "attach" => "task --attach",
+        "restart" | "continue" | "retry" => "resume",
+        "answer" | "reply" => "inbox answer",
+        "questions" | "notifications" => "inbox",
+        "show" | "info" | "inspect" | "tree" => "status",
+        "explain" => "why",
+        "post" | "send" => "bus post",
+        "history" | "events" => "replay",
+        "fsck" | "repair" | "check" => "doctor",
+        "clean" | "cleanup" | "prune" => "gc",
+        _ => return None,
+    })
 }
 
 /// The command that was called, as far as its words are commands.

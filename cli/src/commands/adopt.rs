@@ -243,7 +243,9 @@ impl Told {
             State::WouldAdopt => ("lost", Hue::Busy, String::new()),
             State::Driven => ("driven", Hue::Busy, "by somebody else".to_owned()),
             State::NotOpen { status, reason } if reason.is_empty() => ("not open", Hue::Busy, status.clone()),
-            State::NotOpen { status, reason } => ("not open", Hue::Busy, format!("{status} ({reason})")),
+            State::NotOpen { status, reason } => {
+                ("not open", Hue::Busy, format!("{status}{}", render::reason(status, reason)))
+            }
             State::Foreign => {
                 ("foreign", Hue::Busy, "driven on another machine or in another container".to_owned())
             }

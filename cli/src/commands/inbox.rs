@@ -22,6 +22,7 @@ use crate::error::{Exit, Outcome};
 use crate::render;
 
 use item::Item;
+pub(crate) use item::is_left_alone;
 
 #[derive(Debug, Args)]
 #[command(

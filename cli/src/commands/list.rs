@@ -6,10 +6,12 @@ use run_agent_core::policy::watch::IDLE;
 use run_agent_core::world::{RunStatus, TaskStatus};
 use run_agent_core::{ProjectId, TaskId, Timestamp};
 use run_agent_runner::roster::{self, Row};
+use run_agent_runner::tree::TaskName;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use crate::args::Global;
+use crate::commands::inbox::is_left_alone;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Cell, Column, Hue};
@@ -50,7 +52,7 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     let mut all_read = true;
     for project in &projects {
         match roster::list(&context.tree, project) {
-            Ok(tasks) => found.extend(tasks.into_iter().map(|listed| Item::new(project, listed))),
+            Ok(tasks) => found.extend(tasks.into_iter().map(|listed| Item::new(&context, project, listed))),
             // One folder that cannot be read does not hide the others.
             Err(error) => {
                 all_read = false;
@@ -96,13 +98,16 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Of the reasons only silence is told: a person may have to see to it.
-fn status_cell(row: &Row) -> Cell {
+/// Of the reasons only silence and a lost driver are told: a person may have to see to them.
+fn status_cell(row: &Row, no_driver: bool) -> Cell {
     let active =
         [RunStatus::Queued, RunStatus::Running].iter().filter_map(|status| row.run_counts.get(status));
     // Nothing of it is at work here.
     if row.foreign_runs > 0 && row.foreign_runs == active.sum::<u32>() as usize {
         return Cell::new("foreign").hue(Hue::Mild);
+    }
+    if no_driver {
+        return Cell::new(format!("{} (no driver)", row.status)).hue(Hue::Bad);
     }
     if row.reason == IDLE {
         return Cell::new(format!("{} ({IDLE})", row.status)).hue(Hue::Mild);
@@ -175,6 +180,9 @@ struct Item<'a> {
     project_id: &'a ProjectId,
     /// As everywhere else; `id` is its name in the API's lists.
     task_id: TaskId,
+    /// Its loop is open, and its driver died: nothing moves until somebody takes it up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_driver: bool,
     #[serde(flatten)]
     what: What,
 }
@@ -187,13 +195,15 @@ enum What {
 }
 
 impl<'a> Item<'a> {
-    fn new(project_id: &'a ProjectId, listed: roster::Listed) -> Self {
+    fn new(context: &Context, project_id: &'a ProjectId, listed: roster::Listed) -> Self {
         let task_id = listed.task.clone();
+        let name = TaskName { project: project_id.clone(), task: task_id.clone() };
+        let no_driver = listed.row.as_ref().is_ok_and(|row| is_left_alone(context, &name, row));
         let what = match listed.row {
             Ok(row) => What::Row(row),
             Err(error) => What::Unreadable { id: listed.task, error: crate::error::chain(&error) },
         };
-        Self { project_id, task_id, what }
+        Self { project_id, task_id, no_driver, what }
     }
 
     fn name(&self) -> (&ProjectId, &TaskId) {
@@ -219,7 +229,7 @@ impl<'a> Item<'a> {
         let name = Cell::new(short_name(project.as_str(), id.as_str(), width));
         match &self.what {
             What::Row(row) => vec![
-                status_cell(row),
+                status_cell(row, self.no_driver),
                 name,
                 Cell::new(row.run_count.to_string()),
                 Cell::new(some(row.open_questions)).hue(Hue::Mild),

@@ -231,13 +231,18 @@ pub(super) fn title_and_state(name: &TaskName, task: &Task, now: Timestamp) -> S
         "{}\n{}{}\n",
         format!("{}  {title}", paint.hue(Hue::Strong, &name.to_string())).trim_end(),
         paint.hue(Hue::of_task(status), status.as_str()),
-        reason_and_since(&task.reason(), task.since.as_ref().map(|(_, at)| *at), now),
+        reason_and_since(status.as_str(), &task.reason(), task.since.as_ref().map(|(_, at)| *at), now),
     )
 }
 
 /// What stands behind a status.
-pub(super) fn reason_and_since(reason: &str, since: Option<Timestamp>, now: Timestamp) -> String {
-    let reason = if reason.is_empty() { String::new() } else { format!(" ({})", render::safe_line(reason)) };
+pub(super) fn reason_and_since(
+    status: &str,
+    reason: &str,
+    since: Option<Timestamp>,
+    now: Timestamp,
+) -> String {
+    let reason = render::reason(status, reason);
     let since = since.map(|at| format!(", since {}", render::when(at, now))).unwrap_or_default();
     format!("{reason}{}", since.replace(" now", " just now"))
 }

@@ -313,10 +313,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
         None => Exit::Done,
         Some(end) => match (end.outcome, end.reason.as_str()) {
             (LoopOutcome::Completed, _) => Exit::Done,
-            (
-                LoopOutcome::Failed,
-                reason::EXHAUSTED | reason::BREAKER | reason::VERIFY | reason::NO_AGENT,
-            ) => Exit::GaveUp,
+            (LoopOutcome::Failed, why) if reason::is_giving_up(why) => Exit::GaveUp,
             (LoopOutcome::Failed, _) => Exit::Failed,
             (LoopOutcome::Stopped, reason::INTERRUPTED) => Exit::Interrupted,
             (LoopOutcome::Stopped, _) => Exit::Failed,
@@ -331,17 +328,18 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
     }
     // An error that the loop posted was told as it came; on stdout stands what it came to.
     let reason = end.map_or_else(|| task.reason(), |end| end.reason.clone());
-    let status = end.map_or_else(|| task.status().as_str().to_owned(), |end| end.outcome.to_string());
+    let end_status = end.map_or_else(|| task.status().as_str().to_owned(), |end| end.outcome.to_string());
     if context.json {
         render::json(&serde_json::json!({
-            "project_id": name.project, "task_id": name.task, "status": status, "reason": reason,
+            "project_id": name.project, "task_id": name.task, "status": end_status, "reason": reason,
             "restarts": task.ralph.restarts, "run_counts": task.run_counts(), "exit_code": exit.code(),
         }))?;
     } else {
         let now = Timestamp::now();
         let hue = if exit == Exit::Done { Hue::Good } else { Hue::Bad };
-        let status = Paint::stdout().hue(hue, &status);
-        render::out(&format!("{name} {status} ({reason})\n{}", render::tree_text(task, now)))?;
+        let status = Paint::stdout().hue(hue, &end_status);
+        let reason = render::reason(&end_status, &reason);
+        render::out(&format!("{name} {status}{reason}\n{}", render::tree_text(task, now)))?;
     }
     Ok(exit)
 }

@@ -99,7 +99,7 @@ fn head_of_run(name: &TaskName, id: &RunId, run: &Run, why: &Why) -> String {
         paint.hue(Hue::Strong, id.as_str()),
         render::safe_line(&run.agent),
         paint.hue(Hue::of_run(status), status.as_str()),
-        status::reason_and_since(&why.reason, why.since, Timestamp::now()),
+        status::reason_and_since(status.as_str(), &why.reason, why.since, Timestamp::now()),
     )
 }
 

@@ -21,6 +21,8 @@ const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '�
 const PLAIN_FIRST: Duration = Duration::from_secs(15);
 const PLAIN_SECOND: Duration = Duration::from_secs(60);
 const PLAIN_EVERY: Duration = Duration::from_secs(300);
+/// A first wait begins a moment before the clock of these lines does.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// The line of this process.
 static LINE: Mutex<Line> =
@@ -46,9 +48,13 @@ impl Line {
         }
     }
 
+    fn waited(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// What is waited for, and how long so far.
     fn words(&self) -> String {
-        let seconds = self.since.map_or(0, |since| since.elapsed().as_secs());
+        let seconds = self.waited().as_secs();
         let time = if seconds < 60 { format!("{seconds}s") } else { span(Duration::from_secs(seconds)) };
         let now = Timestamp::now();
         let idle = self.idle_since.map(|since| format!(", idle for {}", lasted(since, now)));
@@ -86,6 +92,11 @@ pub(crate) fn progress(text: impl Into<String>) -> Progress {
             if redraws {
                 draw(FRAMES[count % FRAMES.len()]);
                 next = began.elapsed() + FRAME;
+            } else if let Some(early) =
+                PLAIN_FIRST.checked_sub(line().waited()).filter(|early| *early > SLACK)
+            {
+                // Something happened since, and was told: this wait has just begun.
+                next = began.elapsed() + early;
             } else {
                 let words = line().words();
                 let _ = writeln!(io::stderr(), "still {words}");

@@ -210,6 +210,9 @@ fn what_was_stopped_is_not_adopted() {
         let _ = text_of(&root.tree().task(task).folder().join("pid"));
         kill_driver(&root, task);
     }
+    let listed = root.json(&["list", "--json"]);
+    assert!(listed["items"].as_array().unwrap().iter().all(|item| item["no_driver"] == true), "{listed}");
+    assert!(root.ok(&["list"]).contains("running (no driver)"));
     assert_eq!(root.run(&["stop", "--task", whole.task.as_str(), "--force"]).code, 0);
     let run = root.view(&only_root).task().ralph.last_root.clone().unwrap();
     assert_eq!(root.run(&["stop", "--run", run.as_str(), "--force"]).code, 0);

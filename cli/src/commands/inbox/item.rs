@@ -135,7 +135,7 @@ impl Found {
 }
 
 /// Its loop has lost its driver on this machine, and may go on.
-fn is_left_alone(context: &Context, name: &TaskName, row: &Row) -> bool {
+pub(crate) fn is_left_alone(context: &Context, name: &TaskName, row: &Row) -> bool {
     if !row.loop_open || files::is_locked(&context.tree.task(name).loop_lock()).unwrap_or(true) {
         return false;
     }

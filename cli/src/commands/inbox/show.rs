@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use run_agent_core::Timestamp;
 use run_agent_core::inbox::{Asker, Need};
+use run_agent_core::plan::reason;
 use run_agent_runner::tree::TaskName;
 use serde_json::{Value, json};
 
@@ -91,6 +92,20 @@ fn word(item: &Item) -> (&'static str, Hue) {
     }
 }
 
+/// A reason of the loop's end, for people.
+fn gave_up(reason: &str) -> &str {
+    match reason {
+        reason::EXHAUSTED => "out of restarts or time",
+        reason::BREAKER => "the agent keeps failing at once",
+        reason::VERIFY => "DONE was rejected too often",
+        reason::NO_AGENT => "no agent can be started",
+        reason::DEPENDENCY => "what it depends on cannot be waited for",
+        reason::CHILDREN => "DONE, but children have not ended",
+        reason::DONE_NOT_A_FILE => "DONE is no regular file",
+        other => other,
+    }
+}
+
 /// What it is about, in one line.
 fn text(item: &Item) -> String {
     match &item.need {
@@ -104,7 +119,7 @@ fn text(item: &Item) -> String {
                 (Asker::Active | Asker::Unknown, _) => line.to_owned(),
             }
         }
-        What::Need(Need::GaveUp { reason, .. }) => format!("{reason}: {}", item.title),
+        What::Need(Need::GaveUp { reason, .. }) => format!("{}: {}", gave_up(reason), item.title),
         What::Need(Need::Blocked { reason, .. }) => reason.clone(),
         What::Need(Need::Silent { run_id, .. }) => {
             format!("run {} gives no sign of life", render::short(run_id.as_str()))

@@ -23,8 +23,8 @@ use crate::render;
 #[command(after_help = "Example:\n  run-agent task delete fix-login --yes")]
 pub(crate) struct DeleteArgs {
     /// The task to delete, with its runs and messages
-    #[arg(value_name = "TASK", add = Complete::new(tasks))]
-    what: String,
+    #[arg(value_name = "TASK", required_unless_present = "task", add = Complete::new(tasks))]
+    what: Option<String>,
     /// Do not ask; needed where nobody can be asked
     #[arg(long, short)]
     yes: bool,
@@ -36,7 +36,10 @@ const LAST_FILE: Duration = Duration::from_secs(5);
 pub(crate) fn run(global: &Global, args: &DeleteArgs) -> Outcome {
     let context = Context::open(global)?;
     context.caller()?;
-    let name = context.task_named(&args.what)?;
+    // What the surroundings suggest does not count: a task is deleted by its name alone.
+    let named = args.what.as_ref().or(global.task.as_ref());
+    let what = named.ok_or_else(|| Failure::usage("which task? name it: run-agent task delete TASK"))?;
+    let name = context.task_named(what)?;
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
     match decide::may_delete_task(view.task()) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use run_agent_core::event::Event;
-use run_agent_core::{Entry, Message, RunId, Timestamp};
+use run_agent_core::{Entry, Kind, Message, RunId, Timestamp};
 use run_agent_runner::drive::Talk;
 use run_agent_runner::supervise::start::StartOutcome;
 use run_agent_runner::tree::TaskName;
@@ -20,12 +20,15 @@ pub(super) struct Teller<'a> {
     idle: BTreeMap<RunId, Timestamp>,
     pub(super) follower: Option<follow::Follower>,
     report: Option<&'a detach::Report>,
+    /// The text of the message that was told last.
+    last: String,
 }
 
 impl<'a> Teller<'a> {
     pub(super) fn new(progress: String, report: Option<&'a detach::Report>) -> Self {
         let (active, idle) = (BTreeSet::new(), BTreeMap::new());
-        Self { progress: render::progress(progress), active, idle, follower: None, report }
+        let progress = render::progress(progress);
+        Self { progress, active, idle, follower: None, report, last: String::new() }
     }
 
     pub(super) fn tell(&mut self, name: &TaskName, talk: &Talk<'_>) {
@@ -58,10 +61,22 @@ impl<'a> Teller<'a> {
     pub(super) fn story(&mut self, entries: &[Entry]) {
         for entry in entries {
             self.see(&entry.message);
-            if let Some(line) = render::story_line(&entry.message) {
+            if !self.repeats(&entry.message)
+                && let Some(line) = render::story_line(&entry.message)
+            {
                 render::say(&line);
             }
         }
+    }
+
+    /// A loop says some of its events to people as well, in the same words: whoever is told the story reads them once.
+    fn repeats(&mut self, message: &Message) -> bool {
+        let body = &message.content.body;
+        if message.content.kind == Kind::WARNING {
+            return self.last == *body;
+        }
+        self.last.clone_from(body);
+        false
     }
 
     /// A root run that was at work before.

@@ -58,7 +58,7 @@ impl Watched {
         let task = self.task();
         match task.status() {
             TaskStatus::Completed if !self.gone => Exit::Done,
-            TaskStatus::Failed if task.reason() == reason::EXHAUSTED => Exit::GaveUp,
+            TaskStatus::Failed if reason::is_giving_up(&task.reason()) => Exit::GaveUp,
             _ => Exit::Failed,
         }
     }
