@@ -21,6 +21,8 @@ impl Story<'_> {
                 self.run_ended(id, run);
                 match end.status {
                     RunOutcome::Completed => {}
+                    // One that never started said nothing.
+                    RunOutcome::Failed | RunOutcome::Stopped if run.start().is_none() => {}
                     RunOutcome::Failed | RunOutcome::Stopped => {
                         self.change("see what it said", Act::Output(id.clone()));
                     }

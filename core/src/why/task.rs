@@ -3,7 +3,8 @@
 use super::story::{Story, by, cause_of, count, quoted};
 use super::{Act, Driver};
 use crate::event::Event;
-use crate::world::{RalphState, StopRequest, Told};
+use crate::id::RunId;
+use crate::world::{RalphState, RunStatus, StopRequest, Told};
 
 impl Story<'_> {
     pub(super) fn task(&mut self) {
@@ -107,9 +108,14 @@ impl Story<'_> {
 
     fn jobs(&mut self) {
         let task = self.look.task;
-        let newest = task.active().last().or_else(|| task.runs.iter().next_back());
+        // What is at work gives the task its status, whatever waits beside it.
+        let at_work = task.active().filter(|(_, run)| run.status() == RunStatus::Running).last();
+        let newest = at_work.or_else(|| task.active().last()).or_else(|| task.runs.iter().next_back());
         if let Some((id, run)) = newest {
-            return self.run(id, run);
+            self.run(id, run);
+            let others = task.active().filter(|(other, _)| *other != id && run.is_active());
+            let others: Vec<RunId> = others.map(|(id, _)| id.clone()).collect();
+            return self.named_runs(&others);
         }
         let told = self.of_task(Told::Created);
         match &told {

@@ -55,6 +55,16 @@ fn a_later_attempt_is_running_because_the_one_before_failed() {
 }
 
 #[test]
+fn a_task_of_jobs_is_running_because_of_the_one_at_work_and_names_those_that_wait() {
+    let parked = Event::RunParked(Parked { ahead: Some(0) });
+    let intent = RunIntent { agent: "shell".to_owned(), ..RunIntent::default() };
+    let tale = job(1).starts("start", 1).event("queued", Some(2), person(), Event::RunIntent(intent));
+    let tale = tale.event("parked", Some(2), timer(), parked);
+    let causes = [("is at work", "start"), ("started by user ann", "intent"), ("waits for a slot", "queued")];
+    tale.says(&tale.why(), "running", &causes, &[Some(Act::StopRun(run_id(1)))]);
+}
+
+#[test]
 fn a_root_run_names_what_it_started_and_may_wait_for() {
     let tale = Tale::driven().root(1, 1).child(2, 1);
     let causes =
@@ -167,7 +177,7 @@ fn a_lost_supervisor_is_named_while_its_agent_goes_on_and_after() {
 fn a_run_whose_starter_was_killed_never_had_an_agent() {
     let tale = job(1).ends("crash", 1, RunEnd { exit_code: None, ..failed("starter lost", Some("killed")) });
     let causes = [("failed before its agent was started: starter lost", "crash"), ("started", "intent")];
-    tale.says(&tale.why(), "failed", &causes, &[Some(Act::Output(run_id(1)))]);
+    tale.says(&tale.why(), "failed", &causes, &[]);
 }
 
 #[test]
