@@ -53,7 +53,7 @@ impl Driver<'_> {
         let flags = self.what.flags;
         Some(match end.reason.as_str() {
             reason::EXHAUSTED => format!(
-                "the loop gave up: {} reached after {}; see the last run with `run-agent status{flags}`, go on with `run-agent resume{flags}`",
+                "the loop gave up: {} reached after {}; see why with `run-agent why{flags}`, go on with `run-agent resume{flags}`",
                 limit.unwrap_or("a limit"),
                 count(u64::from(end.restarts), "restart")
             ),
@@ -71,7 +71,7 @@ impl Driver<'_> {
                 format!("the loop cannot begin: {}; go on with `run-agent resume{flags}`", all.join("; "))
             }
             reason::BREAKER => format!(
-                "the loop gave up: the agent failed at once again and again, {} in a row; see the last run with `run-agent status{flags}`, go on with `run-agent resume{flags}`",
+                "the loop gave up: the agent failed at once again and again, {} in a row; see why with `run-agent why{flags}`, go on with `run-agent resume{flags}`",
                 count(u64::from(self.view.task().ralph.failures), "time")
             ),
             reason::VERIFY => format!(
