@@ -55,9 +55,13 @@ fn the_exit_code_says_how_the_tasks_ended() {
     assert_eq!(root.run(&["watch", good.task.as_str(), "gave-up"]).code, 3);
     std::fs::write(root.path().join("config.hcl"), "loop { verify_attempts = 1 }\n").unwrap();
     let rejected = name("rejected");
-    let verify = ["--verify", "false"];
+    let verify = ["--verify", "echo no; exit 4"];
     let told = root.run(&shell_args("task", &rejected, "run-agent done", &verify));
-    assert_eq!((told.code, told.stderr.matches("rejected: `false`").count()), (3, 1), "once: {told:?}");
+    assert_eq!(
+        (told.code, told.stderr.matches("rejected: `echo no; exit 4`").count()),
+        (3, 1),
+        "once: {told:?}"
+    );
     assert_eq!(root.run(&["watch", "rejected"]).code, 3, "as `task` itself");
     let bad = name("bad");
     assert_eq!(root.run(&shell_args("job", &bad, "exit 4", &[])).code, 4);

@@ -20,7 +20,7 @@ pub(super) struct Teller<'a> {
     idle: BTreeMap<RunId, Timestamp>,
     pub(super) follower: Option<follow::Follower>,
     report: Option<&'a detach::Report>,
-    /// The text of the message that was told last.
+    /// The line of the message that was told last.
     last: String,
 }
 
@@ -71,11 +71,11 @@ impl<'a> Teller<'a> {
 
     /// A loop says some of its events to people as well, in the same words: whoever is told the story reads them once.
     fn repeats(&mut self, message: &Message) -> bool {
-        let body = &message.content.body;
+        let line = message.content.body.lines().next().unwrap_or_default();
         if message.content.kind == Kind::WARNING {
-            return self.last == *body;
+            return self.last == line;
         }
-        self.last.clone_from(body);
+        line.clone_into(&mut self.last);
         false
     }
 
