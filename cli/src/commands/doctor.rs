@@ -140,11 +140,11 @@ fn show(report: &Report, repair: bool) -> Result<(), Failure> {
             out.push_str(&format!("    {} {}\n", paint.hue(Hue::Quiet, "->"), line(&more)));
         }
     }
-    out.push_str(&summary(report));
+    out.push_str(&summary(report, repair));
     render::out(&out)
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &Report, repair: bool) -> String {
     let count = |n: usize, what: &str| render::count(n as u64, what);
     let mended = report.found.iter().filter(|found| matches!(found.state, State::Mended(_))).count();
     let left = report.left();
@@ -155,7 +155,8 @@ fn summary(report: &Report) -> String {
         (0, 0) => "healthy".to_owned(),
         (0, mended) => format!("{} mended, nothing is left", count(mended, "finding")),
         (left, 0) => {
-            let by_repair = report.found.iter().filter(mendable).count();
+            // What a repair has just left is a person's.
+            let by_repair = if repair { 0 } else { report.found.iter().filter(mendable).count() };
             let rest = left - by_repair;
             let hint = if by_repair > 0 {
                 format!(", {by_repair} of them for {}", render::command("doctor --repair"))
