@@ -164,6 +164,7 @@ impl<'a> Driver<'a> {
             let linked = link::open(tree, origin, &view.name, None, what.cause)?;
             linked.map_err(|refusal| DriveError::Start(StartError::Refused(refusal)))?;
         }
+        link::break_circles(tree, view)?;
         let active_ms = loop {
             // Whether a driver was lost is decided under the append lock too: a stop may end the loop in between.
             let open = view.task().ralph.is_open();

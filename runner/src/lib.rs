@@ -16,7 +16,7 @@
 //! | what does the Ralph loop do? | [`drive`] |
 //! | which loops have lost their driver? | [`adopt`] |
 //! | how is a run or a tree stopped? | [`stop`] |
-//! | what of children in other tasks? | [`link`] |
+//! | what of children in other tasks? | [`link`], `circle` |
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
 //! | what disagrees, and how is it mended? | [`doctor`] |
@@ -37,6 +37,7 @@ pub mod attach;
 pub mod below;
 pub mod blocked;
 mod checkpoint;
+mod circle;
 pub mod delete;
 pub mod doctor;
 pub mod drive;

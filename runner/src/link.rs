@@ -3,6 +3,9 @@
 //!
 //! The link is posted before the child is intended, and again when it ended. A crash in between leaves a link to
 //! nothing, or to what has ended: whoever drives the loop finds that and posts the end.
+//!
+//! A loop that is taken for a run of a task for which it waits itself, directly or by way of others, waits for that no more: each would wait
+//! for the other. Of two links in a circle the newer counts, since its run may be waiting for the command that took the loop.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,6 +17,7 @@ use run_agent_core::event::{ChildLink, Event};
 use run_agent_core::world::{Link, Task};
 use serde::{Deserialize, Serialize};
 
+use crate::circle::way_back;
 use crate::files;
 use crate::supervise::close;
 use crate::tree::{TaskName, Tree};
@@ -78,6 +82,22 @@ pub fn open(
 pub fn close(tree: &Tree, parent: &TaskName, child: &TaskName, run: Option<&RunId>) -> Result<(), ViewError> {
     let mut view = TaskView::open(tree, parent)?;
     end(&mut view, &child_link(child, run, true))
+}
+
+/// Ends the links of a task to loops that wait for this task's loop. Asked by the driver that takes it, after its own link was opened: of two
+/// that start each other at the same moment both find the other one's.
+///
+/// # Errors
+/// When this task's stream cannot be read or written.
+pub(crate) fn break_circles(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
+    let links = view.task().open_links().filter(|(_, link)| link.child.child_run_id.is_none());
+    let links: Vec<Link> = links.map(|(_, link)| link.clone()).collect();
+    for link in links {
+        if way_back(tree, &view.name, &child_of(&link), |_| &[]).is_some() {
+            end(view, &link.child)?;
+        }
+    }
+    Ok(())
 }
 
 fn end(view: &mut TaskView, ended: &ChildLink) -> Result<(), ViewError> {

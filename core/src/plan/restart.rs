@@ -20,7 +20,7 @@ pub(super) fn without_done(look: Look<'_>, active: Vec<RunId>, elsewhere: Vec<Li
     if exhausted(ralph, policy, clock).is_some() {
         return end(look, LoopOutcome::Failed, reason::EXHAUSTED);
     }
-    let begins = ralph.attempts == 0 || ralph.fresh;
+    let begins = !ralph.has_begun();
     if let Some(step) = begins.then(|| wait_for_dependencies(look)).flatten() {
         return step;
     }

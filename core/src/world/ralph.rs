@@ -103,6 +103,12 @@ pub enum RalphState {
 }
 
 impl Ralph {
+    /// True once a root run was started since the counters were last set back.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.attempts > 0 && !self.fresh
+    }
+
     /// True between a driver's start and the loop's end, whether or not the driver still lives.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -242,7 +248,7 @@ impl Ralph {
     /// A root run was intended.
     pub(super) fn root_made(&mut self, id: &RunId, attempt: u32, at: Timestamp) {
         // Counted by what was started, not by what was announced.
-        if self.attempts > 0 && !self.fresh && !self.unspent {
+        if self.has_begun() && !self.unspent {
             self.restarts = self.restarts.saturating_add(1);
         }
         self.attempts = self.attempts.max(attempt);

@@ -186,6 +186,35 @@ fn a_loop_that_is_started_in_another_task_is_waited_for_and_stopped_with_its_par
 }
 
 #[test]
+fn loops_that_started_each_other_do_not_wait_for_each_other() {
+    let root = Root::new();
+    let (first, second) = (name("first"), name("second"));
+    let (go, back) = (root.scratch().join("go"), root.scratch().join("back"));
+    let returns = format!(
+        "{}\ntouch '{}'\nrun-agent task --project p --task {}\nrun-agent done",
+        until_there(&go),
+        back.display(),
+        first.task
+    );
+    let prompt = format!(
+        "[ -f '{0}' ] || run-agent task --project p --task {1} --agent shell --prompt \"{returns}\" --detach\n{2}\n\
+         run-agent done",
+        back.display(),
+        second.task,
+        until_there(&back)
+    );
+    let mut driver = drive(&root, &first, &prompt, &[]);
+    status(&root, &second, TaskStatus::Running);
+    driver.kill().unwrap();
+    let _ = driver.wait().unwrap();
+    std::fs::write(go, "").unwrap();
+    for task in [&second, &first] {
+        status(&root, task, TaskStatus::Completed);
+        assert_eq!(root.view(task).task().open_links().count(), 0);
+    }
+}
+
+#[test]
 fn a_stop_of_one_run_takes_what_it_started_elsewhere_unless_children_are_kept() {
     for (flag, left) in [(None, 0), (Some("--keep-children"), 1)] {
         let root = Root::new();
