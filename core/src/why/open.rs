@@ -124,10 +124,7 @@ impl Story<'_> {
         let until = until.map(|until| format!(" until {}", whole_seconds(until))).unwrap_or_default();
         match why {
             reason::WAIT_CHILDREN => {
-                self.because(
-                    format!("the loop waits for {}", count(active.len() as u64, "active child run")),
-                    told.as_ref(),
-                );
+                self.because(format!("the loop waits for {}", self.children(active.len())), told.as_ref());
                 self.named_runs(&active);
                 self.linked();
                 self.done();
@@ -137,7 +134,7 @@ impl Story<'_> {
             reason::WAIT_RESTART => {
                 let text = format!(
                     "before the root is started again the loop waits for {} of the run before",
-                    count(active.len() as u64, "child run")
+                    self.children(active.len())
                 );
                 self.because(text, told.as_ref());
                 self.named_runs(&active);
@@ -255,6 +252,17 @@ impl Story<'_> {
             self.because_asked(format!("{who} asks: {}", quoted(&question.text)), id, question);
             self.change("answer it", Act::Answer((*id).clone()));
         }
+    }
+
+    /// How many runs of the task, and runs and loops of other tasks, are waited for.
+    fn children(&self, runs: usize) -> String {
+        let own = count(runs as u64, "active child run");
+        let elsewhere = match self.look.task.open_links().count() {
+            0 => return own,
+            1 => "1 child in another task".to_owned(),
+            links => format!("{links} children in other tasks"),
+        };
+        if runs == 0 { elsewhere } else { format!("{own} and {elsewhere}") }
     }
 
     /// Runs and loops of other tasks that this task waits for too.

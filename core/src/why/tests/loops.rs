@@ -124,7 +124,7 @@ fn a_loop_that_waits_for_a_child_task_names_it() {
         .completes("stop", 1)
         .event("waiting", None, process(), waiting(reason::WAIT_CHILDREN, None));
     let causes = [
-        ("waits for", "waiting"),
+        ("waits for 1 child in another task", "waiting"),
         ("task p/task-19700101-000000-other was started from here", ""),
         ("not made by `run-agent done`", "done"),
     ];
