@@ -42,10 +42,15 @@ pub(crate) fn driver_life(tree: &Tree, name: &TaskName, driver: Option<&LoopStar
 
 /// The very process that posted this start lives. Asked only where an agent has removed the lock file.
 pub(crate) fn is_alive(driver: &LoopStart) -> bool {
+    process(driver).is_some_and(ProcessId::is_alive)
+}
+
+/// The driver's process, where its pid means something here.
+pub(crate) fn process(driver: &LoopStart) -> Option<ProcessId> {
     let here = Machine::here();
     let same_boot = driver.machine_id == here.machine_id && driver.boot_id == here.boot_id;
     let process = ProcessId { pid: driver.driver_pid, start_ticks: driver.driver_start_ticks };
-    same_boot && !place_of(driver).is_foreign() && process.is_alive()
+    (same_boot && !place_of(driver).is_foreign()).then_some(process)
 }
 
 fn place_of(driver: &LoopStart) -> Machine {

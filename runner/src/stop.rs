@@ -6,6 +6,7 @@ pub(crate) mod elsewhere;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
@@ -20,7 +21,7 @@ use crate::supervise::{ladder, left_overs, record, ring};
 use crate::tree::Tree;
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
-use crate::{failpoint, files};
+use crate::{adopt, failpoint, files};
 
 /// How a stop is done.
 #[derive(Debug, Clone)]
@@ -215,6 +216,9 @@ fn see_to(
                 // Rung again at each look: a supervisor that is only coming up has no bell yet.
                 Ok(Life::Supervised) => {
                     ring(&tree.run(&name, &id));
+                    let_go_on(
+                        record::notes(&tree.run(&name, &id).supervisor_lock()).unwrap_or_default().supervisor,
+                    );
                 }
                 Ok(Life::AgentAlone(agent)) => alone.push((id.clone(), agent)),
                 Ok(Life::Foreign) => {
@@ -270,6 +274,12 @@ fn end_alone(
     Ok(())
 }
 
+/// A supervisor or driver that somebody halted (SIGSTOP) hears nothing: what it has to do now is to stop its runs.
+fn let_go_on(process: Option<ProcessId>) {
+    // One that is gone, or not ours to signal, is found out by whoever waits for it.
+    let _ = process.map(|process| process.signal(Signal::SIGCONT));
+}
+
 /// The driver ends its loop itself; where none lives, whoever looks does.
 fn wait_for_driver(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
     let wake = Wake::new();
@@ -281,6 +291,7 @@ fn wait_for_driver(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
         if view.task().ralph.stopping.is_none() {
             return Ok(());
         }
+        let_go_on(view.task().ralph.driver.as_ref().and_then(adopt::process));
         wake.sleep(Duration::from_millis(200));
     }
     view.refresh()?;

@@ -72,6 +72,27 @@ fn a_stopped_root_run_ends_its_loop() {
     assert_eq!((view.task().status(), view.task().runs.len()), (TaskStatus::Stopped, 1));
 }
 
+#[test]
+fn a_halted_supervisor_and_a_halted_driver_are_set_going_by_a_stop() {
+    let root = Root::new();
+    let task = name("halted");
+    let mut driver = root.drive(&task, "sleep 100");
+    let supervisor = until(
+        "a running root",
+        || {
+            let view = run_agent_runner::TaskView::open(&root.tree(), &task).ok()?;
+            view.task().active_root().and_then(|id| view.run(id)?.start()).map(|start| start.supervisor_pid)
+        },
+        String::new,
+    );
+    kill(supervisor, "STOP");
+    kill(driver.id(), "STOP");
+    let stopped = root.run(&["stop", "--task", task.task.as_str(), "--force"]);
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert_eq!(driver.wait().unwrap().code(), Some(1));
+    assert_eq!(root.view(&task).task().status(), TaskStatus::Stopped);
+}
+
 /// A parent that starts a child and ends, or goes on.
 fn parent(then: &str) -> String {
     format!(
