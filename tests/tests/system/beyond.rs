@@ -450,6 +450,7 @@ fn the_breaker_pauses_a_loop_whose_agent_fails_at_once_and_then_ends_it() {
     let done = root.run(&shell_args("task", &task, "exit 1", &[]));
     assert_eq!(done.code, 3, "{done:?}");
     assert_eq!(root.view(&task).task().reason(), "breaker");
+    assert_eq!(root.run(&["watch", "--task", "fails"]).code, 3, "as `task` said it");
     assert_eq!((root.count(&task, "LOOP_BREAKER"), root.view(&task).task().runs.len()), (1, 3));
     assert!(done.stderr.contains("the loop gave up"), "{done:?}");
 }

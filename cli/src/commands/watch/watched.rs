@@ -59,7 +59,15 @@ impl Watched {
         match task.status() {
             TaskStatus::Completed if !self.gone => Exit::Done,
             TaskStatus::Failed if reason::is_giving_up(&task.reason()) => Exit::GaveUp,
-            _ => Exit::Failed,
+            TaskStatus::Completed
+            | TaskStatus::Failed
+            | TaskStatus::Stopped
+            | TaskStatus::Created
+            | TaskStatus::Blocked
+            | TaskStatus::Queued
+            | TaskStatus::Running
+            | TaskStatus::Waiting
+            | TaskStatus::BackingOff => Exit::Failed,
         }
     }
 
