@@ -9,6 +9,7 @@ mod facts;
 mod outside;
 mod place;
 mod roots;
+mod shortage;
 
 use std::io;
 use std::path::Path;
@@ -28,6 +29,7 @@ use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 use self::clock::LoopClock;
 use self::outside::Outside;
 use self::place::Place;
+use self::shortage::Shortage;
 use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
@@ -87,6 +89,11 @@ pub enum Talk<'a> {
     Joined(&'a RunId),
     Started(&'a Started),
     WaitingFor(&'a [RunId]),
+    /// The machine is short of something: the same step is tried again after a pause.
+    Shortage {
+        error: &'a DriveError,
+        pause: Duration,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -187,18 +194,30 @@ impl<'a> Driver<'a> {
     }
 
     fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
+        let mut shortage = Shortage::default();
         loop {
-            let new = self.view.refresh()?;
-            if !new.is_empty() {
-                talk(Talk::New(&new));
-            }
-            if wake.interrupted() {
-                return self.interrupted(talk);
-            }
-            if let Some(end) = self.turn(wake, talk)? {
-                return Ok(end);
+            match self.look(wake, talk) {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => shortage = Shortage::default(),
+                Err(error) => {
+                    let pause = shortage.pause(&error).filter(|_| !wake.interrupted());
+                    let Some(pause) = pause else { return Err(error) };
+                    talk(Talk::Shortage { error: &error, pause });
+                    self.clock.sleep_long(wake, pause);
+                }
             }
         }
+    }
+
+    fn look(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<Option<LoopEnd>, DriveError> {
+        let new = self.view.refresh()?;
+        if !new.is_empty() {
+            talk(Talk::New(&new));
+        }
+        if wake.interrupted() {
+            return self.interrupted(talk).map(Some);
+        }
+        self.turn(wake, talk)
     }
 
     /// One look and one step. `Some`: the loop is over.

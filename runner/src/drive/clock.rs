@@ -1,7 +1,7 @@
 //! The driver's clock: the loop's own time, the time since the newest root run ended, and the time of a wait. It counts
 //! only what this process saw pass, so that a machine that slept makes no loop late.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use run_agent_core::Timestamp;
 use run_agent_core::plan::{Clock, Waiting};
@@ -74,6 +74,14 @@ impl LoopClock {
             (None, _) => None,
         };
         self.counts = counts;
+    }
+
+    /// Sleeps so long whatever happens, but for a signal.
+    pub(super) fn sleep_long(&mut self, wake: &Wake, pause: Duration) {
+        let began = Instant::now();
+        while let Some(left) = pause.checked_sub(began.elapsed()).filter(|_| !wake.interrupted()) {
+            self.sleep(wake, left.max(Duration::from_millis(1)));
+        }
     }
 
     /// Sleeps until a hint, at most so long.

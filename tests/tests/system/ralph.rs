@@ -1,7 +1,9 @@
 //! The Ralph loop: restarts, limits, children, markers, resume, one driver.
 
+use std::io::{BufRead, BufReader};
+
 use run_agent_core::world::{RunStatus, TaskStatus};
-use run_agent_tests::{Root, alive, kill, text_of, until};
+use run_agent_tests::{Root, alive, kill, name, shell_args, text_of, until};
 
 fn task(root: &Root, prompt: &str, more: &[&str]) -> run_agent_tests::Done {
     let mut args = vec!["task", "--project", "p", "--agent", "shell", "--prompt", prompt];
@@ -134,7 +136,7 @@ fn an_interrupted_driver_leaves_the_agent_and_a_new_one_joins_it() {
         let slug = format!("task-20261121-093000-{}", signal.to_lowercase());
         let args = ["task", "--project", "p", "--task", &slug, "--agent", "shell", "--prompt", prompt];
         let mut driver = root.command(&args).stderr(std::process::Stdio::piped()).spawn().unwrap();
-        let name = run_agent_tests::name(&signal.to_lowercase());
+        let name = name(&signal.to_lowercase());
         let run = until(
             "a running root",
             || run_agent_runner::TaskView::open(&root.tree(), &name).ok()?.task().active_root().cloned(),
@@ -272,4 +274,32 @@ fn wait_says_124_while_a_run_goes_on_and_then_how_it_ended() {
     let last = root.run(&["wait", &slow]);
     assert_eq!(last.code, 1, "{last:?}");
     assert!(last.stdout.contains("failed (exit code 3)"), "{last:?}");
+}
+
+#[test]
+fn a_driver_that_has_no_descriptor_left_waits_and_goes_on() {
+    let root = Root::new();
+    let task = name("short");
+    let prompt =
+        "[ -f again ] && run-agent done && exit 0; touch again; until [ -f go ]; do sleep 0.02; done; exit 1";
+    let mut driver = root
+        .command(&shell_args("task", &task, prompt, &[]))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("a first try", || root.scratch().join("again").exists().then_some(()), String::new);
+    let pid = driver.id().to_string();
+    let limit = |files: &str| {
+        let args = ["--pid", &pid, &format!("--nofile={files}:1024")];
+        assert!(std::process::Command::new("prlimit").args(args).status().unwrap().success());
+    };
+    limit("4");
+    std::fs::write(root.scratch().join("go"), "").unwrap();
+    let mut said = BufReader::new(driver.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = said.find(|line| line.contains("trying again in")).unwrap();
+    assert!(line.contains("Too many open files"), "{line}");
+    limit("1024");
+    let rest: Vec<String> = said.collect();
+    assert!(driver.wait().unwrap().success(), "{rest:?}");
+    assert_eq!(root.count(&task, "LOOP_START"), 1, "by the same driver: {rest:?}");
 }

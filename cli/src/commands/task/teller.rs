@@ -55,6 +55,10 @@ impl<'a> Teller<'a> {
                 self.active = runs.iter().cloned().collect();
                 self.show();
             }
+            Talk::Shortage { error, pause } => {
+                let seconds = pause.as_secs();
+                render::say(&format!("{}; trying again in {seconds} s", crate::error::chain(*error)));
+            }
         }
     }
 
