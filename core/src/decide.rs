@@ -2,9 +2,10 @@
 //! seen every entry, so that the answer still holds when the event is appended.
 
 use crate::event::{Done, DoneCleared, Event};
-use crate::id::RunId;
+use crate::id::{MsgId, RunId};
 use crate::message::Kind;
-use crate::world::{Marker, Run, RunState, Task};
+use crate::store::{Condition, Entry};
+use crate::world::{Marker, Run, RunState, Task, answers};
 
 /// Why not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -319,6 +320,31 @@ pub fn may_delete_task(task: &Task) -> Result<(), Refusal> {
 /// For the tool's own types: nobody forges a lifecycle.
 pub fn may_post(kind: &Kind) -> Result<(), Refusal> {
     if kind.is_tool_own() { Err(Refusal::ToolKind(kind.clone())) } else { Ok(()) }
+}
+
+/// May this question be answered by somebody who found it open? Only as long as nobody else did: it is shown what stands
+/// behind the question.
+#[derive(Debug)]
+pub struct MayAnswer<'a> {
+    question: &'a MsgId,
+    open: bool,
+}
+
+impl<'a> MayAnswer<'a> {
+    #[must_use]
+    pub fn new(question: &'a MsgId) -> Self {
+        Self { question, open: true }
+    }
+}
+
+impl Condition for MayAnswer<'_> {
+    fn see(&mut self, entry: &Entry) {
+        self.open &= !answers(&entry.message, self.question);
+    }
+
+    fn agrees(&mut self) -> bool {
+        self.open
+    }
 }
 
 /// The event that is due when marker and stream disagree: the marker wins.

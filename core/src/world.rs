@@ -26,7 +26,7 @@ pub use marker::Marker;
 pub use ralph::{Degraded, Ralph, RalphState, StopRequest};
 pub use run::{Run, RunState, RunStatus};
 pub use task::{DoneMark, Task, TaskStatus};
-pub use thread::{Question, Thread};
+pub use thread::{Question, Thread, answers};
 
 use crate::event::{Event, FieldError, ProjectCreated, Usage, Usd};
 use crate::id::{MsgId, ProjectId, RunId, TaskId};

@@ -28,7 +28,9 @@ use clap::{Args, Subcommand};
 
 use std::path::Path;
 
-use run_agent_core::{Draft, Message, StreamKey};
+use run_agent_core::decide::MayAnswer;
+use run_agent_core::{Draft, Message, MsgId, StreamKey};
+use run_agent_runner::attach;
 
 pub(crate) use search::of_project;
 
@@ -77,10 +79,18 @@ pub(crate) fn run(global: &Global, args: &BusArgs) -> Outcome {
     }
 }
 
-/// Posts one message as `bus post` does.
-pub(super) fn post(context: &Context, key: &StreamKey, draft: Draft) -> Result<Message, Failure> {
-    let stream = context.tree.store.open(key)?;
-    post::append(context, stream.as_ref(), draft, context.tree.durability)
+/// Posts the answer to a question in this stream, with a body of any size. `None`: another answer came first.
+pub(super) fn answer(
+    context: &Context,
+    key: &StreamKey,
+    question: &MsgId,
+    mut draft: Draft,
+) -> Result<Option<Message>, Failure> {
+    let (stream, durability) = (context.tree.store.open(key)?, context.tree.durability);
+    attach::fit(&context.tree, key, &mut draft, durability)?;
+    let behind = stream.find(question)?;
+    let posted = stream.append_if(behind, &mut MayAnswer::new(question), vec![draft], durability)?;
+    Ok(posted.map(|mut entries| entries.remove(0).message))
 }
 
 /// The text of a message as `bus post` takes it.

@@ -33,6 +33,12 @@ pub struct Question {
     pub text: String,
 }
 
+/// Is this an answer to that question?
+#[must_use]
+pub fn answers(message: &Message, question: &MsgId) -> bool {
+    closes_questions(message) && message.content.parents.iter().any(|parent| parent.msg_id == *question)
+}
+
 /// Only these close a question.
 pub(super) fn closes_questions(message: &Message) -> bool {
     matches!(message.content.kind.as_str(), "ANSWER" | "USER")

@@ -156,3 +156,16 @@ fn a_run_that_waits_for_an_answer_gets_the_one_from_the_inbox() {
     assert_eq!(root.run(&["wait", &run]).code, 0);
     assert_eq!(text_of(&root.tree().task(&task).folder().join("answer")), "left");
 }
+
+#[test]
+fn of_many_answers_at_once_one_counts_and_the_others_are_told() {
+    let root = Root::new();
+    let task = root.task_with("asked", "true");
+    let question = ask(&root, &["--task", task.task.as_str()], "which?");
+    let answers: Vec<_> = (0..8)
+        .map(|n| root.command(&["inbox", "answer", &question, &n.to_string()]).spawn().unwrap())
+        .collect();
+    let codes: Vec<_> = answers.into_iter().map(|mut child| child.wait().unwrap().code()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert_eq!(root.count(&task, "ANSWER"), 1);
+}

@@ -46,7 +46,9 @@ pub(crate) fn run(global: &Global, args: &AnswerArgs) -> Outcome {
     let mut draft = Draft::new(Kind::ANSWER, key.project.clone(), key.task.clone(), text);
     draft.run = context.run_for(&key);
     draft.parents = vec![Parent::new(question.clone(), Some("answers"))];
-    let message = bus::post(&context, &key, draft)?;
+    let Some(message) = bus::answer(&context, &key, &question, draft)? else {
+        return Err(not_open(&context, question.as_str(), &item::all(&context)?.items)?);
+    };
     if context.json {
         render::json(&serde_json::json!({
             "msg_id": message.id, "timestamp": message.ts, "question_id": question,
