@@ -19,10 +19,17 @@ use crate::render::{self, Cell, Hue};
 pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     let context = Context::open(global)?;
     let own = context.task()?;
+    let caller = context.caller().ok().flatten().map(|caller| caller.run.clone());
     let mut by_task: BTreeMap<TaskName, Vec<RunId>> = BTreeMap::new();
     let mut order = Vec::new();
     for text in &args.runs {
         let (name, run) = find::run(&context.tree, own.as_ref(), text)?;
+        if caller.as_ref() == Some(&run) {
+            return Err(Failure::usage(format!(
+                "run {run} is the one that calls, and would wait for its own end"
+            ))
+            .hint("name the runs that it started"));
+        }
         by_task.entry(name.clone()).or_default().push(run.clone());
         order.push((name, run));
     }

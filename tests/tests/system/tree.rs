@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use run_agent_core::store::Cursor;
 use run_agent_core::world::{RunStatus, TaskStatus};
 use run_agent_core::{RunId, World};
-use run_agent_tests::Root;
+use run_agent_tests::{Root, name, shell_args};
 
 /// Each agent writes down who it is; the root starts two children at once, each of those two grandchildren.
 const ROOT: &str = r#"
@@ -119,4 +119,15 @@ fn the_output_of_a_task_is_that_of_who_was_given_it() {
     let root = Root::new();
     let _ = root.task_with("fan", "run-agent job --agent shell --prompt 'echo CHILD' >&2; echo ROOT-ANSWER");
     assert_eq!(root.ok(&["output", "--task", "fan"]), "ROOT-ANSWER");
+}
+
+#[test]
+fn a_run_is_not_let_wait_for_its_own_end() {
+    let root = Root::new();
+    let task = name("selfish");
+    let done = root.run(&shell_args("job", &task, "run-agent wait \"$JRUN_ID\"", &[]));
+    assert_eq!(done.code, 2, "{done:?}");
+    let run = root.view(&task).task().runs.keys().next().unwrap().clone();
+    let said = root.ok(&["output", run.as_str(), "--stderr"]);
+    assert!(said.contains("would wait for its own end"), "{said}");
 }
