@@ -215,10 +215,9 @@ fn see_to(
             match close::life(tree, &name, &id, &run) {
                 // Rung again at each look: a supervisor that is only coming up has no bell yet.
                 Ok(Life::Supervised) => {
-                    ring(&tree.run(&name, &id));
-                    let_go_on(
-                        record::notes(&tree.run(&name, &id).supervisor_lock()).unwrap_or_default().supervisor,
-                    );
+                    let paths = tree.run(&name, &id);
+                    ring(&paths);
+                    close::holders(&paths.supervisor_lock(), &run).into_iter().for_each(let_go_on);
                 }
                 Ok(Life::AgentAlone(agent)) => alone.push((id.clone(), agent)),
                 Ok(Life::Foreign) => {
@@ -274,10 +273,10 @@ fn end_alone(
     Ok(())
 }
 
-/// A supervisor or driver that somebody halted (SIGSTOP) hears nothing: what it has to do now is to stop its runs.
-fn let_go_on(process: Option<ProcessId>) {
+/// A starter, supervisor or driver that somebody halted (SIGSTOP) hears nothing: what it has to do is to stop its runs.
+fn let_go_on(process: ProcessId) {
     // One that is gone, or not ours to signal, is found out by whoever waits for it.
-    let _ = process.map(|process| process.signal(Signal::SIGCONT));
+    let _ = process.signal(Signal::SIGCONT);
 }
 
 /// The driver ends its loop itself; where none lives, whoever looks does.
@@ -291,7 +290,7 @@ fn wait_for_driver(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
         if view.task().ralph.stopping.is_none() {
             return Ok(());
         }
-        let_go_on(view.task().ralph.driver.as_ref().and_then(adopt::process));
+        view.task().ralph.driver.as_ref().and_then(adopt::process).into_iter().for_each(let_go_on);
         wake.sleep(Duration::from_millis(200));
     }
     view.refresh()?;

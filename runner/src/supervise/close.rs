@@ -111,6 +111,15 @@ fn processes_of(run: &Run) -> Option<(ProcessId, Option<ProcessId>)> {
     }
 }
 
+/// The processes here that may hold the run's lock: its starter, its supervisor, one that took over.
+pub(crate) fn holders(lock: &Path, run: &Run) -> Vec<ProcessId> {
+    if place_of(run).is_none_or(|place| place.is_foreign()) {
+        return Vec::new();
+    }
+    let told = processes_of(run).map(|(holder, _)| holder);
+    told.into_iter().chain(record::notes(lock).unwrap_or_default().supervisor).collect()
+}
+
 /// Closes every active run of the task that is dead, and a stop of the task that nobody is left to end. Returns the
 /// runs that this call closed.
 ///

@@ -93,6 +93,29 @@ fn a_halted_supervisor_and_a_halted_driver_are_set_going_by_a_stop() {
     assert_eq!(root.view(&task).task().status(), TaskStatus::Stopped);
 }
 
+#[test]
+fn a_starter_that_is_halted_between_intent_and_hand_over_is_set_going_by_a_stop() {
+    let root = Root::new();
+    let task = name("starting");
+    let mut starter = root
+        .command(&shell_args("job", &task, "sleep 100", &[]))
+        .env("RUN_AGENT_FAILPOINT", "starter.intent=stop")
+        .spawn()
+        .unwrap();
+    until(
+        "an intent",
+        || {
+            let view = run_agent_runner::TaskView::open(&root.tree(), &task).ok()?;
+            (!view.task().runs.is_empty()).then_some(())
+        },
+        String::new,
+    );
+    let stopped = root.run(&["stop", "--task", task.task.as_str(), "--force"]);
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert_ne!(starter.wait().unwrap().code(), Some(0));
+    assert_eq!(root.view(&task).task().active().count(), 0);
+}
+
 /// A parent that starts a child and ends, or goes on.
 fn parent(then: &str) -> String {
     format!(
