@@ -40,9 +40,13 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
             (format!("{what} stopped ({})", render::count(runs.len() as u64, "run")), runs, Exit::Done)
         }
         Stopped::HadEnded(status) => (format!("{what} had ended already: {status}"), &[], Exit::Done),
-        Stopped::DriverHangs(holder) => {
-            (format!("{what}: nothing runs any more, but {holder} has not ended the loop"), &[], Exit::Failed)
-        }
+        Stopped::DriverHangs(holder) => (
+            format!(
+                "{what}: nothing runs any more, but {holder} has not ended the loop\n  end that process, and ask again"
+            ),
+            &[],
+            Exit::Failed,
+        ),
         Stopped::Foreign(runs) => {
             let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
             (
@@ -56,7 +60,14 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
         }
         Stopped::Left(runs) => {
             let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
-            (format!("{what}: these runs could not be stopped: {}", ids.join(" ")), runs, Exit::Failed)
+            (
+                format!(
+                    "{what}: these runs could not be stopped: {}\n  their processes hang in the kernel, or their supervisors do not answer;\n  see `run-agent why RUN`, and ask again",
+                    ids.join(" ")
+                ),
+                runs,
+                Exit::Failed,
+            )
         }
     };
     if context.json {
