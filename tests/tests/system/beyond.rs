@@ -411,6 +411,25 @@ agent "two" {
 "#;
 
 #[test]
+fn a_driver_that_was_killed_between_a_rejection_and_the_marker_is_followed_by_one_that_verifies_again() {
+    let root = Root::new();
+    let (task, good) = (name("builds"), root.scratch().join("good"));
+    let verify = format!("[ -f '{}' ]", good.display());
+    let killed = root
+        .command(&shell_args("task", &task, "run-agent done", &["--verify", &verify]))
+        .env("RUN_AGENT_FAILPOINT", "driver.rejected=kill")
+        .output()
+        .unwrap();
+    assert_eq!(killed.status.code(), None, "{killed:?}");
+    assert_eq!((root.count(&task, "DONE_REJECTED"), root.tree().task(&task).done().is_file()), (1, true));
+    std::fs::write(good, "").unwrap();
+    let next = root.run(&["task", "--task", "builds"]);
+    assert_eq!(next.code, 0, "{next:?}");
+    assert_eq!((root.count(&task, "DONE_REJECTED"), root.count(&task, "VERIFY_STOP")), (1, 2));
+    assert_eq!(root.view(&task).task().ralph.attempts, 1, "DONE stood, so nothing was started");
+}
+
+#[test]
 fn agents_take_turns_and_one_that_crashes_at_its_start_is_passed_over() {
     let root = Root::new();
     config(&root, TWO_AGENTS);

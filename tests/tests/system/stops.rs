@@ -94,6 +94,24 @@ fn a_halted_supervisor_and_a_halted_driver_are_set_going_by_a_stop() {
 }
 
 #[test]
+fn a_supervisor_that_is_killed_while_it_stops_its_run_is_followed_by_the_stop_itself() {
+    let root = Root::new();
+    let task = name("cut-off");
+    let job = root
+        .command(&shell_args("job", &task, "setsid sleep 100 & sleep 100", &["--detach"]))
+        .env("RUN_AGENT_FAILPOINT", "supervisor.stopping=kill")
+        .output()
+        .unwrap();
+    assert!(job.status.success(), "{job:?}");
+    let run = root.view(&task).task().runs.keys().next().unwrap().clone();
+    let stopped = root.run(&["stop", "--run", run.as_str(), "--grace", "200ms"]);
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert_eq!(root.count(&task, "RUN_STOP") + root.count(&task, "RUN_CRASH"), 1);
+    assert_eq!(root.view(&task).run(&run).unwrap().status(), RunStatus::Stopped);
+    assert_eq!(processes_of(&run), [0u32; 0]);
+}
+
+#[test]
 fn a_starter_that_is_halted_between_intent_and_hand_over_is_set_going_by_a_stop() {
     let root = Root::new();
     let task = name("starting");
