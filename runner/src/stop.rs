@@ -54,6 +54,9 @@ pub enum Stopped {
 /// What a stop may take beyond its grace period before it reports what is left.
 const MARGIN: Duration = Duration::from_secs(30);
 
+/// How long a driver that has taken its lock may take until it has started the loop.
+const START_WITHIN: Duration = Duration::from_secs(5);
+
 /// Stops a run, and the runs below it unless told otherwise.
 ///
 /// # Errors
@@ -107,7 +110,7 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
 
 fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Result<Stopped, ViewError> {
     tracing::info!(task = %view.name, grace_ms = how.grace.as_millis(), "stopping task");
-    view.refresh()?;
+    await_start(tree, view)?;
     close::close_dead(tree, view)?;
     let before = ended(view.task());
     let scope = view.name.scope(None);
@@ -136,6 +139,24 @@ fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Re
     let stopped = |run: &Run| run.stopping.is_some() || run.status() == RunStatus::Stopped;
     let runs = view.task().runs.iter().filter(|(id, run)| stopped(run) && !before.contains(id));
     Ok(Stopped::Done(runs.map(|(id, _)| id.clone()).chain(others.stopped).collect()))
+}
+
+/// A driver that has the lock and has said nothing yet is about to start the loop: a stop that did not wait for that would
+/// find nothing to end.
+fn await_start(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
+    let wake = Wake::new();
+    wake.watch_stream(tree, &view.name);
+    let deadline = Instant::now() + START_WITHIN;
+    let lock = tree.task(&view.name).loop_lock();
+    loop {
+        // The lock first: a driver that let it go has said all it had to say.
+        let is_held = files::is_locked(&lock).unwrap_or(false);
+        view.refresh()?;
+        if goes_on(view.task()) || !is_held || Instant::now() > deadline {
+            return Ok(());
+        }
+        wake.sleep(Duration::from_millis(50));
+    }
 }
 
 /// Is there anything that a stop of the task would end?

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use run_agent_core::RunId;
+use run_agent_core::world::TaskStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::stop::{How, Stopped, run as stop_run, task as stop_task};
 
@@ -38,6 +39,9 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
     let (text, runs, exit): (String, &[RunId], Exit) = match &stopped {
         Stopped::Done(runs) => {
             (format!("{what} stopped ({})", render::count(runs.len() as u64, "run")), runs, Exit::Done)
+        }
+        Stopped::HadEnded(status) if status == TaskStatus::Created.as_str() => {
+            (format!("{what} was never started: there is nothing to stop"), &[], Exit::Done)
         }
         Stopped::HadEnded(status) => (format!("{what} had ended already: {status}"), &[], Exit::Done),
         Stopped::DriverHangs(holder) => (
