@@ -146,6 +146,7 @@ fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Re
 fn await_start(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
     let wake = Wake::new();
     wake.watch_stream(tree, &view.name);
+    failpoint::here("stop.looks");
     let deadline = Instant::now() + START_WITHIN;
     let lock = tree.task(&view.name).loop_lock();
     loop {

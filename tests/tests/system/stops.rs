@@ -107,27 +107,23 @@ fn a_stop_that_finds_a_driver_about_to_start_its_loop_waits_for_it_and_wins() {
     until("the driver's lock", || (held() && is_halted(driver.id())).then_some(()), String::new);
     let mut stop = root
         .command(&["stop", "--task", task.task.as_str(), "--force"])
+        .env("RUN_AGENT_FAILPOINT", "stop.looks=stop")
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let waits = stop.id();
     until(
-        "a stop that waits",
-        || (watches(waits) || stop.try_wait().unwrap().is_some()).then_some(()),
+        "a stop that is about to look",
+        || (stop.try_wait().unwrap().is_some() || is_halted(waits)).then_some(()),
         String::new,
     );
+    kill(waits, "CONT");
     kill(driver.id(), "CONT");
     let stopped = stop.wait_with_output().unwrap();
     assert!(stopped.status.success(), "{stopped:?}");
     assert!(String::from_utf8_lossy(&stopped.stdout).contains(" stopped ("), "{stopped:?}");
     assert_eq!(driver.wait().unwrap().code(), Some(1));
     assert_eq!(root.view(&task).task().status(), TaskStatus::Stopped);
-}
-
-/// True once a process waits for changes of files.
-fn watches(pid: u32) -> bool {
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files.filter_map(|file| file.path().read_link().ok()).any(|to| to.ends_with("anon_inode:inotify"))
 }
 
 fn is_halted(pid: u32) -> bool {
