@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -20,6 +20,10 @@ mod portable;
 #[cfg(not(target_os = "linux"))]
 use portable as system;
 
+/// Whoever waits for less than this gets no watch from the system: to give one back takes ten milliseconds, which a
+/// process that ends waits for. Until then files are looked at, more seldom each time.
+const LAZY: Duration = Duration::from_millis(100);
+const LOOK_LAZY: Duration = Duration::from_millis(1);
 /// How soon a file without a watch is looked at, and how seldom while nothing happens.
 const LOOK_UNWATCHED: Duration = Duration::from_millis(50);
 const LOOK_UNWATCHED_MAX: Duration = Duration::from_secs(1);
@@ -39,12 +43,16 @@ pub(crate) struct Folders {
     watches: Option<system::Watches>,
     unwatched: Vec<Unwatched>,
     nap: Duration,
+    /// What is to be watched from a moment on.
+    later: Option<(Instant, Vec<(PathBuf, What)>)>,
 }
 
 #[derive(Debug)]
 struct Unwatched {
     path: PathBuf,
     seen: Option<Seen>,
+    /// It has a watch: this look is the last.
+    last: bool,
 }
 
 /// What a look at a file finds.
@@ -75,6 +83,28 @@ impl Folders {
         folders.try_watch(folder, names, what).then_some(folders)
     }
 
+    /// As [`Folders::watch`], but for a while the files are only looked at.
+    pub(crate) fn watch_later(&mut self, folder: &Path, names: &[&OsStr], what: What) {
+        let files = names.iter().map(|name| folder.join(name));
+        let (_, later) = self.later.get_or_insert_with(|| (Instant::now() + LAZY, Vec::new()));
+        later.extend(files.clone().map(|path| (path, what)));
+        self.nap = LOOK_LAZY;
+        self.unwatched.extend(files.map(|path| Unwatched { seen: Seen::at(&path), path, last: false }));
+    }
+
+    /// Watches what was only looked at. It is looked at once more then: nothing falls between the two.
+    fn watch_now(&mut self) {
+        let Some((_, later)) = self.later.take_if(|(at, _)| *at <= Instant::now()) else { return };
+        for (path, what) in later {
+            let Some((folder, name)) = path.parent().zip(path.file_name()) else { continue };
+            if self.try_watch(folder, &[name], what) {
+                // Its last look is that of `happened`, which calls this.
+                self.unwatched.iter_mut().filter(|file| file.path == path).for_each(|file| file.last = true);
+            }
+        }
+        self.nap = LOOK_UNWATCHED;
+    }
+
     /// Watches files of a folder, too. Where the system gives no watch they are looked at.
     pub(crate) fn watch(&mut self, folder: &Path, names: &[&OsStr], what: What) {
         if self.try_watch(folder, names, what) {
@@ -83,7 +113,7 @@ impl Folders {
         self.nap = LOOK_UNWATCHED;
         self.unwatched.extend(names.iter().map(|name| {
             let path = folder.join(name);
-            Unwatched { seen: Seen::at(&path), path }
+            Unwatched { seen: Seen::at(&path), path, last: false }
         }));
     }
 
@@ -106,6 +136,7 @@ impl Folders {
 
     /// True when something happened since it was last asked. Takes all that there is.
     pub(crate) fn happened(&mut self) -> bool {
+        self.watch_now();
         let told = self.watches.as_mut().is_some_and(system::Watches::happened);
         let mut changed = false;
         for file in &mut self.unwatched {
@@ -113,7 +144,9 @@ impl Folders {
             changed |= now != file.seen;
             file.seen = now;
         }
-        self.nap = if changed { LOOK_UNWATCHED } else { (self.nap * 3 / 2).min(LOOK_UNWATCHED_MAX) };
+        self.unwatched.retain(|file| !file.last);
+        let soon = if self.later.is_some() { LOOK_LAZY } else { LOOK_UNWATCHED };
+        self.nap = if changed { soon } else { (self.nap * 3 / 2).min(LOOK_UNWATCHED_MAX) };
         told || changed
     }
 }
@@ -190,8 +223,8 @@ mod tests {
     fn a_file_without_a_watch_is_looked_at_more_and_more_seldom_until_it_changes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
-        let unwatched = vec![Unwatched { path: path.clone(), seen: None }];
-        let mut folders = Folders { watches: None, unwatched, nap: LOOK_UNWATCHED };
+        let unwatched = vec![Unwatched { path: path.clone(), seen: None, last: false }];
+        let mut folders = Folders { unwatched, nap: LOOK_UNWATCHED, ..Folders::default() };
         for _ in 0..50 {
             assert!(!folders.happened());
         }
@@ -200,5 +233,23 @@ mod tests {
         assert!(folders.happened());
         assert_eq!(folders.nap(), Some(LOOK_UNWATCHED));
         assert!(!folders.happened());
+    }
+
+    #[test]
+    fn what_is_watched_later_is_looked_at_until_then_and_watched_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one");
+        let mut folders = Folders::default();
+        folders.watch_later(folder.path(), &[OsStr::new("one")], What::Anything);
+        assert!(folders.fd().is_none() && folders.nap() == Some(LOOK_LAZY));
+        std::fs::write(&path, "text").unwrap();
+        assert!(folders.happened());
+        folders.later.as_mut().unwrap().0 = Instant::now();
+        // Between the last look and the watch.
+        std::fs::write(&path, "more text").unwrap();
+        assert!(folders.happened());
+        assert!(folders.fd().is_some() && folders.nap().is_none());
+        std::fs::write(&path, "the last").unwrap();
+        assert!(happens(&mut folders));
     }
 }

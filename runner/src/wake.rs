@@ -114,15 +114,27 @@ impl Wake {
 
     /// Hints when the task's stream grows.
     pub fn watch_stream(&self, tree: &Tree, name: &TaskName) {
-        self.watch_key(tree, &name.key());
+        let key = name.key();
+        let file = tree.store.watched_file(&key);
+        match file.as_ref().and_then(|file| file.parent().zip(file.file_name())) {
+            Some((folder, file)) => {
+                self.folders.borrow_mut().watch_later(folder, &[file], What::Anything);
+            }
+            None => self.follow(tree, &key),
+        }
     }
 
+    /// As [`Wake::watch_stream`], for one who sleeps for long: watched from the beginning.
     pub(crate) fn watch_key(&self, tree: &Tree, key: &StreamKey) {
         let file = tree.store.watched_file(key);
-        if let Some((folder, name)) = file.as_ref().and_then(|file| file.parent().zip(file.file_name())) {
-            self.folders.borrow_mut().watch(folder, &[name], What::Anything);
-            return;
+        match file.as_ref().and_then(|file| file.parent().zip(file.file_name())) {
+            Some((folder, file)) => self.folders.borrow_mut().watch(folder, &[file], What::Anything),
+            None => self.follow(tree, key),
         }
+    }
+
+    /// Where no file tells of appends, a thread waits for them.
+    fn follow(&self, tree: &Tree, key: &StreamKey) {
         let Ok(mut follow) = Follow::open(tree.store.clone(), key, From::End) else { return };
         let Ok(ring) = self.rings().cloned() else { return };
         let over = self.over.clone();
@@ -140,7 +152,7 @@ impl Wake {
     /// Hints when one of the named files of a folder appears, changes or vanishes.
     pub fn watch_files(&self, folder: &Path, names: &[&str]) {
         let names: Vec<&OsStr> = names.iter().map(OsStr::new).collect();
-        self.folders.borrow_mut().watch(folder, &names, What::Anything);
+        self.folders.borrow_mut().watch_later(folder, &names, What::Anything);
     }
 
     /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`], or a few times that where all is quiet.
