@@ -28,8 +28,8 @@ pub struct Follow {
     last: Option<MsgId>,
 }
 
-/// Entries that one call hands out at the most: a bound on memory, not on progress.
-const PAGE_ENTRIES: usize = 4096;
+/// Entries that one call hands out at the most: a bound on memory, not on progress. With fewer the end was reached.
+pub const PAGE_ENTRIES: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {

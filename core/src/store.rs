@@ -43,6 +43,7 @@
 //! return early or late: a wake-up is a hint, and whoever wakes reads again from its cursor.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,6 +223,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`ReadError::Gone`] when the project or task is not there; otherwise when the system fails.
     fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError>;
 
+    /// The file that every append to the stream changes, where there is one: whoever sleeps on many things can watch it
+    /// with the others. `None`: only [`Stream::wait`] tells of appends.
+    fn watched_file(&self, _key: &StreamKey) -> Option<PathBuf> {
+        None
+    }
+
     /// [`Store::version`] of many tasks of one project, for whoever looks at all of them; `None` also where one cannot
     /// be looked at.
     fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
@@ -258,7 +265,8 @@ pub trait Stream: Send + Sync + std::fmt::Debug {
         durability: Durability,
     ) -> Result<Option<Vec<Entry>>, AppendError>;
 
-    /// Reads forward from a cursor, at most `limit` entries. An empty page whose `next` is `from` is the end.
+    /// Reads forward from a cursor, at most `limit` entries. An empty page whose `next` is `from` is the end, and one of
+    /// fewer entries than `limit` reached what was the end when it was read.
     ///
     /// # Errors
     /// When the stream is of another incarnation, or the system fails. Damage is not an error.

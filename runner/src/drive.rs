@@ -34,7 +34,8 @@ use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
 use crate::supervise::start::{StartError, Started};
-use crate::supervise::{close, os, ring, take_over};
+use crate::supervise::take_over::LookAfter;
+use crate::supervise::{close, os, ring};
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
@@ -122,7 +123,7 @@ pub fn drive(
     tree: &Tree,
     view: &mut TaskView,
     what: &Loop<'_>,
-    wake: &mut Wake,
+    wake: &Wake,
     talk: &mut dyn FnMut(Talk<'_>),
 ) -> Result<LoopEnd, DriveError> {
     let _lock = begin::take_lock(tree, view, what.flags)?;
@@ -154,6 +155,7 @@ struct Driver<'a> {
     what: &'a Loop<'a>,
     outside: Outside,
     children: Children,
+    look_after: LookAfter,
     place: Place,
     clock: LoopClock,
 }
@@ -190,7 +192,8 @@ impl<'a> Driver<'a> {
         let clock = LoopClock::begin(view, active_ms);
         let (outside, children) = (Outside::default(), Children::default());
         let place = Place::new(tree, &view.name, what.max_tasks, what.depth);
-        Ok(Self { tree, view, what, outside, children, place, clock })
+        let look_after = LookAfter::default();
+        Ok(Self { tree, view, what, outside, children, look_after, place, clock })
     }
 
     fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
@@ -222,7 +225,7 @@ impl<'a> Driver<'a> {
 
     /// One look and one step. `Some`: the loop is over.
     fn turn(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<Option<LoopEnd>, DriveError> {
-        take_over::look_after(self.tree, self.view, |_| true)?;
+        self.look_after.look(self.tree, self.view, |_| true)?;
         self.children.reconcile(self.tree, self.view)?;
         let marker = self.reconcile_marker()?;
         let clock = self.clock.look(self.view.task().active_root().is_some());

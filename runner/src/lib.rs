@@ -20,7 +20,7 @@
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
 //! | what disagrees, and how is it mended? | [`doctor`] |
-//! | who waits for what? | [`wait`], [`wake`] |
+//! | who waits for what? | [`wait`], [`wake`], `folders` |
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how much time passed in which this process ran? | [`own_time`] |
@@ -43,6 +43,7 @@ pub mod doctor;
 pub mod drive;
 mod failpoint;
 pub mod files;
+mod folders;
 pub mod gc;
 pub mod history;
 pub mod ledger;

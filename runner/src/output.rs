@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use run_agent_core::layout::RunPaths;
@@ -38,15 +38,24 @@ impl Mark {
 /// Writes marks while a run lives.
 #[derive(Debug)]
 pub(crate) struct Marker {
-    file: File,
+    path: PathBuf,
+    /// Made for the first mark: an agent that prints nothing has none.
+    file: Option<File>,
     began: Instant,
     last: Mark,
 }
 
 impl Marker {
-    pub(crate) fn new(run: &RunPaths) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(run.marks())?;
-        Ok(Self { file, began: Instant::now(), last: Mark::default() })
+    pub(crate) fn new(run: &RunPaths) -> Self {
+        Self { path: run.marks(), file: None, began: Instant::now(), last: Mark::default() }
+    }
+
+    /// Marks only order what is shown: output is in its own files, whole, so that one that cannot be written is let go.
+    fn write(&mut self, text: &str) {
+        if self.file.is_none() {
+            self.file = File::options().create(true).append(true).open(&self.path).ok();
+        }
+        let _ = self.file.as_mut().map(|file| file.write_all(text.as_bytes()));
     }
 
     /// How much both streams held at the last look.
@@ -55,16 +64,16 @@ impl Marker {
     }
 
     /// Goes on with the marks of a run that began at `began`: its supervisor was lost.
-    pub(crate) fn go_on(run: &RunPaths, began: Instant) -> io::Result<Self> {
+    pub(crate) fn go_on(run: &RunPaths, began: Instant) -> Self {
         let text = std::fs::read_to_string(run.marks()).unwrap_or_default();
         let last = text.lines().rev().find_map(Mark::parse).unwrap_or_default();
-        let mut marker = Self { began, last, ..Self::new(run)? };
+        let mut marker = Self { began, last, ..Self::new(run) };
         if !text.is_empty() && !text.ends_with('\n') {
             // A torn mark must not swallow the next one.
-            marker.file.write_all(b"\n")?;
+            marker.write("\n");
         }
         marker.look(run);
-        Ok(marker)
+        marker
     }
 
     /// Looks at both files and notes it when one has grown.
@@ -73,8 +82,7 @@ impl Marker {
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mark = Mark { ms, stdout: len(&run.stdout()), stderr: len(&run.stderr()) };
         if (mark.stdout, mark.stderr) != (self.last.stdout, self.last.stderr) {
-            // Marks only order what is shown: output is in its own files, whole.
-            let _ = self.file.write_all(format!("{} {} {}\n", mark.ms, mark.stdout, mark.stderr).as_bytes());
+            self.write(&format!("{} {} {}\n", mark.ms, mark.stdout, mark.stderr));
             self.last = mark;
         }
     }

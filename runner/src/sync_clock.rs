@@ -8,6 +8,7 @@ use run_agent_core::store::AppendError;
 use run_agent_core::{Durability, Stream, StreamKey};
 
 use crate::tree::Tree;
+use crate::wake::Wake;
 
 /// The longest sleep: a stream that was replaced or moved is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -18,26 +19,31 @@ pub fn keep_synced(tree: &Tree, key: &StreamKey) {
     if tree.durability != Durability::Interval {
         return;
     }
-    let (store, key, every) = (tree.store.clone(), key.clone(), tree.sync_every);
+    let (tree, key, every) = (tree.clone(), key.clone(), tree.sync_every);
     // Without the thread the promise is that of a last lonely post: the system's own write-back.
     let _ = std::thread::Builder::new().name("sync-clock".to_owned()).spawn(move || {
         loop {
             std::thread::sleep(every);
-            let Ok(stream) = store.open(&key) else { break };
-            let Err(error) = follow(&stream, every);
+            let Ok(stream) = tree.store.open(&key) else { break };
+            let wake = Wake::new();
+            wake.watch_key(&tree, &key);
+            let Err(error) = follow(&stream, &wake, every);
             tracing::warn!(%key, %error, "cannot sync");
             std::thread::sleep(Duration::from_secs(1));
         }
     });
 }
 
-fn follow(stream: &Arc<dyn Stream>, every: Duration) -> Result<std::convert::Infallible, AppendError> {
+fn follow(
+    stream: &Arc<dyn Stream>,
+    wake: &Wake,
+    every: Duration,
+) -> Result<std::convert::Infallible, AppendError> {
     loop {
-        let synced = stream.flush()?;
-        let read = |source| AppendError::Read { key: stream.key().clone(), source };
-        while stream.end().map_err(read)? <= synced {
-            stream.wait(synced, LOOK_AGAIN).map_err(read)?;
-        }
+        // What was hinted at until here is synced here.
+        wake.take();
+        stream.flush()?;
+        wake.sleep_for(LOOK_AGAIN);
         std::thread::sleep(every);
     }
 }

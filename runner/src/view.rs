@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use run_agent_core::decide::Refusal;
-use run_agent_core::follow::{Follow, FollowError, From};
+use run_agent_core::follow::{Follow, FollowError, From, PAGE_ENTRIES};
 use run_agent_core::store::{AppendError, Condition, Damage, Page, ReadError};
 use run_agent_core::world::Task;
 use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, World};
@@ -152,8 +152,13 @@ impl TaskView {
                 return Ok(());
             }
             self.take_in(&page);
+            let is_last = page.entries.len() < PAGE_ENTRIES;
             if tell {
                 self.unread.extend(page.entries);
+            }
+            if is_last {
+                self.keep();
+                return Ok(());
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::RunId;
 
-use crate::supervise::take_over;
+use crate::supervise::take_over::LookAfter;
 use crate::tree::Tree;
 use crate::view::{TaskView, ViewError};
 use crate::wake::Wake;
@@ -31,9 +31,10 @@ pub fn for_runs(
     mut seen: impl FnMut(&TaskView),
 ) -> Result<Waited, ViewError> {
     let began = Instant::now();
+    let mut look_after = LookAfter::default();
     loop {
         view.refresh()?;
-        take_over::look_after(tree, view, |id| runs.contains(id))?;
+        look_after.look(tree, view, |id| runs.contains(id))?;
         seen(view);
         if runs.iter().all(|id| view.run(id).is_none_or(|run| !run.is_active())) {
             return Ok(Waited::AllEnded);

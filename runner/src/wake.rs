@@ -1,15 +1,21 @@
-//! What a blocking command sleeps on: the stream, the task's folder, signals. A wake-up is a hint, and every sleep is
+//! What a blocking command sleeps on: streams, files, signals, in one `poll`. A wake-up is a hint, and every sleep is
 //! bounded.
 
+use std::cell::{Cell, OnceCell, RefCell};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use run_agent_core::StreamKey;
 use run_agent_core::follow::{Follow, From};
+use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::folders::{Folders, What};
 use crate::tree::{TaskName, Tree};
 
 /// However quiet it is, whoever sleeps looks again after so long: hints may be lost, and a process that was killed
@@ -17,7 +23,7 @@ use crate::tree::{TaskName, Tree};
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Set by whichever [`Wake`] of this process was told of it.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// A signal arrived that is to end this command.
 pub(crate) fn interrupted_here() -> bool {
@@ -28,30 +34,30 @@ pub(crate) fn interrupted_here() -> bool {
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
 
 /// Hints from several sources.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Wake {
-    hints: Receiver<()>,
-    hint: SyncSender<()>,
+    /// Made for the first source that is no file.
+    bell: OnceCell<(OwnedFd, Arc<OwnedFd>)>,
+    folders: RefCell<Folders>,
     interrupted: Arc<AtomicBool>,
-    watchers: Vec<notify::RecommendedWatcher>,
     /// How often in a row it slept as long as it may, and nothing came.
-    quiet: AtomicU32,
+    quiet: Cell<u32>,
     /// Tells the threads that follow streams that nobody listens any more.
     over: Arc<AtomicBool>,
 }
 
-impl Default for Wake {
-    fn default() -> Self {
-        let (hint, hints) = sync_channel(1);
-        Self {
-            hints,
-            hint,
-            interrupted: Arc::default(),
-            watchers: Vec::new(),
-            quiet: AtomicU32::new(0),
-            over: Arc::default(),
-        }
+/// A pipe in which a byte is a hint. Neither end ever blocks.
+pub(crate) fn bell() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
+}
+
+/// Takes all hints that there are. False: there was none.
+pub(crate) fn drain(bell: BorrowedFd<'_>) -> bool {
+    let mut told = false;
+    while rustix::io::read(bell, &mut [0; 64]).is_ok_and(|read| read > 0) {
+        told = true;
     }
+    told
 }
 
 impl Wake {
@@ -60,21 +66,27 @@ impl Wake {
         Self::default()
     }
 
+    fn rings(&self) -> std::io::Result<&Arc<OwnedFd>> {
+        if let Some((_, ring)) = self.bell.get() {
+            return Ok(ring);
+        }
+        let (told, ring) = bell()?;
+        Ok(&self.bell.get_or_init(|| (told, Arc::new(ring))).1)
+    }
+
     /// From now on SIGINT and SIGTERM do not end this process but are told by [`Wake::interrupted`].
     ///
     /// # Errors
     /// When the system refuses the handlers.
     pub fn on_interrupt(&self) -> std::io::Result<()> {
         use signal_hook::consts::{SIGINT, SIGTERM};
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let (flag, hint) = (self.interrupted.clone(), self.hint.clone());
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for _ in signals.forever() {
-                INTERRUPTED.store(true, Ordering::Relaxed);
-                flag.store(true, Ordering::Relaxed);
-                let _ = hint.try_send(());
-            }
-        })?;
+        let ring = self.rings()?;
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: whoever is woken finds it said.
+            signal_hook::flag::register(signal, INTERRUPTED.clone())?;
+            signal_hook::flag::register(signal, self.interrupted.clone())?;
+            signal_hook::low_level::pipe::register(signal, ring.try_clone()?)?;
+        }
         Ok(())
     }
 
@@ -84,12 +96,12 @@ impl Wake {
     /// When the system refuses the handlers.
     pub fn on_signals(&self, wanted: &[i32]) -> std::io::Result<Receiver<i32>> {
         let mut signals = signal_hook::iterator::Signals::new(wanted)?;
-        let (hint, (send, arrived)) = (self.hint.clone(), sync_channel(16));
+        let (ring, (send, arrived)) = (self.rings()?.clone(), sync_channel(16));
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
                 // A person who presses the key more often than that means one signal.
                 let _ = send.try_send(signal);
-                let _ = hint.try_send(());
+                hint(&ring);
             }
         })?;
         Ok(arrived)
@@ -102,54 +114,93 @@ impl Wake {
 
     /// Hints when the task's stream grows.
     pub fn watch_stream(&self, tree: &Tree, name: &TaskName) {
-        let Ok(mut follow) = Follow::open(tree.store.clone(), &name.key(), From::End) else { return };
-        let (hint, over) = (self.hint.clone(), self.over.clone());
+        let key = name.key();
+        let file = tree.store.watched_file(&key);
+        match file.as_ref().and_then(|file| file.parent().zip(file.file_name())) {
+            Some((folder, file)) => {
+                self.folders.borrow_mut().watch_later(folder, &[file], What::Anything);
+            }
+            None => self.follow(tree, &key),
+        }
+    }
+
+    /// As [`Wake::watch_stream`], for one who sleeps for long: watched from the beginning.
+    pub(crate) fn watch_key(&self, tree: &Tree, key: &StreamKey) {
+        let file = tree.store.watched_file(key);
+        match file.as_ref().and_then(|file| file.parent().zip(file.file_name())) {
+            Some((folder, file)) => self.folders.borrow_mut().watch(folder, &[file], What::Anything),
+            None => self.follow(tree, key),
+        }
+    }
+
+    /// Where no file tells of appends, a thread waits for them.
+    fn follow(&self, tree: &Tree, key: &StreamKey) {
+        let Ok(mut follow) = Follow::open(tree.store.clone(), key, From::End) else { return };
+        let Ok(ring) = self.rings().cloned() else { return };
+        let over = self.over.clone();
         let _ = std::thread::Builder::new().name("stream".to_owned()).spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 match follow.wait(Duration::from_secs(2)) {
                     Ok(page) if page.is_empty() => {}
-                    Ok(_) => {
-                        let _ = hint.try_send(());
-                    }
+                    Ok(_) => hint(&ring),
                     Err(_) => std::thread::sleep(LOOK_AGAIN),
                 }
             }
         });
     }
 
-    /// Hints when one of the named files of a folder appears, changes or vanishes. Where the system gives no watch,
-    /// looking again finds it.
-    pub fn watch_files(&mut self, folder: &Path, names: &'static [&'static str]) {
-        let hint = self.hint.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let concerns = match &event {
-                Ok(event) if event.kind.is_access() => false,
-                Ok(event) => event
-                    .paths
-                    .iter()
-                    .any(|p| p.file_name().is_some_and(|n| names.iter().any(|name| n == *name))),
-                Err(_) => true,
-            };
-            if concerns {
-                let _ = hint.try_send(());
-            }
-        })
-        .and_then(|mut watcher| watcher.watch(folder, RecursiveMode::NonRecursive).map(|()| watcher));
-        self.watchers.extend(watcher.ok());
+    /// Hints when one of the named files of a folder appears, changes or vanishes.
+    pub fn watch_files(&self, folder: &Path, names: &[&str]) {
+        let names: Vec<&OsStr> = names.iter().map(OsStr::new).collect();
+        self.folders.borrow_mut().watch_later(folder, &names, What::Anything);
     }
 
     /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`], or a few times that where all is quiet.
     pub fn sleep(&self, timeout: Duration) {
-        let quiet = self.quiet.load(Ordering::Relaxed);
+        let quiet = self.quiet.get();
         let longest = (LOOK_AGAIN * (1 + quiet / 2)).min(LOOK_AGAIN_MAX);
-        match self.hints.recv_timeout(timeout.min(longest)) {
-            Ok(()) => self.quiet.store(0, Ordering::Relaxed),
-            // This value holds a sender: the channel never closes.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                self.quiet.store(quiet.saturating_add(u32::from(timeout >= longest)), Ordering::Relaxed);
+        if self.sleep_for(timeout.min(longest)) {
+            self.quiet.set(0);
+        } else {
+            self.quiet.set(quiet.saturating_add(u32::from(timeout >= longest)));
+        }
+    }
+
+    /// Sleeps until a hint, at most so long. False: none came.
+    pub(crate) fn sleep_for(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if self.take() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let folders = self.folders.borrow();
+            let nap = folders.nap().map_or(left, |nap| nap.min(left));
+            // Rounded up: the last part of a millisecond would be a busy loop.
+            let nap = PollTimeout::try_from(nap + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let bell = self.bell.get().map(|(told, _)| told.as_fd());
+            let fds = bell.into_iter().chain(folders.fd());
+            let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            // An interrupted sleep is over: a signal is a hint.
+            if poll(&mut fds, nap).is_err() {
+                return true;
             }
         }
     }
+
+    /// Takes all hints that there are. False: there was none.
+    pub(crate) fn take(&self) -> bool {
+        let rung = self.bell.get().is_some_and(|(told, _)| drain(told.as_fd()));
+        self.folders.borrow_mut().happened() || rung
+    }
+}
+
+fn hint(ring: &OwnedFd) {
+    // A full pipe holds a hint already.
+    let _ = rustix::io::write(ring, b"!");
 }
 
 impl Drop for Wake {

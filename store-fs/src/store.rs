@@ -90,6 +90,10 @@ impl Store for FsStore {
     fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
         version::of_many(&self.layout, project, tasks)
     }
+
+    fn watched_file(&self, key: &StreamKey) -> Option<PathBuf> {
+        Some(self.layout.bus_file(key))
+    }
 }
 
 #[derive(Debug, Default)]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use run_agent_store_fs::Options;
@@ -43,7 +44,50 @@ pub(crate) fn job(bench: &Bench) -> Result<Vec<Row>> {
         medians(bench.pick(20, 8), || wall(&mut ours), || wall(&mut floor))
     };
     let rounds = (0..bench.rounds()).map(round).collect::<Result<_>>()?;
-    Ok(vec![Row::new("job --agent shell --prompt true", "us", Reach::RatioAtMost(4.0), rounds)])
+    let job = Row::new("job --agent shell --prompt true", "us", Reach::RatioAtMost(4.0), rounds);
+    Ok(vec![job, done_to_end(bench)?])
+}
+
+/// From the last thing that the agent of a loop does, after it has said DONE, until `LOOP_END` is in the stream; and until
+/// a bare shell that did it was waited for.
+fn done_to_end(bench: &Bench) -> Result<Row> {
+    let stamp = bench.beside().join("stamp");
+    let last = format!("date +%s%N > '{}'", stamp.display());
+    let prompt = format!("run-agent done\n{last}");
+    let mut count = 0;
+    let mut ours = || {
+        count += 1;
+        let task = format!("done-{count}");
+        let mut command = bench.program("run-agent");
+        command.args(["task", "--project", "done", "--task", &task, "--agent", "shell", "--prompt", &prompt]);
+        wall(&mut command)?;
+        let bus = Command::new("/bin/sh")
+            .args(["-c", &format!("cat '{}'/done/task-*-{task}/TASK-MESSAGE-BUS.md", bench.root().display())])
+            .output()?;
+        let bus = String::from_utf8(bus.stdout)?;
+        let end = bus.rfind("type: \"LOOP_END\"").or(bus.rfind("type: LOOP_END")).context("no LOOP_END")?;
+        let ts = bus[..end].rfind("ts: ").context("no time")?;
+        let ts = bus[ts + 4..].lines().next().unwrap_or_default().trim_matches('"');
+        let ended = ts.parse::<run_agent_core::Timestamp>()?.as_nanosecond();
+        let noted: i128 = std::fs::read_to_string(&stamp)?.trim().parse()?;
+        Ok(Duration::from_nanos(u64::try_from(ended - noted)?))
+    };
+    let mut bare = Command::new("/bin/sh");
+    bare.args(["-c", &last]);
+    let round = |_| {
+        let (ours, floor) = medians(bench.pick(10, 5), &mut ours, || since_stamp(&mut bare, &stamp))?;
+        Ok((ours / 1e3, floor / 1e3))
+    };
+    let rounds = (0..bench.rounds()).map(round).collect::<Result<_>>()?;
+    Ok(Row::new("LOOP_END after the agent's last command", "ms", Reach::AtMost(10.0), rounds))
+}
+
+/// The time from the moment that a command noted in a file until it was waited for.
+fn since_stamp(command: &mut Command, stamp: &Path) -> Result<Duration> {
+    wall(command)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let noted: u64 = std::fs::read_to_string(stamp)?.trim().parse()?;
+    Ok(now.saturating_sub(Duration::from_nanos(noted)))
 }
 
 pub(crate) fn walls(

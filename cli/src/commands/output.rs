@@ -126,7 +126,7 @@ fn follow(context: &Context, name: &TaskName, id: &RunId, args: &OutputArgs, vie
         _ => Tail::merged(&context.tree, &paths),
     };
     tail.skip_to_last(args.tail)?;
-    let mut wake = Wake::new();
+    let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     wake.watch_stream(&context.tree, name);
     let _blocked = context.blocks();

@@ -1,8 +1,10 @@
 //! `status`: one task with its tree, or one run.
 
+use std::io::ErrorKind;
+
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::store::Damage;
-use run_agent_core::world::{Run, Task, TaskStatus};
+use run_agent_core::world::{Run, RunStatus, Task, TaskStatus};
 use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
@@ -71,6 +73,8 @@ fn notes(context: &Context, name: &TaskName, view: &TaskView) -> Vec<String> {
                     notes.push(format!("run {id}: {error}"));
                 }
             }
+            // It is written when the run waits or has started.
+            Err(error) if error.kind() == ErrorKind::NotFound && run.status() == RunStatus::Queued => {}
             Err(error) => notes.push(format!("run {id}: {}", Failure::unread(&path, &error))),
         }
         if run.is_active() {

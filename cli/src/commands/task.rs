@@ -296,13 +296,13 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
         origin: origin.parent.as_ref(),
         depth: origin.depth,
     };
-    let mut wake = Wake::new();
+    let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     let mut teller = Teller::new(format!("driving {name}"), report);
     if follow {
         teller.follower = Some(follow::Follower::begin(&context.tree, &name)?);
     }
-    let end = drive(&context.tree, view, &what, &mut wake, &mut |talk| teller.tell(&name, &talk))?;
+    let end = drive(&context.tree, view, &what, &wake, &mut |talk| teller.tell(&name, &talk))?;
     teller.end(end.reason != reason::INTERRUPTED);
     Ok(end)
 }

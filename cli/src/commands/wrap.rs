@@ -146,7 +146,7 @@ fn attend(
     context: &Context,
     view: &mut TaskView,
     run: &RunId,
-    mut wake: Wake,
+    wake: Wake,
     signals: Receiver<i32>,
 ) -> Outcome {
     view.fold()?;

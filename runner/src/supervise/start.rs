@@ -232,7 +232,6 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     undo.keep();
     failpoint::here("starter.intent");
     tracing::info!(run = %id, agent = request.backend.name(), cwd = %request.cwd.display(), "run made");
-    close::project_info(tree, view, &id);
     Ok(Made { launch, order, paths, lock })
 }
 

@@ -18,7 +18,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use notify::{RecursiveMode, Watcher};
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{RunOutcome, Stopping};
 use run_agent_core::follow::FollowError;
@@ -94,6 +93,8 @@ struct Supervisor<'a> {
     modes: Option<terminal::Modes>,
     began: Instant,
     marker: Marker,
+    /// Output has grown: when a mark of it is made, and what tells that it was.
+    mark: Option<(Instant, Arc<AtomicBool>)>,
     silence: Silence,
 }
 
@@ -151,7 +152,7 @@ pub fn supervise(tree: &Tree, order: Order) -> Result<(), SuperviseError> {
     failpoint::here("supervisor.noted");
     let view = TaskView::open(tree, &name)?;
     let run = tree.run(&name, &launch.run);
-    let marker = Marker::new(&run).map_err(SuperviseError::Prepare)?;
+    let marker = Marker::new(&run);
     let slots = Slots::of(tree, &name, &launch.run, launch.max_agents);
     Supervisor { stdin, slots, ..Supervisor::new(tree, launch, view, run, lock, marker) }
         .run(Starter(Some(report)))
@@ -235,6 +236,7 @@ impl<'a> Supervisor<'a> {
             modes,
             began,
             marker,
+            mark: None,
             silence,
         }
     }
@@ -263,9 +265,6 @@ impl<'a> Supervisor<'a> {
 
     /// Sleeps until the agent ends, a stop is asked for, its time is up, or it hangs.
     fn watch(mut self) -> Result<(), SuperviseError> {
-        let grown = Arc::new(AtomicBool::new(false));
-        let to_files = self.launch.streams != Streams::Terminal;
-        let _watcher = to_files.then(|| watch_output(&self.run, self.wake.clone(), grown.clone()));
         let mut next_look = Instant::now() + LOOK_AGAIN;
         loop {
             if let Some(exit) = self.exit {
@@ -298,6 +297,8 @@ impl<'a> Supervisor<'a> {
 
     /// Sleeps until something happens, at most `nap`.
     fn sleep(&mut self, nap: Duration) {
+        let mark_in = self.mark.as_ref().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let nap = mark_in.map_or(nap, |mark_in| mark_in.min(nap));
         self.silence.before_sleep(nap);
         let woken = self.wakes.recv_timeout(nap);
         self.silence.after_sleep();
@@ -306,6 +307,17 @@ impl<'a> Supervisor<'a> {
             // This value holds a sender: the channel never closes.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
+        if self.mark.as_ref().is_some_and(|(at, _)| *at <= Instant::now()) {
+            self.make_mark();
+        }
+    }
+
+    fn make_mark(&mut self) {
+        let Some((_, grown)) = self.mark.take() else { return };
+        // Cleared first: what grows while the mark is made sends another hint.
+        grown.store(false, Ordering::Relaxed);
+        self.marker.look(&self.run);
+        self.silence.output_grew();
     }
 
     fn woken(&mut self, wake: Wake) {
@@ -324,13 +336,8 @@ impl<'a> Supervisor<'a> {
                 // What the stream cannot tell now it tells at the next look.
                 let _ = self.view.refresh();
             }
-            Wake::Output(grown) => {
-                std::thread::sleep(MARK_EVERY);
-                // Cleared first: what grows while the mark is made sends another hint.
-                grown.store(false, Ordering::Relaxed);
-                self.marker.look(&self.run);
-                self.silence.output_grew();
-            }
+            // Marked a little later, so that much output makes few marks; what ends the agent is not kept waiting.
+            Wake::Output(grown) => self.mark = Some((Instant::now() + MARK_EVERY, grown)),
         }
     }
 
@@ -367,20 +374,4 @@ fn reap(send: Sender<Wake>, halts: bool) {
             }
         }
     });
-}
-
-fn watch_output(
-    run: &RunPaths,
-    send: Sender<Wake>,
-    grown: Arc<AtomicBool>,
-) -> Option<notify::RecommendedWatcher> {
-    let names = [run.stdout(), run.stderr()];
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let concerns =
-            event.is_ok_and(|event| event.kind.is_modify() && event.paths.iter().any(|p| names.contains(p)));
-        if concerns && !grown.swap(true, Ordering::Relaxed) {
-            let _ = send.send(Wake::Output(grown.clone()));
-        }
-    });
-    watcher.and_then(|mut w| w.watch(run.folder(), RecursiveMode::NonRecursive).map(|()| w)).ok()
 }

@@ -2,6 +2,7 @@
 //! (`Taking over` in `docs/supervision.md`). Whoever takes the run's lock does it, however many look.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use run_agent_core::RunId;
 use run_agent_core::policy::watch::WatchPolicy;
@@ -17,6 +18,34 @@ use crate::view::{TaskView, ViewError};
 
 /// The grace period of a run of which nobody knows any more under which terms it was started.
 const GRACE_MS: u64 = 30_000;
+
+/// How often who waits looks whether supervisors live: one that was killed says nothing, so that no hint is a reason to.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// [`look_after`], now and then.
+#[derive(Debug, Default)]
+pub struct LookAfter {
+    last: Option<Instant>,
+}
+
+impl LookAfter {
+    /// Looks, if that is due.
+    ///
+    /// # Errors
+    /// As [`look_after`].
+    pub fn look(
+        &mut self,
+        tree: &Tree,
+        view: &mut TaskView,
+        wanted: impl Fn(&RunId) -> bool,
+    ) -> Result<(), ViewError> {
+        if self.last.is_some_and(|last| last.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        self.last = Some(Instant::now());
+        look_after(tree, view, wanted)
+    }
+}
 
 /// Closes what is dead, and takes over the wanted runs whose agents live without a supervisor.
 ///

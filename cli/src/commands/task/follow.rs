@@ -76,7 +76,7 @@ fn print(tree: &Tree, view: &mut TaskView, roots: &Receiver<RunId>) -> Result<()
             continue;
         }
         let paths = tree.run(&view.name, &root);
-        let mut wake = Wake::new();
+        let wake = Wake::new();
         wake.watch_stream(tree, &view.name);
         wake.watch_files(paths.folder(), &["agent-stdout.txt", "agent-stderr.txt"]);
         Tail::merged(tree, &paths).follow(tree, view, &root, &wake)?;

@@ -43,7 +43,8 @@ impl Supervisor<'_> {
             let what = what.to_owned();
             move |error: io::Error| StartFailure { why: format!("{what}: {error}"), class: "crash" }
         };
-        ears::listen(&self.run, self.wake.clone()).map_err(failed("cannot listen for stops"))?;
+        let prints = self.launch.streams != Streams::Terminal;
+        ears::listen(&self.run, prints, self.wake.clone()).map_err(failed("cannot listen for stops"))?;
         let parked = match self.take_slot(starter)? {
             Taken::Slot { parked } => parked,
             Taken::Refused(refusal) => return Ok(Begun::Refused(refusal)),

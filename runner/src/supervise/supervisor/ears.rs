@@ -1,11 +1,13 @@
-//! What a supervisor hears from others: its doorbell, and the commands of its agent that block (`docs/slots.md`). One
-//! thread that sleeps in one `poll`.
+//! What a supervisor hears from others: its doorbell, the commands of its agent that block (`docs/slots.md`), and output
+//! that grows. One thread that sleeps in one `poll`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,6 +15,7 @@ use run_agent_core::layout::RunPaths;
 
 use super::Wake;
 use crate::blocked::{BACK, BLOCKED, GO};
+use crate::folders::{Folders, What};
 use crate::supervise::{doorbell, os};
 
 /// More commands of one run than any agent has; further ones block as if nobody counted.
@@ -70,8 +73,9 @@ impl Commands {
     }
 }
 
-/// Starts the thread. A run whose socket cannot be made is only never told that a command blocks.
-pub(super) fn listen(run: &RunPaths, send: Sender<Wake>) -> io::Result<()> {
+/// Starts the thread. A run whose socket cannot be made is only never told that a command blocks; one whose output cannot
+/// be watched has it looked at now and then. `prints`: the agent's output goes to the run's files.
+pub(super) fn listen(run: &RunPaths, prints: bool, send: Sender<Wake>) -> io::Result<()> {
     let bell = doorbell::open(run)?;
     let listener = match bind(run) {
         Ok(listener) => Some(listener),
@@ -80,9 +84,17 @@ pub(super) fn listen(run: &RunPaths, send: Sender<Wake>) -> io::Result<()> {
             None
         }
     };
-    let ears = Ears { bell, listener, connections: Vec::new(), next: 0, send };
+    let output = prints.then(|| watch_output(run)).flatten();
+    let grown = Arc::default();
+    let ears = Ears { bell, listener, output, grown, connections: Vec::new(), next: 0, send };
     std::thread::Builder::new().name("ears".to_owned()).spawn(move || ears.hear())?;
     Ok(())
+}
+
+fn watch_output(run: &RunPaths) -> Option<Folders> {
+    let files = [run.stdout(), run.stderr()];
+    let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).collect();
+    Folders::watched(run.folder(), &names, What::Growth)
 }
 
 fn bind(run: &RunPaths) -> io::Result<UnixListener> {
@@ -98,6 +110,9 @@ fn bind(run: &RunPaths) -> io::Result<UnixListener> {
 struct Ears {
     bell: File,
     listener: Option<UnixListener>,
+    output: Option<Folders>,
+    /// That output has grown was told, and it was not looked at since.
+    grown: Arc<AtomicBool>,
     connections: Vec<Connection>,
     next: u64,
     send: Sender<Wake>,
@@ -119,22 +134,29 @@ impl Ears {
     }
 
     fn turn(&mut self) -> Result<(), Over> {
-        let (bell, listener, connections) = {
+        let (bell, listener, output, connections) = {
             let mut fds = vec![wanted(self.bell.as_fd())];
             fds.extend(self.listener.as_ref().map(|listener| wanted(listener.as_fd())));
+            fds.extend(self.output.as_ref().and_then(Folders::fd).map(wanted));
             fds.extend(self.connections.iter().map(|connection| wanted(connection.stream.as_fd())));
             if poll(&mut fds, PollTimeout::NONE).is_err() {
                 return Ok(());
             }
-            let told = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-            let first = usize::from(self.listener.is_some()) + 1;
-            let connections: Vec<bool> = fds[first..].iter().map(told).collect();
-            (told(&fds[0]), first == 2 && told(&fds[1]), connections)
+            let mut told = fds.iter().map(|fd| fd.any().unwrap_or(true));
+            let mut next = |there: bool| there && told.next().unwrap_or(false);
+            let one_each = (next(true), next(self.listener.is_some()), next(self.output.is_some()));
+            (one_each.0, one_each.1, one_each.2, told.collect::<Vec<bool>>())
         };
         if bell {
             // The pipe is open for writing here too: it has no end.
             let _ = self.bell.read(&mut [0; 64]);
             self.tell(Wake::Bell)?;
+        }
+        if output
+            && self.output.as_mut().is_some_and(Folders::happened)
+            && !self.grown.swap(true, Ordering::Relaxed)
+        {
+            self.tell(Wake::Output(self.grown.clone()))?;
         }
         for (n, told) in connections.into_iter().enumerate() {
             if told {
@@ -223,7 +245,7 @@ mod tests {
         let run = task.run(&run_agent_core::RunId::parse("20261121-0930001234-1-1").unwrap());
         std::fs::create_dir_all(run.folder()).unwrap();
         let (send, wakes) = channel();
-        listen(&run, send).unwrap();
+        listen(&run, true, send).unwrap();
         (scratch, run, wakes)
     }
 

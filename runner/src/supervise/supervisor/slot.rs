@@ -11,6 +11,7 @@ use run_agent_core::follow::FollowError;
 use run_agent_core::policy::slots::{Class, Due, due};
 use run_agent_core::store::ReadError;
 
+use super::super::close;
 use super::super::launch::Report;
 use super::begin::StartFailure;
 use super::{Starter, Supervisor};
@@ -60,6 +61,7 @@ impl Supervisor<'_> {
                             Some(refusal) => return Ok(Taken::Refused(refusal)),
                         }
                         failpoint::here("supervisor.parked");
+                        close::project_info(self.tree, &self.view, &self.launch.run);
                         starter.tell(&Report::Parked { ahead });
                     }
                     again

@@ -49,7 +49,7 @@ pub(super) fn take_over(
     let launch = with_terms(launch, notes);
     // The one before held it, and its death set it free: it is taken again like one that was given back.
     let slots = Slots::of(tree, name, &launch.run, launch.max_agents);
-    let marker = Marker::go_on(&paths, began).map_err(SuperviseError::Prepare)?;
+    let marker = Marker::go_on(&paths, began);
     let mut supervisor = Supervisor {
         agent: Some(agent),
         took_over: true,
@@ -58,7 +58,7 @@ pub(super) fn take_over(
         began,
         ..Supervisor::new(tree, launch, view, paths, lock, marker)
     };
-    ears::listen(&supervisor.run, supervisor.wake.clone()).map_err(SuperviseError::Prepare)?;
+    ears::listen(&supervisor.run, true, supervisor.wake.clone()).map_err(SuperviseError::Prepare)?;
     supervisor.watch_agent(agent).map_err(SuperviseError::Prepare)?;
     if !supervisor.post_restart(previous)? {
         starter.tell(&Report::Refused { why: "the run has ended".to_owned() });

@@ -32,7 +32,7 @@ const HALTED_ALONE: Duration = Duration::from_millis(100);
 /// When the run cannot be prepared or closed; whoever looks next closes it.
 pub fn keep_terminal(tree: &Tree, view: TaskView, made: Made) -> Result<(), SuperviseError> {
     let Made { launch, paths: run, lock, .. } = made;
-    let marker = Marker::new(&run).map_err(SuperviseError::Prepare)?;
+    let marker = Marker::new(&run);
     let modes = Modes::save();
     let mut supervisor = Supervisor { modes, ..Supervisor::new(tree, launch, view, run, lock, marker) };
     take_signals(supervisor.wake.clone()).map_err(SuperviseError::Prepare)?;
