@@ -246,7 +246,7 @@ fn printed_commands_can_be_pasted() {
     args.extend(prompt);
     let done = root.run(&args);
     assert_eq!(done.code, 3, "{done:?}");
-    let at = done.stderr.find("`run-agent status").unwrap_or_else(|| panic!("{done:?}"));
+    let at = done.stderr.find("`run-agent why").unwrap_or_else(|| panic!("{done:?}"));
     let printed = done.stderr[at + 1..].split('`').next().unwrap();
     assert!(printed.contains("--root '") && printed.contains("--config "), "{printed}");
     let shell = printed.replacen("run-agent", run_agent_tests::binary().to_str().unwrap(), 1);
