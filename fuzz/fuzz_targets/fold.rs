@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use run_agent_core::plan::{self, Clock, Look};
-use run_agent_core::policy::LoopPolicy;
+use run_agent_core::plan::{self, Clock, Dependency, Look, Unmet, Waiting, reason};
+use run_agent_core::policy::agents::Pool;
+use run_agent_core::policy::{Breaker, LoopPolicy};
 use run_agent_core::world::Marker;
 use run_agent_core::{Cursor, Draft, Message, MsgId, StreamKey, World, decide};
 use run_agent_fuzz::{draft, moment, run, stream, task, text};
@@ -15,7 +16,7 @@ use run_agent_fuzz::{draft, moment, run, stream, task, text};
 type Item = (StreamKey, Cursor, Message);
 
 /// The names under which the events' fields stand in `meta`.
-const FIELDS: [&str; 40] = [
+const FIELDS: [&str; 48] = [
     "title",
     "source",
     "depends_on",
@@ -56,6 +57,14 @@ const FIELDS: [&str; 40] = [
     "until",
     "active_ms",
     "fresh",
+    "verify",
+    "parent_project_id",
+    "parent_task_id",
+    "failures",
+    "trips",
+    "cooldown_ms",
+    "hopeless",
+    "supervisor_pid",
 ];
 
 /// Values that some field takes, and some that none does.
@@ -140,17 +149,41 @@ fn check(items: &[Item], u: &mut Unstructured<'_>) -> Result<()> {
     ask(&whole, u)
 }
 
+fn policy(u: &mut Unstructured<'_>) -> Result<LoopPolicy> {
+    let breaker = Breaker { failures: u.arbitrary()?, trips: u.arbitrary()?, ..Breaker::default() };
+    let verify = if u.arbitrary()? { vec!["make".to_owned()] } else { Vec::new() };
+    let (max_restarts, question_timeout_ms) = (u.arbitrary()?, u.arbitrary()?);
+    Ok(LoopPolicy { max_restarts, question_timeout_ms, verify, breaker, ..LoopPolicy::default() })
+}
+
+fn waiting(u: &mut Unstructured<'_>) -> Result<Option<Waiting>> {
+    let reasons = [reason::WAIT_CHILDREN, reason::WAIT_QUESTION, reason::WAIT_AGENTS, reason::DEPENDENCY];
+    Ok(if u.arbitrary()? { Some(Waiting { reason: u.choose(&reasons)?, ms: u.arbitrary()? }) } else { None })
+}
+
+fn unmet(u: &mut Unstructured<'_>) -> Result<Vec<Dependency>> {
+    let states = [Unmet::Open, Unmet::Failed(String::new()), Unmet::Missing];
+    let count = u.int_in_range(0..=3)?;
+    (0..count)
+        .map(|_| Ok(Dependency { task: task(u.arbitrary()?), state: u.choose(&states)?.clone() }))
+        .collect()
+}
+
 /// What is asked of a world answers, whatever stands in it.
 fn ask(world: &World, u: &mut Unstructured<'_>) -> Result<()> {
-    let policy = LoopPolicy::default();
+    let policy = policy(u)?;
+    let pool =
+        Pool { names: vec!["a".to_owned(), "b".to_owned()], cooldown_ms: u.arbitrary()?, ..Pool::default() };
     let marker = if u.arbitrary()? { Marker::Absent } else { Marker::NotAFile };
     for project in world.projects.values() {
         let _ = project.usage();
         for (id, task) in &project.tasks {
             let _ = task.row(id);
             let clock =
-                Clock { active_ms: u.arbitrary()?, since_root_ms: u.arbitrary()?, waited_ms: u.arbitrary()? };
-            let _ = plan::next(Look { task, marker, policy: &policy, clock });
+                Clock { active_ms: u.arbitrary()?, since_root_ms: u.arbitrary()?, waiting: waiting(u)? };
+            let (unmet, now) = (unmet(u)?, moment(u)?);
+            let _ =
+                plan::next(Look { task, marker, policy: &policy, pool: &pool, unmet: &unmet, clock, now });
             let _ = decide::may_start_loop(task);
             let _ = decide::may_end_loop(task, None);
             let _ = decide::may_complete_loop(task, None);
