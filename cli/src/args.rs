@@ -121,8 +121,6 @@ pub(crate) enum Command {
     Supervise(SuperviseArgs),
     #[command(name = "_drive", hide = true)]
     Drive,
-    #[command(name = "_shim", hide = true)]
-    Shim(ShimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -324,12 +322,6 @@ pub(crate) struct SuperviseArgs {
     /// Say on the report's descriptor that this process is there, before the order is read
     #[arg(long)]
     pub(crate) here: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ShimArgs {
-    #[arg(last = true)]
-    pub(crate) argv: Vec<String>,
 }
 
 /// The most bytes of a key, and of an agent's name: both stand in every list.

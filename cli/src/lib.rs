@@ -87,6 +87,5 @@ fn run(cli: Cli) -> Outcome {
         Command::Config(args) => commands::config::run(&global, &args),
         Command::Drive => commands::task::detach::drive(&global),
         Command::Supervise(args) => commands::internal::supervise(args.here),
-        Command::Shim(args) => commands::internal::shim(&args.argv),
     }
 }

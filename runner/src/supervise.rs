@@ -6,7 +6,6 @@
 //! | what does the detached supervisor do? | [`supervisor`] |
 //! | how does a supervisor come to be? | `hand_over` |
 //! | what becomes of an agent whose supervisor was lost? | [`take_over`] |
-//! | what lets the agent go? | [`shim`] |
 //! | whose processes are these? | [`set`] (pure) |
 //! | how is a set of processes ended? | [`ladder`] |
 //! | what becomes of what an agent left running? | `left_overs` |
@@ -25,7 +24,6 @@ pub mod os;
 mod pass_on;
 pub mod record;
 pub mod set;
-pub mod shim;
 pub mod start;
 pub mod supervisor;
 pub mod take_over;

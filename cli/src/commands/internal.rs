@@ -1,4 +1,4 @@
-//! The hidden commands: the supervisor and the exec shim.
+//! The hidden command that is a supervisor.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use run_agent_core::layout::Layout;
 use run_agent_core::{Durability, ProjectId, TaskId};
 use run_agent_runner::Tree;
-use run_agent_runner::supervise::{Order, shim as exec_shim, supervisor};
+use run_agent_runner::supervise::{Order, supervisor};
 use run_agent_runner::tree::TaskName;
 use run_agent_store_fs::{FsStore, Options};
 
@@ -55,9 +55,4 @@ fn name_of_environment() -> Result<TaskName, Failure> {
         project: ProjectId::parse(&read("JRUN_PROJECT_ID")?)?,
         task: TaskId::parse(&read("JRUN_TASK_ID")?)?,
     })
-}
-
-/// Waits to be let go, then becomes the agent.
-pub(crate) fn shim(argv: &[String]) -> Outcome {
-    Ok(Exit::Agent(u8::try_from(exec_shim::run(argv)).unwrap_or(126)))
 }

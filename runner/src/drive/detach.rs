@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
 use rustix::fs::OFlags;
 
@@ -37,11 +37,11 @@ pub enum Answer {
 /// # Errors
 /// When the process cannot be started.
 pub fn start(tree: &Tree, name: &TaskName, flags: &[OsString], order: &[u8]) -> io::Result<Answer> {
+    let (order_read, order_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (report, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let log = open_log(tree, name)?;
     let mut command = Command::new(program());
     command.args(flags).arg(COMMAND);
-    command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
     // The caller may be an agent: what it is says nothing about the driver, which may outlive it.
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("JRUN_") {
@@ -51,14 +51,19 @@ pub fn start(tree: &Tree, name: &TaskName, flags: &[OsString], order: &[u8]) -> 
     command.env("JRUN_ROOT", tree.layout.root());
     // A loop that a run starts is not that run's process.
     let outside = os::cgroup::outside().and_then(|cgroup| cgroup.open().ok());
-    let into = outside.as_ref().map(AsFd::as_fd);
-    let mut driver = os::spawn(command, &[(report_write.as_fd(), REPORT_FD)], Detach::Session, into)?;
-    drop(report_write);
+    debug_assert_eq!(REPORT_FD, 3);
+    let driver = os::spawn(&os::Start {
+        command: &command,
+        streams: Some([order_read.as_fd(), log.as_fd(), log.as_fd()]),
+        fds: &[report_write.as_fd()],
+        detach: Detach::Session,
+        into: outside.as_ref().map(AsFd::as_fd),
+    });
+    let driver = driver.map_err(io::Error::other)?;
+    drop((order_read, report_write));
     failpoint::here("detach.spawned");
     // A driver that died already closes the pipe: that it reports nothing tells.
-    if let Some(mut stdin) = driver.child.stdin.take() {
-        let _ = stdin.write_all(order);
-    }
+    let _ = File::from(order_write).write_all(order);
     failpoint::here("detach.ordered");
     let mut text = Vec::new();
     File::from(report).read_to_end(&mut text)?;

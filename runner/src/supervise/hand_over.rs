@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -42,25 +42,29 @@ pub(super) fn hand_over(
     paths: &RunPaths,
     lock: File,
 ) -> Result<File, (io::Error, File)> {
-    let (mut supervisor, report) = match spawn(tree, launch, paths, &lock) {
+    let (supervisor, mut orders, report) = match spawn(tree, launch, paths, &lock) {
         Ok(started) => started,
         Err(error) => return Err((error, lock)),
     };
     drop(lock);
     failpoint::here("starter.spawned");
     // A supervisor that died already closes the pipe: the report, or the stream, tells of it.
-    let _ = supervisor.child.stdin.take().map(|mut stdin| stdin.write_all(order));
+    let _ = orders.write_all(order);
+    drop(orders);
     failpoint::here("starter.ordered");
     // Reaped when it ends: a driver outlives many of them.
     let _ = std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || supervisor.wait());
     Ok(report)
 }
 
-fn spawn(tree: &Tree, launch: &Launch, paths: &RunPaths, lock: &File) -> io::Result<(Spawned, File)> {
+/// The supervisor, where its order is written, and where its report is read.
+type Coming = (Spawned, File, File);
+
+fn spawn(tree: &Tree, launch: &Launch, paths: &RunPaths, lock: &File) -> io::Result<Coming> {
     if let Some(scope) = scope(&launch.run) {
         match spawn_in(tree, launch, paths, lock, Some(scope)) {
-            Ok((supervisor, report)) if is_here(&report) => return Ok((supervisor, report)),
-            Ok((supervisor, _)) => give_up(supervisor),
+            Ok(coming) if is_here(&coming.2) => return Ok(coming),
+            Ok((supervisor, ..)) => give_up(supervisor),
             Err(_) => {}
         }
         NO_SCOPES.store(true, Ordering::Relaxed);
@@ -75,7 +79,8 @@ fn spawn_in(
     paths: &RunPaths,
     lock: &File,
     scope: Option<Command>,
-) -> io::Result<(Spawned, File)> {
+) -> io::Result<Coming> {
+    let (order, order_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (report, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(paths.supervisor_log())?;
     let mut command = match scope {
@@ -89,17 +94,24 @@ fn spawn_in(
             plain
         }
     };
-    command.current_dir("/").stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+    command.current_dir("/");
     set_environment(&mut command, tree, launch);
     let stdin = io::stdin();
-    let mut fds = vec![(report_write.as_fd(), REPORT_FD), (lock.as_fd(), LOCK_FD)];
+    debug_assert_eq!([REPORT_FD, LOCK_FD, STDIN_FD], [3, 4, 5]);
+    let mut fds = vec![report_write.as_fd(), lock.as_fd()];
     if launch.streams == Streams::CallerInput {
-        fds.push((stdin.as_fd(), STDIN_FD));
+        fds.push(stdin.as_fd());
     }
     // A process of a run's is in that run's cgroup; a supervisor belongs to no run.
     let outside = os::cgroup::outside().and_then(|cgroup| cgroup.open().ok());
-    let supervisor = os::spawn(command, &fds, Detach::Session, outside.as_ref().map(AsFd::as_fd))?;
-    Ok((supervisor, File::from(report)))
+    let supervisor = os::spawn(&os::Start {
+        command: &command,
+        streams: Some([order.as_fd(), log.as_fd(), log.as_fd()]),
+        fds: &fds,
+        detach: Detach::Session,
+        into: outside.as_ref().map(AsFd::as_fd),
+    });
+    Ok((supervisor.map_err(io::Error::other)?, File::from(order_write), File::from(report)))
 }
 
 /// The beginning of a command line that gives what follows a scope, where the user has a service manager.

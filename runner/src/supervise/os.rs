@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::Cgroup;
 pub use pidfd::Watched;
-pub use spawn::{Detach, Spawned, inherited, spawn};
+pub use spawn::{Detach, Gate, NotExecuted, Spawned, Start, inherited, spawn, spawn_held};
 
 use super::set::Process;
 use crate::failpoint;

@@ -226,6 +226,8 @@ fn since_bounds_by_the_last_activity() {
     let root = Root::new();
     let task = name("since");
     detach(&root, &task, HANG);
+    // What its run says of its start is activity, too.
+    let _ = text_of(&root.tree().task(&task).folder().join("pid"));
     kill_driver(&root, &task);
     assert_eq!(adopt(&root, &["--since", "1ms", "--dry-run"]), Vec::<Value>::new());
     let told = adopt(&root, &["--since", "24h", "--dry-run"]);

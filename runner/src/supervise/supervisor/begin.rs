@@ -1,12 +1,11 @@
 //! The supervisor's first part: from an order to an agent that runs (steps 6 to 9 of starting).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use run_agent_core::cause::Cause;
@@ -14,10 +13,9 @@ use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, RunStart};
 use run_agent_core::text;
 
-use super::super::os::{self, Cgroup, Detach, Machine, ProcessId};
+use super::super::os::{self, Cgroup, Detach, Gate, Machine, NotExecuted, ProcessId};
 use super::super::record::{self, Note, Terms};
-use super::super::start::{self, program};
-use super::super::{Streams, close, shim};
+use super::super::{Streams, close, start};
 use super::slot::{self, Taken};
 use super::{Starter, Supervisor, ears, reap};
 use crate::failpoint;
@@ -49,10 +47,8 @@ impl Supervisor<'_> {
             Taken::Slot { parked } => parked,
             Taken::Refused(refusal) => return Ok(Begun::Refused(refusal)),
         };
-        let (socket, shim_socket) = UnixStream::pair().map_err(failed("cannot make a socket"))?;
         self.make_cgroup();
-        let agent = self.spawn_shim(&shim_socket)?;
-        drop(shim_socket);
+        let (agent, gate) = self.spawn_shim()?;
         self.agent = Some(agent);
         reap(self.wake.clone(), self.launch.streams == Streams::Terminal);
         record::note(&self.lock, &Note::Agent(agent)).map_err(failed("cannot note the agent's process"))?;
@@ -70,23 +66,30 @@ impl Supervisor<'_> {
         let terms = Terms { launch: self.launch.for_a_successor(), began_ms: os::clock_ms() };
         // Without it nobody could take over: then who looks waits for the agent's end, and says that it was not seen.
         let _ = record::note(&self.lock, &Note::Terms(Box::new(terms)));
-        let_go(socket)?;
+        let_go(gate)?;
         failpoint::here("supervisor.let_go");
         Ok(Begun::Running(agent))
     }
 
-    fn spawn_shim(&mut self, socket: &UnixStream) -> Result<ProcessId, StartFailure> {
-        let mut command = Command::new(program());
-        command.arg("_shim").arg("--").args(&self.launch.argv);
-        let detach = self.set_streams(&mut command)?;
-        command.envs(&self.launch.env).current_dir(&self.launch.cwd);
+    /// The agent's process before it is the agent: it waits until its identity is recorded. It ends without the agent's
+    /// program when this process dies, or drops the gate.
+    fn spawn_shim(&mut self) -> Result<(ProcessId, Gate), StartFailure> {
+        let crash = |why: String| StartFailure { why, class: "crash" };
+        let (program, args) =
+            self.launch.argv.split_first().ok_or_else(|| crash("its command line is empty".to_owned()))?;
+        let mut command = Command::new(program);
+        command.args(args).current_dir(&self.launch.cwd);
+        let streams = self.streams(&mut command)?;
+        command.envs(&self.launch.env);
         let folder = self.cgroup.as_ref().and_then(|cgroup| cgroup.open().ok());
-        let into = folder.as_ref().map(AsFd::as_fd);
-        let fds = [(socket.as_fd(), shim::SOCKET_FD)];
-        let spawned = os::spawn(command, &fds, detach, into).map_err(|e| StartFailure {
-            why: format!("cannot start in {}: {e}", self.launch.cwd.display()),
-            class: "crash",
-        })?;
+        let started = os::spawn_held(&os::Start {
+            command: &command,
+            streams: streams.as_ref().map(|files| files.each_ref().map(AsFd::as_fd)),
+            fds: &[],
+            detach: if streams.is_some() { Detach::Group } else { Detach::No },
+            into: folder.as_ref().map(AsFd::as_fd),
+        });
+        let (spawned, gate) = started.map_err(|e| crash(format!("cannot make the agent's process: {e}")))?;
         if let Some(cgroup) = &self.cgroup
             && !spawned.in_cgroup
             && cgroup.enter(spawned.pid).is_err()
@@ -94,8 +97,8 @@ impl Supervisor<'_> {
             cgroup.remove();
             self.cgroup = None;
         }
-        ProcessId::now(spawned.pid)
-            .ok_or_else(|| StartFailure { why: "the new process vanished".to_owned(), class: "crash" })
+        let agent = ProcessId::now(spawned.pid).ok_or_else(|| crash("the new process vanished".to_owned()))?;
+        Ok((agent, gate))
     }
 
     /// The run's own cgroup, where it can have one. Noted first: whoever finds the run dead knows what to remove.
@@ -110,19 +113,20 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Where the agent reads from and writes to, and with that whose process group it belongs to.
-    fn set_streams(&mut self, command: &mut Command) -> Result<Detach, StartFailure> {
+    /// What the agent reads from and writes to; `None` where it keeps the terminal.
+    fn streams(&mut self, command: &mut Command) -> Result<Option<[File; 3]>, StartFailure> {
         if self.launch.streams == Streams::Terminal {
             // This process is no supervisor of its own: its variables are those of who called it.
             start::set_environment(command, self.tree, &self.launch);
-            return Ok(Detach::No);
+            return Ok(None);
         }
+        let cannot_open = |path: &Path, e: io::Error| StartFailure {
+            why: format!("cannot open {}: {e}", path.display()),
+            class: "crash",
+        };
         let file = |path: std::path::PathBuf| {
             let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-            open.map_err(|e| StartFailure {
-                why: format!("cannot open {}: {e}", path.display()),
-                class: "crash",
-            })
+            open.map_err(|e| cannot_open(&path, e))
         };
         let input = match self.stdin.take() {
             Some(given) => given,
@@ -130,14 +134,10 @@ impl Supervisor<'_> {
                 let prompt = self.run.prompt();
                 let nothing = self.launch.streams == Streams::Nothing;
                 let path = if nothing { Path::new("/dev/null") } else { prompt.as_path() };
-                File::open(path).map_err(|e| StartFailure {
-                    why: format!("cannot open {}: {e}", path.display()),
-                    class: "crash",
-                })?
+                File::open(path).map_err(|e| cannot_open(path, e))?
             }
         };
-        command.stdin(Stdio::from(input)).stdout(file(self.run.stdout())?).stderr(file(self.run.stderr())?);
-        Ok(Detach::Group)
+        Ok(Some([input, file(self.run.stdout())?, file(self.run.stderr())?]))
     }
 
     /// Step 8. A refusal means that a stop came first.
@@ -188,11 +188,14 @@ impl Supervisor<'_> {
     }
 }
 
-/// Step 9: lets the shim go, and reads from its socket whether the agent was executed.
-fn let_go(mut socket: UnixStream) -> Result<(), StartFailure> {
-    let failed = |why: String, class| StartFailure { why, class };
-    socket.write_all(&[shim::GO]).map_err(|e| failed(format!("the new process is gone: {e}"), "killed"))?;
-    let mut error = String::new();
-    let _ = socket.read_to_string(&mut error);
-    if error.is_empty() { Ok(()) } else { Err(failed(format!("cannot execute {error}"), "not_found")) }
+/// Step 9: lets the shim go, and hears whether it became the agent.
+fn let_go(gate: Gate) -> Result<(), StartFailure> {
+    gate.let_go().map_err(|error| StartFailure {
+        why: error.to_string(),
+        class: match error {
+            NotExecuted::Program { .. } => "not_found",
+            NotExecuted::Gone => "killed",
+            NotExecuted::Folder { .. } | NotExecuted::Process(_) => "crash",
+        },
+    })
 }
