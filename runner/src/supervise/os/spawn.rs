@@ -326,7 +326,8 @@ fn defaults() {
 fn block_signals() -> io::Result<libc::sigset_t> {
     // SAFETY: both sets live on this stack; all zeros is a valid value of this plain structure.
     unsafe {
-        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) =
+            (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&raw mut all);
         match libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) {
             0 => Ok(before),

@@ -97,7 +97,8 @@ impl Supervisor<'_> {
             cgroup.remove();
             self.cgroup = None;
         }
-        let agent = ProcessId::now(spawned.pid).ok_or_else(|| crash("the new process vanished".to_owned()))?;
+        let agent =
+            ProcessId::now(spawned.pid).ok_or_else(|| crash("the new process vanished".to_owned()))?;
         Ok((agent, gate))
     }
 
