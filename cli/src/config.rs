@@ -35,10 +35,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use run_agent_core::Durability;
+use run_agent_core::event::Usd;
 use run_agent_core::policy::agents::{Pool, Selection};
+use run_agent_core::policy::budget::{Budget, OnBudget};
 use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::policy::{
-    AfterChildren, Breaker, LoopPolicy, OnDependencyFailure, RestartWithChildren, spread,
+    AfterChildren, Breaker, LoopPolicy, OnDependencyFailure, RestartWithChildren, Session, spread,
 };
 use run_agent_runner::files;
 use run_agent_store_fs::Options;
@@ -266,6 +268,17 @@ impl Config {
             verify: self.texts("loop", "verify"),
             verify_attempts: self.small("loop", "verify_attempts"),
             breaker: self.breaker(),
+            budget: self.budget(),
+            session: word(&self.text("loop", "session")).unwrap_or(Session::Fresh),
+        }
+    }
+
+    /// What one task may use, its whole tree.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget {
+            max_tokens: self.count("limits", "max_tokens"),
+            max_cost: self.usd("limits", "max_cost_usd"),
+            on_budget: word(&self.text("loop", "on_budget")).unwrap_or(OnBudget::Stop),
         }
     }
 
@@ -397,6 +410,14 @@ impl Config {
 
     fn count(&self, block: &str, name: &str) -> u64 {
         if let Some(Value::Count(count)) = self.value(block, name) { count } else { 0 }
+    }
+
+    /// In millionths, as sums are kept. Whoever writes less than that means no cost at all, not no limit.
+    fn usd(&self, block: &str, name: &str) -> Usd {
+        let Some(Value::Amount(amount)) = self.value(block, name) else { return Usd::default() };
+        let micros = (amount * 1e6).round();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates")]
+        Usd { micros: if amount > 0.0 { (micros as u64).max(1) } else { 0 } }
     }
 
     fn small(&self, block: &str, name: &str) -> u32 {

@@ -4,6 +4,7 @@
 use crate::event::{Done, DoneCleared, Event};
 use crate::id::{MsgId, RunId};
 use crate::message::Kind;
+use crate::policy::budget::{Budget, Spent};
 use crate::store::{Condition, Entry};
 use crate::world::{Marker, Run, RunState, Task, answers};
 
@@ -38,6 +39,10 @@ pub enum Refusal {
     ToolKind(Kind),
     #[error("the task was deleted")]
     Deleted,
+    #[error(
+        "the budget of the task is used up ({limit}); raise it in the configuration, or start it anew with `run-agent resume`"
+    )]
+    BudgetUsedUp { limit: String },
     #[error("the loop is not open")]
     LoopNotOpen,
     /// What was to be posted is so already, or no longer matters.
@@ -65,6 +70,8 @@ pub struct NewRun<'a> {
     pub parent: Option<&'a RunId>,
     pub depth: u32,
     pub max_depth: u32,
+    /// What the task may use; none for a command that uses no tokens.
+    pub budget: Option<Budget>,
 }
 
 /// May this run be intended?
@@ -83,6 +90,14 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
     }
     if let Some(stopping) = new.parent.and_then(|parent| stopping_ancestor(task, parent)) {
         return Err(Refusal::ParentStopping(stopping.clone()));
+    }
+    let spent = Spent::of(&task.usage).since(task.ralph.spent_before);
+    let told = task.ralph.budget.as_ref().filter(|told| told.percent >= 100 && task.ralph.is_open());
+    let own = new.budget.and_then(|budget| budget.reached(spent)).filter(|reached| reached.percent >= 100);
+    if let (Some(_), Some(limit)) =
+        (new.budget, told.map(|told| told.limit.as_str()).or(own.map(|own| own.limit)))
+    {
+        return Err(Refusal::BudgetUsedUp { limit: limit.to_owned() });
     }
     if new.max_depth > 0 && new.depth > new.max_depth {
         return Err(Refusal::TooDeep { depth: new.depth, max: new.max_depth });

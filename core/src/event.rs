@@ -20,7 +20,7 @@ pub const FIELDS_VERSION: u32 = 1;
 
 /// The types that are refused from outside. `START` and `STOP` are read as run events when they carry a run id
 /// (another tool of the family writes them), so they are refused too.
-pub const TOOL_KINDS: [&str; 33] = [
+pub const TOOL_KINDS: [&str; 35] = [
     "PROJECT_CREATED",
     "TASK_CREATED",
     "TASK_UPDATED",
@@ -37,6 +37,7 @@ pub const TOOL_KINDS: [&str; 33] = [
     "RUN_STUCK",
     "RUN_ACTIVE",
     "RUN_USAGE",
+    "RUN_RETRYING",
     "CHILD_LINK",
     "DONE",
     "DONE_REJECTED",
@@ -50,6 +51,7 @@ pub const TOOL_KINDS: [&str; 33] = [
     "LOOP_BLOCKED",
     "LOOP_WAITING",
     "LOOP_BREAKER",
+    "LOOP_BUDGET",
     "LOOP_END",
     "SUPERVISOR_RESTART",
     "START",
@@ -107,7 +109,8 @@ fields! {
         stdout_path: String,
         stderr_path: String,
     }
-    /// A run ended. Exactly one a run counts; `status` is `failed` on `RUN_CRASH` and never on `RUN_STOP`.
+    /// A run ended. Exactly one a run counts; `status` is `failed` on `RUN_CRASH` and never on `RUN_STOP`. `retry_at` is when
+    /// the account's limit that ended it is over, where the agent said so.
     #[derive(Default)]
     RunEnd {
         status: RunOutcome,
@@ -118,7 +121,11 @@ fields! {
         error_class: Option<String>,
         output_path: Option<String>,
         left_overs: Option<String>,
+        retry_at: Option<Timestamp>,
     }
+    /// The agent's own calls to its API fail and it tries again; without a class they succeed again.
+    #[derive(Default)]
+    Retrying { error_class: Option<String>, attempt: u32, detail: String }
     /// A stop was asked for.
     #[derive(Default)]
     Stopping { by: String, grace_ms: u64, keep_children: bool }
@@ -150,7 +157,8 @@ fields! {
     AgentDegraded { agent: String, error_class: String, until: Timestamp }
     /// A driver took the loop. `fresh` starts the counters anew. `active_ms` is the loop's own time so far: what it
     /// spent waiting is not in it, nor what the machine slept. `settings` is what the loop was asked for, as JSON, for
-    /// whoever adopts it; the parent is the run of another task that started it, and `depth` how many stand above.
+    /// whoever adopts it; the parent is the run of another task that started it, and `depth` how many stand above. With
+    /// `fresh`, the base is what the task's whole tree had used by then: its budget starts anew.
     #[derive(Default)]
     LoopStart {
         driver_pid: u32,
@@ -165,6 +173,8 @@ fields! {
         parent_project_id: Option<ProjectId>,
         parent_task_id: Option<TaskId>,
         depth: u32,
+        base_tokens: Option<u64>,
+        base_cost_usd: Option<Usd>,
     }
     LoopRestart { attempt: u32, reason: String, previous_run_id: Option<RunId>, active_ms: u64 }
     LoopBackoff { attempt: u32, delay_ms: u64, failures: u32, reason: String, active_ms: u64 }
@@ -173,6 +183,8 @@ fields! {
     LoopBlocked { waits_for: Vec<TaskId>, reason: String, hopeless: bool }
     LoopWaiting { reason: String, runs: Vec<RunId>, until: Option<Timestamp>, active_ms: u64 }
     LoopBreaker { trips: u32, cooldown_ms: u64 }
+    /// So much of the task's budget is used; `limit` is the setting's name.
+    LoopBudget { percent: u32, limit: String, tokens: u64, cost_usd: Option<Usd> }
     #[derive(Default)]
     LoopEnd { outcome: LoopOutcome, reason: String, restarts: u32, active_ms: u64 }
     /// A process took over a run whose supervisor was lost.
@@ -215,6 +227,7 @@ pub enum Event {
     RunStuck(Silence),
     RunActive(Silence),
     RunUsage(Usage),
+    RunRetrying(Retrying),
     ChildLink(ChildLink),
     Done(Done),
     DoneRejected(DoneRejected),
@@ -228,6 +241,7 @@ pub enum Event {
     LoopBlocked(LoopBlocked),
     LoopWaiting(LoopWaiting),
     LoopBreaker(LoopBreaker),
+    LoopBudget(LoopBudget),
     LoopEnd(LoopEnd),
     SupervisorRestart(SupervisorRestart),
     /// Anything that is not the tool's own: facts, questions, types of somebody's own.
@@ -270,6 +284,7 @@ impl Event {
             "RUN_STUCK" => Self::RunStuck(Silence::read(meta)?),
             "RUN_ACTIVE" => Self::RunActive(Silence::read(meta)?),
             "RUN_USAGE" => Self::RunUsage(Usage::read(meta)?),
+            "RUN_RETRYING" => Self::RunRetrying(Retrying::read(meta)?),
             "CHILD_LINK" => Self::ChildLink(ChildLink::read(meta)?),
             "DONE" => Self::Done(Done::read(meta)?),
             "DONE_REJECTED" => Self::DoneRejected(DoneRejected::read(meta)?),
@@ -283,6 +298,7 @@ impl Event {
             "LOOP_BLOCKED" => Self::LoopBlocked(LoopBlocked::read(meta)?),
             "LOOP_WAITING" => Self::LoopWaiting(LoopWaiting::read(meta)?),
             "LOOP_BREAKER" => Self::LoopBreaker(LoopBreaker::read(meta)?),
+            "LOOP_BUDGET" => Self::LoopBudget(LoopBudget::read(meta)?),
             "LOOP_END" => Self::LoopEnd(LoopEnd::read(meta)?),
             "SUPERVISOR_RESTART" => Self::SupervisorRestart(SupervisorRestart::read(meta)?),
             _ => Self::Posted,
@@ -327,6 +343,7 @@ impl Event {
             Self::RunStuck(f) => ("RUN_STUCK", f.write()),
             Self::RunActive(f) => ("RUN_ACTIVE", f.write()),
             Self::RunUsage(f) => ("RUN_USAGE", f.write()),
+            Self::RunRetrying(f) => ("RUN_RETRYING", f.write()),
             Self::ChildLink(f) => ("CHILD_LINK", f.write()),
             Self::Done(f) => ("DONE", f.write()),
             Self::DoneRejected(f) => ("DONE_REJECTED", f.write()),
@@ -340,6 +357,7 @@ impl Event {
             Self::LoopBlocked(f) => ("LOOP_BLOCKED", f.write()),
             Self::LoopWaiting(f) => ("LOOP_WAITING", f.write()),
             Self::LoopBreaker(f) => ("LOOP_BREAKER", f.write()),
+            Self::LoopBudget(f) => ("LOOP_BUDGET", f.write()),
             Self::LoopEnd(f) => ("LOOP_END", f.write()),
             Self::SupervisorRestart(f) => ("SUPERVISOR_RESTART", f.write()),
             Self::Posted => ("INFO", BTreeMap::new()),
@@ -405,6 +423,7 @@ mod tests {
             error_class: Some("killed".to_owned()),
             output_path: None,
             left_overs: None,
+            retry_at: None,
         });
         let scope = Scope { project: ProjectId::parse("p").unwrap(), task: None, run: None };
         let draft = end.draft(&scope, &Cause::Process("exit".to_owned()), "crashed");

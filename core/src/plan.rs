@@ -3,15 +3,19 @@
 //! The driver gathers, folds, asks, does the one [`Step`], and asks again. All that the plan remembers is in the
 //! stream, so a driver that was killed is followed by one that goes on in the same place.
 
+mod budget;
 mod done;
 mod restart;
 
 use jiff::Timestamp;
 
-use crate::event::{AgentDegraded, Event, LoopBlocked, LoopEnd, LoopOutcome, LoopRestart, LoopWaiting};
+use crate::event::{
+    AgentDegraded, Event, LoopBlocked, LoopBudget, LoopEnd, LoopOutcome, LoopRestart, LoopWaiting,
+};
 use crate::id::{RunId, TaskId};
-use crate::policy::agents::{Choice, Pool, choose};
-use crate::policy::{LoopPolicy, OnDependencyFailure};
+use crate::policy::agents::{Choice, Pool, USAGE_LIMIT, choose};
+use crate::policy::budget::Spent;
+use crate::policy::{LoopPolicy, OnDependencyFailure, Session};
 use crate::world::{Link, Marker, Ralph, RalphState, Run, Task};
 
 /// All that the plan looks at.
@@ -23,6 +27,8 @@ pub struct Look<'a> {
     pub pool: &'a Pool,
     /// The tasks that this one depends on and that are not completed.
     pub unmet: &'a [Dependency],
+    /// What the task's whole tree has used, ever.
+    pub spent: Spent,
     pub clock: Clock,
     /// Wall time; only what the stream gives as a time is compared with it.
     pub now: Timestamp,
@@ -99,7 +105,15 @@ impl Dependency {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Start the root agent. `event` goes into the same append as the run's intent.
-    StartRoot { attempt: u32, agent: String, why: Start, event: Option<LoopRestart>, previous: Option<RunId> },
+    StartRoot {
+        attempt: u32,
+        agent: String,
+        why: Start,
+        event: Option<LoopRestart>,
+        previous: Option<RunId>,
+        /// The conversation that it takes up.
+        session: Option<String>,
+    },
     /// A stop was asked for: see that these runs, and what was started elsewhere, are stopped, and wait for their ends.
     StopRuns { runs: Vec<RunId>, elsewhere: Vec<Link> },
     /// Wait for these to end. `reason` is none for a root run. `event` is due if given.
@@ -116,6 +130,10 @@ pub enum Step {
     Hold { reason: &'static str, ms: Option<u64>, event: Option<Event> },
     /// The agent of this run failed for reasons of its own: say so.
     Degrade { run: RunId, event: AgentDegraded },
+    /// Say this of the budget.
+    TellBudget(LoopBudget),
+    /// The budget is used up, and what runs is to stop: ask for it, in the name of the limit.
+    StopForBudget { limit: &'static str },
     /// Run this verify command, under this key.
     Verify { command: String, key: String, previous: Option<RunId> },
     /// The verify command that this run was failed: DONE does not count.
@@ -161,6 +179,8 @@ pub mod reason {
     pub const VERIFY: &str = "verify";
     /// No agent is left that may be started.
     pub const NO_AGENT: &str = "no_agent";
+    /// Of an end, and of a wait for what runs then: the budget is used up.
+    pub const BUDGET: &str = "budget";
     /// Of a wait: children of the task that is done.
     pub const WAIT_CHILDREN: &str = "children";
     /// Of a wait: children of the root run before, when the next one is due.
@@ -169,6 +189,8 @@ pub mod reason {
     pub const WAIT_QUESTION: &str = "question";
     /// Of a wait: every agent is passed over for a while.
     pub const WAIT_AGENTS: &str = "agents";
+    /// Of a wait: as `agents`, and the first that comes back is one whose account's limit is reached.
+    pub const WAIT_USAGE_LIMIT: &str = "usage_limit";
     /// Of a wait: as many loops as the root allows are driven.
     pub const WAIT_LOOPS: &str = "loops";
     /// How the reason of a run begins that reached its own time limit.
@@ -177,22 +199,28 @@ pub mod reason {
     /// Does a loop that failed for this reason count as one that gave up, as opposed to one that could not go on?
     #[must_use]
     pub fn is_giving_up(reason: &str) -> bool {
-        matches!(reason, EXHAUSTED | BREAKER | VERIFY | NO_AGENT)
+        matches!(reason, EXHAUSTED | BREAKER | VERIFY | NO_AGENT | BUDGET)
     }
 }
 
 /// What the loop does next.
 #[must_use]
 pub fn next(look: Look<'_>) -> Step {
+    budget::keep_within(look, within_any_budget(look))
+}
+
+fn within_any_budget(look: Look<'_>) -> Step {
     let Look { task, marker, .. } = look;
     let active: Vec<RunId> = task.active().map(|(id, _)| id.clone()).collect();
     let elsewhere: Vec<Link> = task.open_links().map(|(_, link)| link.clone()).collect();
 
-    if task.ralph.stopping.is_some() {
-        return if active.is_empty() && elsewhere.is_empty() {
-            end(look, LoopOutcome::Stopped, reason::STOPPED)
-        } else {
+    if let Some(stopping) = &task.ralph.stopping {
+        return if !(active.is_empty() && elsewhere.is_empty()) {
             Step::StopRuns { runs: active, elsewhere }
+        } else if budget::asked_for(&task.ralph, &stopping.how) {
+            end(look, LoopOutcome::Failed, reason::BUDGET)
+        } else {
+            end(look, LoopOutcome::Stopped, reason::STOPPED)
         };
     }
     if task.ralph.stopped_root.is_some() {
@@ -242,7 +270,25 @@ fn start_root(look: Look<'_>, agent: &str, why: Start) -> Step {
         previous_run_id: ralph.last_root.clone(),
         active_ms: look.clock.active_ms,
     });
-    Step::StartRoot { attempt, agent: agent.to_owned(), why, event, previous: ralph.last_root.clone() }
+    let session = session(look, agent);
+    Step::StartRoot {
+        attempt,
+        agent: agent.to_owned(),
+        why,
+        event,
+        previous: ralph.last_root.clone(),
+        session,
+    }
+}
+
+/// The conversation of the root run before, where the next one takes it up. One that was too long already, or that its
+/// agent does not know, is left.
+fn session(look: Look<'_>, agent: &str) -> Option<String> {
+    let last = look.task.ralph.last_root.as_ref().and_then(|id| look.task.runs.get(id))?;
+    let class = last.end().and_then(|(end, _)| end.error_class.as_deref());
+    let lost = matches!(class, Some("context_too_long" | "usage" | "unknown"));
+    let resumes = look.policy.session == Session::Resume && last.agent == agent && !lost;
+    last.session_id.clone().filter(|_| resumes)
 }
 
 fn wait_runs(
@@ -270,10 +316,11 @@ fn waiting_event(
     (!said).then(|| Event::LoopWaiting(LoopWaiting { reason: reason.to_owned(), runs, until, active_ms }))
 }
 
-fn wait_for_agents(look: Look<'_>, until: Timestamp) -> Step {
+fn wait_for_agents(look: Look<'_>, until: Timestamp, class: &str) -> Step {
     let ms = until.duration_since(look.now).as_millis();
-    let event = waiting_event(look, reason::WAIT_AGENTS, Vec::new(), Some(until));
-    Step::Hold { reason: reason::WAIT_AGENTS, ms: Some(u64::try_from(ms).unwrap_or(0)), event }
+    let reason = if class == USAGE_LIMIT { reason::WAIT_USAGE_LIMIT } else { reason::WAIT_AGENTS };
+    let event = waiting_event(look, reason, Vec::new(), Some(until));
+    Step::Hold { reason, ms: Some(u64::try_from(ms).unwrap_or(0)), event }
 }
 
 /// Instead of a start that is due: as many loops are driven as the root allows.

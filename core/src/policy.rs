@@ -1,6 +1,7 @@
 //! The numbers that the loop follows, and the pure functions that use them.
 
 pub mod agents;
+pub mod budget;
 pub mod counted;
 pub mod ladder;
 pub mod slots;
@@ -28,6 +29,18 @@ pub struct LoopPolicy {
     /// So many rejected DONEs end the loop. 0 = no limit.
     pub verify_attempts: u32,
     pub breaker: Breaker,
+    pub budget: budget::Budget,
+    pub session: Session,
+}
+
+/// Whether the next root run takes up the conversation of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Session {
+    #[default]
+    Fresh,
+    /// Where its agent can, and it is the same agent.
+    Resume,
 }
 
 /// Pauses a loop whose root agent fails at once, again and again.
@@ -91,6 +104,8 @@ impl Default for LoopPolicy {
             verify: Vec::new(),
             verify_attempts: 5,
             breaker: Breaker::default(),
+            budget: budget::Budget::default(),
+            session: Session::Fresh,
         }
     }
 }

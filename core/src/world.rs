@@ -34,7 +34,7 @@ use crate::message::Message;
 use crate::store::{Cursor, StreamKey};
 
 /// Raised when the fold changes its meaning: checkpoints of another version are dropped and rebuilt.
-pub const WORLD_VERSION: u32 = 6;
+pub const WORLD_VERSION: u32 = 7;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
@@ -206,7 +206,8 @@ impl Totals {
             output_tokens: usage.output_tokens,
             cached_tokens: usage.cached_tokens,
             cost_usd: usage.cost_usd.unwrap_or_default(),
-            cost_incomplete: usage.cost_usd.is_none(),
+            // A report of the session alone used nothing.
+            cost_incomplete: usage.cost_usd.is_none() && (usage.input_tokens > 0 || usage.output_tokens > 0),
         });
     }
 }

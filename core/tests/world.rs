@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{
-    Deletion, Done, DoneCleared, Event, LoopBackoff, LoopEnd, LoopOutcome, LoopRestart, LoopStart,
-    LoopWaiting, RunEnd, RunIntent, RunOutcome, RunStart, Scope, Silence, Stopping, TaskText, Usage, Usd,
+    Deletion, Done, DoneCleared, Event, LoopBackoff, LoopBudget, LoopEnd, LoopOutcome, LoopRestart,
+    LoopStart, LoopWaiting, Retrying, RunEnd, RunIntent, RunOutcome, RunStart, Scope, Silence, Stopping,
+    TaskText, Usage, Usd,
 };
 use run_agent_core::world::{Change, Mirror, WORLD_VERSION};
 use run_agent_core::{
@@ -84,6 +85,14 @@ fn event() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(|resume| Event::DoneCleared(DoneCleared { by: "x".into(), resume })),
         any::<u64>().prop_map(|silent_s| Event::RunIdle(Silence { silent_s })),
         any::<u64>().prop_map(|silent_s| Event::RunActive(Silence { silent_s })),
+        any::<bool>().prop_map(|over| {
+            let error_class = (!over).then(|| "rate_limit".to_owned());
+            Event::RunRetrying(Retrying { error_class, ..Retrying::default() })
+        }),
+        (80u32..=100).prop_map(|percent| {
+            let limit = "limits.max_tokens".to_owned();
+            Event::LoopBudget(LoopBudget { percent, limit, tokens: 1, cost_usd: None })
+        }),
         (any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(n, cost)| {
             let cost_usd = cost.map(|micros| Usd { micros });
             Event::RunUsage(Usage { input_tokens: n, output_tokens: n, cost_usd, ..Usage::default() })
@@ -391,7 +400,7 @@ fn a_fold_that_changed_its_meaning_has_another_version() {
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     assert_eq!(
         (WORLD_VERSION, format!("{sum:016x}")),
-        (6, "808603ac9068d50a".to_owned()),
+        (7, "6cb55f8aff7cffa2".to_owned()),
         "the fold says something else of the same story, and checkpoints of the old one would be believed: raise WORLD_VERSION, and write the new sum here\n{json}"
     );
 }

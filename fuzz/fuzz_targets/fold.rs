@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
+use run_agent_core::event::Usd;
 use run_agent_core::plan::{self, Clock, Dependency, Look, Unmet, Waiting, reason};
 use run_agent_core::policy::agents::Pool;
-use run_agent_core::policy::{Breaker, LoopPolicy};
+use run_agent_core::policy::budget::{Budget, OnBudget, Spent};
+use run_agent_core::policy::{Breaker, LoopPolicy, Session};
 use run_agent_core::world::Marker;
 use run_agent_core::{Cursor, Draft, Message, MsgId, StreamKey, World, decide};
 use run_agent_fuzz::{draft, moment, run, stream, task, text};
@@ -153,12 +155,27 @@ fn policy(u: &mut Unstructured<'_>) -> Result<LoopPolicy> {
     let breaker = Breaker { failures: u.arbitrary()?, trips: u.arbitrary()?, ..Breaker::default() };
     let verify = if u.arbitrary()? { vec!["make".to_owned()] } else { Vec::new() };
     let (max_restarts, question_timeout_ms) = (u.arbitrary()?, u.arbitrary()?);
-    Ok(LoopPolicy { max_restarts, question_timeout_ms, verify, breaker, ..LoopPolicy::default() })
+    let on_budget = if u.arbitrary()? { OnBudget::Stop } else { OnBudget::Finish };
+    let budget = Budget { max_tokens: u.arbitrary()?, max_cost: Usd { micros: u.arbitrary()? }, on_budget };
+    let session = if u.arbitrary()? { Session::Resume } else { Session::Fresh };
+    Ok(LoopPolicy {
+        max_restarts,
+        question_timeout_ms,
+        verify,
+        breaker,
+        budget,
+        session,
+        ..LoopPolicy::default()
+    })
 }
 
 fn waiting(u: &mut Unstructured<'_>) -> Result<Option<Waiting>> {
     let reasons = [reason::WAIT_CHILDREN, reason::WAIT_QUESTION, reason::WAIT_AGENTS, reason::DEPENDENCY];
     Ok(if u.arbitrary()? { Some(Waiting { reason: u.choose(&reasons)?, ms: u.arbitrary()? }) } else { None })
+}
+
+fn spent(u: &mut Unstructured<'_>) -> Result<Spent> {
+    Ok(Spent { tokens: u.arbitrary()?, cost: Usd { micros: u.arbitrary()? } })
 }
 
 fn unmet(u: &mut Unstructured<'_>) -> Result<Vec<Dependency>> {
@@ -181,9 +198,9 @@ fn ask(world: &World, u: &mut Unstructured<'_>) -> Result<()> {
             let _ = task.row(id);
             let clock =
                 Clock { active_ms: u.arbitrary()?, since_root_ms: u.arbitrary()?, waiting: waiting(u)? };
-            let (unmet, now) = (unmet(u)?, moment(u)?);
+            let (unmet, now, spent) = (unmet(u)?, moment(u)?, spent(u)?);
             let _ =
-                plan::next(Look { task, marker, policy: &policy, pool: &pool, unmet: &unmet, clock, now });
+                plan::next(Look { task, marker, policy: &policy, pool: &pool, unmet: &unmet, spent, clock, now });
             let _ = decide::may_start_loop(task);
             let _ = decide::may_end_loop(task, None);
             let _ = decide::may_complete_loop(task, None);

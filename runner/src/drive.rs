@@ -2,6 +2,7 @@
 //! driver that was killed is followed by one that goes on in the same place.
 
 mod begin;
+mod budget;
 mod clock;
 pub mod detach;
 mod ends;
@@ -22,10 +23,12 @@ use run_agent_core::layout::{DONE, LOOP_LOCK};
 use run_agent_core::plan::{self, Look, Step};
 use run_agent_core::policy::LoopPolicy;
 use run_agent_core::policy::agents::Pool;
+use run_agent_core::policy::budget::Spent;
 use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::world::{Marker, RunState, Task};
 use run_agent_core::{Draft, Entry, Kind, Message, Parent, RunId, Timestamp};
 
+use self::budget::Ledger;
 use self::clock::LoopClock;
 use self::outside::Outside;
 use self::place::Place;
@@ -33,7 +36,7 @@ use self::shortage::Shortage;
 use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
 use crate::stop::{self, elsewhere};
-use crate::supervise::start::{StartError, Started};
+use crate::supervise::start::{RootStart, StartError, Started};
 use crate::supervise::take_over::LookAfter;
 use crate::supervise::{close, os, ring};
 use crate::tree::{TaskName, Tree};
@@ -156,6 +159,7 @@ struct Driver<'a> {
     outside: Outside,
     children: Children,
     look_after: LookAfter,
+    ledger: Ledger,
     place: Place,
     clock: LoopClock,
 }
@@ -174,6 +178,8 @@ impl<'a> Driver<'a> {
             linked.map_err(|refusal| DriveError::Start(StartError::Refused(refusal)))?;
         }
         link::break_circles(tree, view)?;
+        // Also without a limit: one may be set while the loop lives.
+        let base = what.fresh.then(|| Ledger::default().spent(tree, view));
         let active_ms = loop {
             // Whether a driver was lost is decided under the append lock too: a stop may end the loop in between.
             let open = view.task().ralph.is_open();
@@ -183,7 +189,7 @@ impl<'a> Driver<'a> {
                 (true, true) => decide::may_adopt_loop(task),
                 (true, false) => decide::may_start_loop(task),
             };
-            match view.propose(begin::opening(view, what, active_ms), may)? {
+            match view.propose(begin::opening(view, what, active_ms, base), may)? {
                 Proposed::Appended(_) => break active_ms,
                 Proposed::Refused(Refusal::Moot) => {}
                 Proposed::Refused(refusal) => return Err(DriveError::Start(StartError::Refused(refusal))),
@@ -192,8 +198,8 @@ impl<'a> Driver<'a> {
         let clock = LoopClock::begin(view, active_ms);
         let (outside, children) = (Outside::default(), Children::default());
         let place = Place::new(tree, &view.name, what.max_tasks, what.depth);
-        let look_after = LookAfter::default();
-        Ok(Self { tree, view, what, outside, children, look_after, place, clock })
+        let (look_after, ledger) = (LookAfter::default(), Ledger::default());
+        Ok(Self { tree, view, what, outside, children, look_after, ledger, place, clock })
     }
 
     fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
@@ -230,12 +236,15 @@ impl<'a> Driver<'a> {
         let marker = self.reconcile_marker()?;
         let clock = self.clock.look(self.view.task().active_root().is_some());
         let unmet = self.outside.unmet(self.tree, self.view, wake);
+        let limited = self.what.policy.budget.is_limited();
+        let spent = if limited { self.ledger.spent(self.tree, self.view) } else { Spent::default() };
         let look = Look {
             task: self.view.task(),
             marker,
             policy: self.what.policy,
             pool: self.what.pool,
             unmet: &unmet,
+            spent,
             clock,
             now: Timestamp::now(),
         };
@@ -251,8 +260,9 @@ impl<'a> Driver<'a> {
         let limit = plan::limit_reached(look);
         self.wait_begins(&step);
         match step {
-            Step::StartRoot { attempt, agent, why, event, previous } => {
-                self.start_root(attempt, &agent, &why, event, previous, talk)?;
+            Step::StartRoot { attempt, agent, why, event, previous, session } => {
+                let root = RootStart { attempt, why: &why, previous, event, session };
+                self.start_root(&agent, root, talk)?;
             }
             Step::StopRuns { runs, elsewhere: links } => {
                 self.see_to_stop(&runs, &links);
@@ -276,6 +286,8 @@ impl<'a> Driver<'a> {
                 None => self.clock.sleep(wake, ms.map_or(Duration::MAX, Duration::from_millis)),
             },
             Step::Degrade { run, event } => self.degrade(&run, event)?,
+            Step::TellBudget(budget) => self.tell_budget(budget)?,
+            Step::StopForBudget { limit } => self.stop_for_budget(limit)?,
             Step::Verify { command, key, previous } => self.verify(&command, &key, previous, talk)?,
             Step::Reject { run, command, exit_code } => self.reject(&run, command, exit_code)?,
             Step::End(end) => return self.end(end, limit, &unmet, talk),
@@ -292,6 +304,8 @@ impl<'a> Driver<'a> {
             | Step::StopRuns { .. }
             | Step::Pause { .. }
             | Step::Degrade { .. }
+            | Step::TellBudget(_)
+            | Step::StopForBudget { .. }
             | Step::Verify { .. }
             | Step::Reject { .. }
             | Step::End(_) => None,

@@ -399,6 +399,7 @@ impl Batch<'_> {
             timeout: args::time_limit([work.item.timeout, self.timeout, config.timeout_of(&work.agent)]),
             watch: config.watch(),
             max_agents: config.max_agents(),
+            budget: Some(config.budget()),
             cause: self.cause,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {

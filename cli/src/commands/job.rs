@@ -75,6 +75,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         timeout,
         watch: config.watch(),
         max_agents: config.max_agents(),
+        budget: Some(config.budget()),
         cause: &cause,
     };
     // Before the agent is there, so that whoever interrupts is always told how to come back to it.

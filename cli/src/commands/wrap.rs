@@ -92,6 +92,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         watch: config.watch(),
         // A person's own command waits for nobody.
         max_agents: 0,
+        budget: None,
         cause: &cause,
     };
     if keeps_terminal {

@@ -39,6 +39,7 @@ fn of_refusal(refusal: &Refusal) -> Exit {
     match refusal {
         Refusal::ToolKind(_) | Refusal::TooDeep { .. } => Exit::Usage,
         Refusal::UnknownRun(_) | Refusal::Deleted => Exit::NotFound,
+        Refusal::BudgetUsedUp { .. } => Exit::GaveUp,
         Refusal::Stopping { .. }
         | Refusal::RootActive(_)
         | Refusal::KeyTaken(_)

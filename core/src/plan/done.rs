@@ -1,7 +1,8 @@
 //! What comes between DONE and the loop's end: children, a catch-up, the verify commands.
 
 use super::{
-    Choice, Look, RunId, Start, Step, end, exhausted, pick, reason, start_root, wait_for_agents, wait_runs,
+    Choice, Look, RunId, Start, Step, budget, end, exhausted, pick, reason, start_root, wait_for_agents,
+    wait_runs,
 };
 use crate::event::{LoopOutcome, RunOutcome};
 use crate::id::MsgId;
@@ -26,12 +27,12 @@ pub(super) fn after(look: Look<'_>, done: &DoneMark, active: Vec<RunId>, elsewhe
 
 /// The root is started once more to take late results in, unless a limit or the lack of an agent stands against it.
 fn catch_up(look: Look<'_>) -> Option<Step> {
-    if exhausted(&look.task.ralph, look.policy, look.clock).is_some() {
+    if exhausted(&look.task.ralph, look.policy, look.clock).is_some() || budget::is_used_up(look) {
         return None;
     }
     match pick(look) {
         Choice::Agent(agent) => Some(start_root(look, agent, Start::CatchUp)),
-        Choice::Later(until) => Some(wait_for_agents(look, until)),
+        Choice::Later { until, class } => Some(wait_for_agents(look, until, &class)),
         Choice::Never { .. } => None,
     }
 }

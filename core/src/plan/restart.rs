@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{
     Choice, Clock, Look, Ralph, RalphState, Run, RunId, Start, Step, end, exhausted, pick, reason,
     start_root, wait_for_agents, wait_for_dependencies, wait_runs, waiting_event,
 };
-use crate::event::{AgentDegraded, Event, LoopBackoff, LoopBreaker, LoopOutcome, RunOutcome};
-use crate::policy::agents::{choose, is_own_fault};
+use crate::event::{AgentDegraded, Event, LoopBackoff, LoopBreaker, LoopOutcome, RunEnd, RunOutcome};
+use crate::policy::agents::{USAGE_LIMIT, choose, is_of_the_service, is_own_fault, probe_after_ms};
 use crate::policy::{RestartWithChildren, backoff_ms};
 use crate::world::{Degraded, Link, Task};
 
@@ -35,7 +37,7 @@ pub(super) fn without_done(look: Look<'_>, active: Vec<RunId>, elsewhere: Vec<Li
     }
     match pick(look) {
         Choice::Never { .. } => end(look, LoopOutcome::Failed, reason::NO_AGENT),
-        Choice::Later(until) => wait_for_agents(look, until),
+        Choice::Later { until, class } => wait_for_agents(look, until, &class),
         Choice::Agent(agent) if ralph.attempts == 0 => start_root(look, agent, Start::First),
         Choice::Agent(agent) if ralph.fresh => start_root(look, agent, Start::Resumed),
         Choice::Agent(agent) => pause_then_restart(look, agent),
@@ -76,22 +78,41 @@ fn degrade(look: Look<'_>) -> Option<Step> {
     if ralph.degraded.get(&run.agent).is_some_and(|known| known.run.as_ref() == Some(id)) {
         return None;
     }
-    let cooldown = Duration::from_millis(look.pool.cooldown_ms);
-    let until = look.now.checked_add(cooldown).unwrap_or(look.now);
+    let until = degraded_until(look, run, end);
     let at_start =
         class == "crash" && end.duration_ms.is_some_and(|ms| ms < AT_START_MS) && run.last_post.is_none();
-    if !(is_own_fault(class) || (at_start && another_is_ready(look, run, until))) {
+    let may_pass_over = at_start || is_of_the_service(class);
+    if !(is_own_fault(class) || (may_pass_over && another_is_ready(look, run, until))) {
         return None;
     }
     let event = AgentDegraded { agent: run.agent.clone(), error_class: class.to_owned(), until };
     Some(Step::Degrade { run: id.clone(), event })
 }
 
+/// Until when an agent is passed over: an account's limit tells it itself, or is probed.
+fn degraded_until(look: Look<'_>, run: &Run, end: &RunEnd) -> Timestamp {
+    let ms = match end.error_class.as_deref() {
+        Some(USAGE_LIMIT) => match end.retry_at {
+            Some(at) if at > look.now => return at,
+            // Not said, or over already while the limit still holds: to ask at once, again and again, helps nobody.
+            Some(_) | None => {
+                let known = look.task.ralph.degraded.get(&run.agent);
+                let times =
+                    known.filter(|known| known.error_class == USAGE_LIMIT).map_or(0, |known| known.times);
+                probe_after_ms(times)
+            }
+        },
+        Some(_) | None => look.pool.cooldown_ms,
+    };
+    look.now.checked_add(Duration::from_millis(ms)).unwrap_or(look.now)
+}
+
 /// An agent that may merely have slipped is passed over only in favour of another.
-fn another_is_ready(look: Look<'_>, run: &Run, until: jiff::Timestamp) -> bool {
+fn another_is_ready(look: Look<'_>, run: &Run, until: Timestamp) -> bool {
     let ralph = &look.task.ralph;
     let mut degraded = ralph.degraded.clone();
-    degraded.insert(run.agent.clone(), Degraded { error_class: "crash".to_owned(), until, run: None });
+    let passed_over = Degraded { error_class: "crash".to_owned(), until, run: None, times: 1 };
+    degraded.insert(run.agent.clone(), passed_over);
     let choice = choose(look.pool, &degraded, Some(&run.agent), ralph.attempts, look.now);
     matches!(choice, Choice::Agent(other) if other != run.agent)
 }
@@ -106,8 +127,9 @@ fn pause_then_restart(look: Look<'_>, agent: &str) -> Step {
     let seed = ralph.last_root.as_ref().map_or("", RunId::as_str);
     let cooled = ralph.tripped_at.is_some() && ralph.tripped_at == ralph.last_root;
     let delay_ms = match ralph.failures {
+        // It was no attempt at the work: another agent goes on at once.
+        _ if cooled || ralph.unspent => 0,
         0 => policy.restart_delay_ms,
-        _ if cooled => 0,
         failures => backoff_ms(failures, seed),
     };
     if clock.since_root_ms >= delay_ms {
@@ -165,7 +187,9 @@ fn why_again(look: Look<'_>) -> Start {
     }
     let end = ralph.last_root.as_ref().and_then(|id| look.task.runs.get(id)).and_then(Run::end);
     let why = match end {
-        Some((end, _)) if end.exit_code == Some(0) => "the agent stopped but did not say DONE".to_owned(),
+        Some((end, _)) if end.status == RunOutcome::Completed => {
+            "the agent stopped but did not say DONE".to_owned()
+        }
         Some((end, _)) => format!("the agent failed: {}", end.reason),
         None => "the run before is gone".to_owned(),
     };

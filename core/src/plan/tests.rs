@@ -1,6 +1,7 @@
 //! The loop's decisions, one a test: a world is folded from events, and the plan is asked.
 
 mod agents;
+mod budget;
 mod holds;
 
 use super::*;
@@ -24,6 +25,7 @@ struct Story {
     policy: LoopPolicy,
     pool: Pool,
     unmet: Vec<Dependency>,
+    spent: Spent,
     clock: Clock,
 }
 
@@ -45,6 +47,7 @@ impl Story {
             policy: LoopPolicy::default(),
             pool: Pool { names: vec!["shell".to_owned()], cooldown_ms: 300_000, ..Pool::default() },
             unmet: Vec::new(),
+            spent: Spent::default(),
             clock,
         };
         story.event(None, Event::LoopStart(LoopStart::default()))
@@ -101,6 +104,7 @@ impl Story {
             policy: &self.policy,
             pool: &self.pool,
             unmet: &self.unmet,
+            spent: self.spent,
             clock: self.clock,
             now: Timestamp::from_second(1000).unwrap(),
         }
@@ -309,7 +313,8 @@ fn a_driver_that_is_interrupted_during_a_stop_leaves_the_stop_standing() {
     let story = story.event(None, Event::LoopEnd(end));
     let task = story.task();
     assert!(crate::decide::may_start_loop(task).is_err());
-    let child = crate::decide::NewRun { root: false, key: None, parent: None, depth: 1, max_depth: 16 };
+    let child =
+        crate::decide::NewRun { root: false, key: None, parent: None, depth: 1, max_depth: 16, budget: None };
     assert!(crate::decide::may_make_run(task, child).is_err());
     let ended = story.ends(1, RunOutcome::Stopped);
     let task = ended.task();
@@ -369,7 +374,14 @@ fn a_run_that_is_being_stopped_starts_no_child_unless_children_are_kept() {
         let parent = run(2);
         crate::decide::may_make_run(
             &task,
-            crate::decide::NewRun { root: false, key: None, parent: Some(&parent), depth: 2, max_depth: 16 },
+            crate::decide::NewRun {
+                root: false,
+                key: None,
+                parent: Some(&parent),
+                depth: 2,
+                max_depth: 16,
+                budget: None,
+            },
         )
     };
     assert!(make(false).is_err() && make(true).is_ok());

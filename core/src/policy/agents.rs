@@ -30,7 +30,10 @@ pub enum Selection {
 pub enum Choice<'a> {
     Agent(&'a str),
     /// All are passed over; the first comes back then.
-    Later(Timestamp),
+    Later {
+        until: Timestamp,
+        class: String,
+    },
     /// All are passed over, and none for a reason that passes by itself. The class is that of the newest.
     Never {
         class: String,
@@ -40,8 +43,27 @@ pub enum Choice<'a> {
 /// Errors of the agent itself or of its account: to start it again changes nothing, and it is no attempt at the work.
 #[must_use]
 pub fn is_own_fault(class: &str) -> bool {
-    matches!(class, "auth" | "quota" | "usage_limit" | "not_found")
+    matches!(class, "auth" | "quota" | USAGE_LIMIT | "not_found")
 }
+
+/// The account's limit is reached. It passes by itself, unlike the agent's other faults.
+pub const USAGE_LIMIT: &str = "usage_limit";
+
+/// Errors of the service that the agent calls: to start it again at once meets them again, another agent may not.
+#[must_use]
+pub fn is_of_the_service(class: &str) -> bool {
+    matches!(class, "rate_limit" | "overloaded")
+}
+
+/// How long an agent is passed over whose account's limit is reached, where it did not say until when: it is tried again
+/// at growing pauses.
+#[must_use]
+pub fn probe_after_ms(times: u32) -> u64 {
+    (PROBE_FIRST_MS << times.min(10)).min(PROBE_MAX_MS)
+}
+
+const PROBE_FIRST_MS: u64 = 60_000;
+const PROBE_MAX_MS: u64 = 30 * 60_000;
 
 /// The agent for the next start. `last` is the one before, `picks` how many were started so far.
 #[must_use]
@@ -85,9 +107,10 @@ pub fn choose<'a>(
 
 fn none_ready<'a>(pool: &Pool, degraded: &BTreeMap<String, Degraded>, now: Timestamp) -> Choice<'a> {
     let over = || pool.names.iter().filter_map(|name| degraded.get(name)).filter(|d| d.until > now);
-    let passing = over().filter(|degraded| !is_own_fault(&degraded.error_class)).map(|d| d.until).min();
-    match passing {
-        Some(until) => Choice::Later(until),
+    let passes =
+        |degraded: &&Degraded| degraded.error_class == USAGE_LIMIT || !is_own_fault(&degraded.error_class);
+    match over().filter(passes).min_by_key(|degraded| degraded.until) {
+        Some(first) => Choice::Later { until: first.until, class: first.error_class.clone() },
         None => Choice::Never {
             class: over().max_by_key(|d| d.until).map_or("no agent", |d| d.error_class.as_str()).to_owned(),
         },
@@ -111,7 +134,7 @@ mod tests {
             .map(|(name, class, until)| {
                 (
                     (*name).to_owned(),
-                    Degraded { error_class: (*class).to_owned(), until: at(*until), run: None },
+                    Degraded { error_class: (*class).to_owned(), until: at(*until), run: None, times: 1 },
                 )
             })
             .collect()
@@ -134,7 +157,10 @@ mod tests {
     fn with_none_left_it_waits_for_what_passes_and_never_for_what_does_not() {
         let pool = pool(&["a", "b"]);
         let some = degraded(&[("a", "auth", 50), ("b", "crash", 30)]);
-        assert_eq!(choose(&pool, &some, Some("a"), 1, at(0)), Choice::Later(at(30)));
+        assert_eq!(
+            choose(&pool, &some, Some("a"), 1, at(0)),
+            Choice::Later { until: at(30), class: "crash".to_owned() }
+        );
         let all = degraded(&[("a", "auth", 50), ("b", "not_found", 60)]);
         assert_eq!(choose(&pool, &all, Some("a"), 1, at(0)), Choice::Never { class: "not_found".to_owned() });
     }

@@ -38,6 +38,8 @@ pub enum Told {
     RunIdle,
     RunStuck,
     RunActive,
+    RunRetrying,
+    LoopBudget,
 }
 
 impl Told {
@@ -68,6 +70,8 @@ impl Told {
             Event::RunIdle(_) => Self::RunIdle,
             Event::RunStuck(_) => Self::RunStuck,
             Event::RunActive(_) => Self::RunActive,
+            Event::RunRetrying(_) => Self::RunRetrying,
+            Event::LoopBudget(_) => Self::LoopBudget,
             Event::ProjectCreated(_)
             | Event::TaskUpdated(_)
             | Event::RunDeleted(_)
@@ -86,7 +90,8 @@ impl Told {
             | Self::RunParked
             | Self::RunIdle
             | Self::RunStuck
-            | Self::RunActive => true,
+            | Self::RunActive
+            | Self::RunRetrying => true,
             Self::Created
             | Self::Deleted
             | Self::Done
@@ -102,6 +107,7 @@ impl Told {
             | Self::LoopBlocked
             | Self::LoopWaiting
             | Self::LoopBreaker
+            | Self::LoopBudget
             | Self::LoopStopping
             | Self::LoopEnd => false,
         }

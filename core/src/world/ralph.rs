@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Ignored;
-use crate::event::{DoneRejected, Event, LoopOutcome, LoopStart, RunEnd, RunOutcome, Stopping};
+use crate::event::{DoneRejected, Event, LoopBudget, LoopOutcome, LoopStart, RunEnd, RunOutcome, Stopping};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
 use crate::policy::agents::is_own_fault;
+use crate::policy::budget::Spent;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ralph {
@@ -29,6 +30,10 @@ pub struct Ralph {
     pub tripped_at: Option<RunId>,
     /// Agents that are passed over for a while.
     pub degraded: BTreeMap<String, Degraded>,
+    /// The newest that was said of the budget since the counters were last set back.
+    pub budget: Option<LoopBudget>,
+    /// What the task's whole tree had used when they were.
+    pub spent_before: Spent,
     /// DONEs that were rejected since the counters were last set back.
     pub rejections: u32,
     /// The newest of them, while no root run has been told of it.
@@ -56,6 +61,8 @@ pub struct Degraded {
     pub until: Timestamp,
     /// The run that showed it.
     pub run: Option<RunId>,
+    /// So often in a row for this class, without a run of the agent's that did well in between.
+    pub times: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +144,8 @@ impl Ralph {
                 self.active_ms = start.active_ms;
                 if start.fresh {
                     self.reset();
+                    let cost = start.base_cost_usd.unwrap_or_default();
+                    self.spent_before = Spent { tokens: start.base_tokens.unwrap_or(0), cost };
                 }
                 self.driver = Some(start.clone());
             }
@@ -194,8 +203,15 @@ impl Ralph {
             }
             Event::AgentDegraded(degraded) => {
                 let (error_class, run) = (degraded.error_class.clone(), message.content.run.clone());
-                let degraded_now = Degraded { error_class, until: degraded.until, run };
+                let before =
+                    self.degraded.get(&degraded.agent).filter(|known| known.error_class == error_class);
+                let times = before.map_or(1, |known| known.times.saturating_add(1));
+                let degraded_now = Degraded { error_class, until: degraded.until, run, times };
                 self.degraded.insert(degraded.agent.clone(), degraded_now);
+            }
+            Event::LoopBudget(budget) => {
+                self.must_be_open()?;
+                self.budget = Some(budget.clone());
             }
             Event::DoneRejected(rejected) => {
                 self.rejections = self.rejections.saturating_add(1);
@@ -215,6 +231,7 @@ impl Ralph {
             | Event::RunStuck(_)
             | Event::RunActive(_)
             | Event::RunUsage(_)
+            | Event::RunRetrying(_)
             | Event::ChildLink(_)
             | Event::Done(_)
             | Event::DoneCleared(_)
@@ -231,6 +248,7 @@ impl Ralph {
         self.restarts = 0;
         self.did_well();
         self.degraded.clear();
+        self.budget = None;
         self.rejections = 0;
         self.unspent = false;
         self.active_ms = 0;
@@ -262,9 +280,12 @@ impl Ralph {
     }
 
     /// A root run ended.
-    pub(super) fn root_ended(&mut self, id: &RunId, outcome: RunOutcome, end: &RunEnd) {
+    pub(super) fn root_ended(&mut self, id: &RunId, agent: &str, outcome: RunOutcome, end: &RunEnd) {
         match outcome {
-            RunOutcome::Completed => self.did_well(),
+            RunOutcome::Completed => {
+                self.degraded.remove(agent);
+                self.did_well();
+            }
             RunOutcome::Failed if end.error_class.as_deref().is_some_and(is_own_fault) => self.unspent = true,
             RunOutcome::Failed => {
                 // A run that lasted was not one of a row of quick failures.

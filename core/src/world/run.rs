@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
 use super::{Ignored, Totals};
-use crate::event::{Event, RunEnd, RunIntent, RunOutcome, RunStart, Stopping};
+use crate::event::{Event, Retrying, RunEnd, RunIntent, RunOutcome, RunStart, Stopping};
 use crate::id::{ProjectId, RunId, TaskId};
 use crate::message::Message;
 
@@ -29,6 +29,8 @@ pub struct Run {
     pub stopping: Option<Stopping>,
     /// When it gave its last sign of life, while it is idle.
     pub idle_since: Option<Timestamp>,
+    /// Its calls to its API fail, and it tries again; since when.
+    pub retrying: Option<Box<(Retrying, Timestamp)>>,
     pub usage: Totals,
     pub session_id: Option<String>,
     /// When it last posted on the bus.
@@ -103,6 +105,7 @@ impl Run {
             state: RunState::Queued { intent: Some(Box::new(intent.clone())), ahead: None },
             stopping: None,
             idle_since: None,
+            retrying: None,
             usage: Totals::default(),
             session_id: None,
             last_post: None,
@@ -125,6 +128,7 @@ impl Run {
             state: RunState::Queued { intent: None, ahead: None },
             stopping: None,
             idle_since: None,
+            retrying: None,
             usage: Totals::default(),
             session_id: None,
             last_post: None,
@@ -206,6 +210,7 @@ impl Run {
                 };
                 self.state = RunState::Ended { start, started, end: Box::new(end.clone()), at: message.ts };
                 self.idle_since = None;
+                self.retrying = None;
             }
             Event::RunStopping(stopping) => self.stopping = Some(stopping.clone()),
             Event::RunParked(parked) => {
@@ -217,6 +222,11 @@ impl Run {
                 self.idle_since = Some(silence.since(message.ts));
             }
             Event::RunActive(_) => self.idle_since = None,
+            Event::RunRetrying(new) if new.error_class.is_none() => self.retrying = None,
+            Event::RunRetrying(new) => {
+                let since = self.retrying.as_ref().map_or(message.ts, |known| known.1);
+                self.retrying = Some(Box::new((new.clone(), since)));
+            }
             Event::SupervisorRestart(new) => {
                 // Who looks after it now begins to listen anew.
                 self.idle_since = None;
@@ -250,6 +260,7 @@ impl Run {
             | Event::LoopBlocked(_)
             | Event::LoopWaiting(_)
             | Event::LoopBreaker(_)
+            | Event::LoopBudget(_)
             | Event::LoopEnd(_)
             | Event::Posted => {}
         }

@@ -313,7 +313,8 @@ impl Task {
             | Event::RunParked(_)
             | Event::RunIdle(_)
             | Event::RunStuck(_)
-            | Event::RunActive(_) => self.run_event(message, event),
+            | Event::RunActive(_)
+            | Event::RunRetrying(_) => self.run_event(message, event),
             Event::ChildLink(link) => {
                 self.linked(message, link);
                 Ok(())
@@ -339,6 +340,7 @@ impl Task {
             | Event::LoopBlocked(_)
             | Event::LoopWaiting(_)
             | Event::LoopBreaker(_)
+            | Event::LoopBudget(_)
             | Event::LoopStopping(_)
             | Event::LoopEnd(_)
             | Event::AgentDegraded(_) => self.ralph.apply(message, event),
@@ -369,7 +371,7 @@ impl Task {
         if run.is_root() {
             // Whatever it died of: a root that was to be stopped is not started again.
             let outcome = if run.stopping.is_some() { RunOutcome::Stopped } else { end.status };
-            self.ralph.root_ended(&id, outcome, end);
+            self.ralph.root_ended(&id, &run.agent, outcome, end);
         } else if let (None, Some(done)) = (&run.verify, &mut self.done) {
             done.late_results = true;
         }

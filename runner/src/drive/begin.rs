@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use run_agent_core::Draft;
 use run_agent_core::cause::Cause;
 use run_agent_core::event::{Event, LoopStart, SupervisorRestart};
+use run_agent_core::policy::budget::Spent;
 
 use super::{DriveError, Loop};
 use crate::supervise::os::{self, Machine};
@@ -56,7 +57,8 @@ fn is_gone(holder: &str) -> bool {
 }
 
 /// What a driver posts when it takes the loop; first of all that one was lost, if the loop is open.
-pub(super) fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64) -> Vec<Draft> {
+/// `base`: what the tree had used when the counters are set back.
+pub(super) fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64, base: Option<Spent>) -> Vec<Draft> {
     let (here, own) = (Machine::here(), os::ProcessId::own());
     let scope = view.name.scope(None);
     let mut batch = Vec::new();
@@ -83,6 +85,8 @@ pub(super) fn opening(view: &TaskView, what: &Loop<'_>, active_ms: u64) -> Vec<D
         parent_project_id: what.origin.map(|origin| origin.name.project.clone()),
         parent_task_id: what.origin.map(|origin| origin.name.task.clone()),
         depth: what.depth,
+        base_tokens: base.map(|base| base.tokens),
+        base_cost_usd: base.map(|base| base.cost),
     };
     let line = if what.fresh { "loop taken up again, counters set back" } else { "loop started" };
     batch.push(Event::LoopStart(start).draft(&scope, what.cause, line));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{AgentDegraded, DoneRejected, Event, LoopRestart};
+use run_agent_core::event::{AgentDegraded, DoneRejected, Event};
 use run_agent_core::layout::DONE;
 use run_agent_core::plan::{Dependency, Start, reason};
 use run_agent_core::{Kind, RunId, Timestamp, text};
@@ -26,16 +26,14 @@ const TAIL_BYTES: u64 = 4096;
 impl Driver<'_> {
     pub(super) fn start_root(
         &mut self,
-        attempt: u32,
         agent: &str,
-        why: &Start,
-        event: Option<LoopRestart>,
-        previous: Option<RunId>,
+        root: RootStart<'_>,
         talk: &mut dyn FnMut(Talk<'_>),
     ) -> Result<(), DriveError> {
-        let cause = match why {
+        let cause = match root.why {
             Start::First | Start::Resumed => self.what.cause.clone(),
-            Start::Again { .. } => previous
+            Start::Again { .. } => root
+                .previous
                 .clone()
                 .map_or(Cause::Timer("restart".to_owned()), |id| Cause::Process(format!("end of {id}"))),
             Start::Rejected { command, .. } => Cause::Process(format!("verify: {command}")),
@@ -53,7 +51,7 @@ impl Driver<'_> {
             parent: self.what.origin.map(|origin| origin.run.clone()),
             // The loop itself is linked to that task.
             origin: None,
-            root: Some(RootStart { attempt, why, previous, event }),
+            root: Some(root),
             key: None,
             verify: None,
             depth: self.what.depth,
@@ -62,6 +60,7 @@ impl Driver<'_> {
             timeout: self.what.agents.timeout(agent),
             watch: self.what.watch,
             max_agents: self.what.max_agents,
+            budget: Some(self.what.policy.budget),
             cause: &cause,
         };
         match start(self.tree, self.view, request) {
@@ -147,6 +146,11 @@ impl Driver<'_> {
                 Cause::Process("an open question".to_owned()),
                 "waiting for the answer to a question".to_owned(),
             ),
+            (reason::WAIT_USAGE_LIMIT, Event::LoopWaiting(waiting)) => {
+                let until = waiting.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+                let line = format!("waiting{until}: the usage limit of every agent's account is reached");
+                (Cause::Limit(reason::WAIT_USAGE_LIMIT.to_owned()), line)
+            }
             (reason::WAIT_LOOPS, _) => (
                 Cause::Limit("limits.max_tasks".to_owned()),
                 "waiting until fewer loops are driven (limits.max_tasks)".to_owned(),
@@ -192,6 +196,7 @@ impl Driver<'_> {
             watch: self.what.watch,
             // A command of the user's is no agent.
             max_agents: 0,
+            budget: None,
             cause: &Cause::File(DONE.to_owned()),
         };
         match start(self.tree, self.view, request) {

@@ -14,6 +14,7 @@ use run_agent_core::decide::{self, NewRun, Refusal};
 use run_agent_core::event::{Event, LoopRestart, RunEnd, RunIntent, RunOutcome, VerifyStart};
 use run_agent_core::layout::RunPaths;
 use run_agent_core::plan::Start;
+use run_agent_core::policy::budget::Budget;
 use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::{Draft, RunId, Timestamp};
 
@@ -55,6 +56,8 @@ pub struct Request<'a> {
     pub watch: WatchPolicy,
     /// How many agents of the root may be at work; 0: this run needs no slot.
     pub max_agents: u32,
+    /// What the task may use; none for a command that uses no tokens.
+    pub budget: Option<Budget>,
     pub cause: &'a Cause,
 }
 
@@ -65,6 +68,8 @@ pub struct RootStart<'a> {
     pub previous: Option<RunId>,
     /// Goes into the same append as the intent.
     pub event: Option<LoopRestart>,
+    /// The conversation that it takes up, where its agent can.
+    pub session: Option<String>,
 }
 
 /// A run that was started, or ended before it could be.
@@ -169,6 +174,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         parent: request.parent.as_ref(),
         depth: request.depth,
         max_depth: request.max_depth,
+        budget: request.budget,
     };
     view.fold()?;
     // An agent may have put a link there while its loop goes on.

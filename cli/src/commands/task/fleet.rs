@@ -25,8 +25,8 @@ pub(crate) fn next_of(config: &Config, view: &TaskView) -> Result<String, Failur
     let picks = u32::try_from(task.runs.len()).unwrap_or(u32::MAX);
     match choose(&pool, &task.ralph.degraded, last, picks, Timestamp::now()) {
         Choice::Agent(agent) => Ok(agent.to_owned()),
-        Choice::Later(_) | Choice::Never { .. } if pool.names.is_empty() => Err(config.no_agent()),
-        Choice::Later(until) => Err(passed_over(&pool, &format!("until {until}"))),
+        Choice::Later { .. } | Choice::Never { .. } if pool.names.is_empty() => Err(config.no_agent()),
+        Choice::Later { until, class } => Err(passed_over(&pool, &format!("until {until:.0} ({class})"))),
         Choice::Never { class } => Err(passed_over(&pool, &format!("({class})"))),
     }
 }

@@ -216,7 +216,7 @@ fn verify_commands_are_not_started_below_a_root_run_that_was_stopped() {
     let story = story.ends(1, RunOutcome::Stopped).event(None, Event::LoopStart(LoopStart::default()));
     let Step::Verify { key, previous, .. } = story.next() else { panic!("{:?}", story.next()) };
     let (key, parent) = (Some(key.as_str()), previous.as_ref());
-    let new = crate::decide::NewRun { root: false, key, parent, depth: 0, max_depth: 0 };
+    let new = crate::decide::NewRun { root: false, key, parent, depth: 0, max_depth: 0, budget: None };
     crate::decide::may_make_run(story.task(), new).unwrap();
 }
 

@@ -13,6 +13,7 @@ use crate::decide::{self, Refusal};
 use crate::event::{DoneCleared, Event, LoopEnd, LoopOutcome, LoopStart, SupervisorRestart};
 use crate::id::RunId;
 use crate::plan::{Clock, Look, Waiting, reason};
+use crate::policy::budget::Spent;
 use crate::policy::counted::Counted;
 use crate::world::{Marker, RunState, Task};
 
@@ -246,6 +247,7 @@ impl Driver {
             policy: &tasks.policy,
             pool: &tasks.pool,
             unmet: &unmet,
+            spent: Spent::default(),
             clock,
             now: sim.clock.now(),
         };

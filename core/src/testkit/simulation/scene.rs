@@ -64,6 +64,7 @@ fn policy(choices: &mut Choices) -> LoopPolicy {
             trips: 2,
             ..Breaker::default()
         },
+        ..LoopPolicy::default()
     }
 }
 

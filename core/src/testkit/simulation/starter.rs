@@ -91,6 +91,7 @@ impl Starter {
             parent: self.request.parent.as_ref(),
             depth: self.request.depth,
             max_depth: self.request.max_depth,
+            budget: None,
         }
     }
 

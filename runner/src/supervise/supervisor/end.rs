@@ -154,6 +154,7 @@ impl Supervisor<'_> {
             error_class: class.map(str::to_owned),
             output_path: Some(self.run.output().display().to_string()),
             left_overs: None,
+            retry_at: None,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::{At, Driver, LOOK_AGAIN_MS, is_parked};
 use crate::decide::{self, Refusal};
-use crate::event::{DoneRejected, Event, LoopEnd, LoopOutcome};
+use crate::event::{DoneRejected, Event, LoopEnd, LoopOutcome, Stopping};
 use crate::id::RunId;
 use crate::message::{Draft, Kind};
 use crate::plan::{Step, reason};
@@ -25,6 +25,8 @@ impl Driver {
             | Step::StopRuns { .. }
             | Step::Pause { .. }
             | Step::Degrade { .. }
+            | Step::TellBudget(_)
+            | Step::StopForBudget { .. }
             | Step::Verify { .. }
             | Step::Reject { .. }
             | Step::End(_) => None,
@@ -95,6 +97,11 @@ impl Driver {
                 return Turn::Sleeps(1000);
             }
             Step::Degrade { run, event } => self.at = At::Post(Event::AgentDegraded(event), Some(run)),
+            Step::TellBudget(budget) => self.at = At::Post(Event::LoopBudget(budget), None),
+            Step::StopForBudget { limit } => {
+                let stopping = Stopping { by: limit.to_owned(), ..Stopping::default() };
+                self.at = At::Post(Event::LoopStopping(stopping), None);
+            }
             Step::Reject { run, command, exit_code } => self.at = At::Reject { run, command, exit_code },
             Step::End(end) if end.outcome == LoopOutcome::Completed => self.at = At::Facts(end),
             Step::End(end) => self.at = At::End(end),
