@@ -14,7 +14,7 @@ use run_agent_core::{ProjectId, StreamKey, TaskId, Timestamp};
 pub use self::choose::{Because, Rules};
 use crate::delete::{self, DeleteError, Deleted, Why};
 use crate::ledger::Ledger;
-use crate::supervise::close;
+use crate::supervise::{close, os};
 use crate::tree::{TaskName, Tree};
 use crate::view::{TaskView, ViewError};
 use crate::{aside, leftovers, link};
@@ -113,6 +113,9 @@ pub fn gc(
         }
         for cache in leftovers::stale_caches(tree, false) {
             sweep.remove(What::Cache, &cache.path, cache.why);
+        }
+        if !job.dry_run {
+            os::cgroup::remove_nobodys();
         }
     }
     Ok(())

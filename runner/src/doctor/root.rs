@@ -8,9 +8,14 @@ use run_agent_core::{ProjectId, TaskId};
 use rustix::process::{Resource, getrlimit};
 
 use super::finding::Finding;
+use super::run::is_settled;
 use super::stray::{self, stray};
 use crate::leftovers::{self, paths_in};
+use crate::slots;
 use crate::tree::Tree;
+
+/// What a ticket's owner takes from the file to its lock.
+const TICKET_S: u64 = 10;
 
 /// What is wrong with the root, its projects' streams and tasks excepted.
 pub(super) fn look_at_root(tree: &Tree) -> Vec<Finding> {
@@ -34,6 +39,10 @@ pub(super) fn look_at_root(tree: &Tree) -> Vec<Finding> {
     found.extend(leftovers::in_trash(tree).into_iter().map(|path| Finding::StrayTrash { path }));
     let caches = leftovers::stale_caches(tree, true);
     found.extend(caches.into_iter().map(|cache| Finding::StaleCache { path: cache.path, why: cache.why }));
+    let mut tickets = slots::dead_tickets(tree);
+    // One that is being made is not locked yet.
+    tickets.retain(|path| is_settled(path, TICKET_S));
+    found.extend(tickets.into_iter().map(|path| Finding::DeadTicket { path }));
     found
 }
 
