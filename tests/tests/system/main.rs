@@ -12,6 +12,7 @@ mod bus_find;
 mod bus_ndjson;
 mod bus_read;
 mod cgroups;
+mod clocks;
 mod conduct;
 mod config;
 mod context;
