@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Ignored;
-use crate::event::{DoneRejected, Event, LoopOutcome, LoopStart, RunEnd, RunOutcome, Stopping};
+use crate::event::{DoneRejected, Event, LoopEnd, LoopOutcome, LoopStart, RunEnd, RunOutcome, Stopping};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
@@ -130,29 +130,9 @@ impl Ralph {
     pub(super) fn apply(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
         let at = message.ts;
         match event {
-            Event::LoopStart(start) => {
-                self.state = RalphState::Driven { since: at };
-                self.stopping = None;
-                self.stopped_root = None;
-                self.active_ms = start.active_ms;
-                if start.fresh {
-                    self.reset();
-                }
-                self.driver = Some(start.clone());
-            }
+            Event::LoopStart(start) => self.started(start, at),
             Event::LoopStopping(how) => self.stopping = Some(StopRequest { at, how: how.clone() }),
-            Event::LoopEnd(end) => {
-                // A stop of a task that never had a loop ends here too.
-                if !self.is_open() && self.stopping.is_none() {
-                    return Err(Ignored::LoopEnded);
-                }
-                // A driver that was interrupted leaves a stop that was asked for to whoever asked.
-                if end.reason != reason::INTERRUPTED {
-                    self.stopping = None;
-                }
-                self.active_ms = end.active_ms;
-                self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
-            }
+            Event::LoopEnd(end) => self.ended(end, at)?,
             Event::LoopRestart(restart) => {
                 self.must_be_open()?;
                 self.active_ms = restart.active_ms;
@@ -223,6 +203,31 @@ impl Ralph {
             | Event::SupervisorRestart(_)
             | Event::Posted => {}
         }
+        Ok(())
+    }
+
+    fn started(&mut self, start: &LoopStart, at: Timestamp) {
+        self.state = RalphState::Driven { since: at };
+        self.stopping = None;
+        self.stopped_root = None;
+        self.active_ms = start.active_ms;
+        if start.fresh {
+            self.reset();
+        }
+        self.driver = Some(start.clone());
+    }
+
+    fn ended(&mut self, end: &LoopEnd, at: Timestamp) -> Result<(), Ignored> {
+        // A stop of a task that never had a loop ends here too.
+        if !self.is_open() && self.stopping.is_none() {
+            return Err(Ignored::LoopEnded);
+        }
+        // A driver that was interrupted leaves a stop that was asked for to whoever asked.
+        if end.reason != reason::INTERRUPTED {
+            self.stopping = None;
+        }
+        self.active_ms = end.active_ms;
+        self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::ralph::{Ralph, RalphState};
 use super::run::{Run, RunState, RunStatus};
 use super::thread::Thread;
 use super::{Ignored, Totals};
-use crate::event::{Done, Event, LoopOutcome, RunEnd, RunOutcome, TaskText};
+use crate::event::{Done, Event, LoopOutcome, RunEnd, RunIntent, RunOutcome, RunStart, TaskText};
 use crate::id::{MsgId, RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
@@ -271,32 +271,10 @@ impl Task {
                 self.deleted = true;
                 Ok(())
             }
-            Event::RunDeleted(_) => {
-                let id = run_of(message)?;
-                match self.runs.get(id) {
-                    Some(run) if run.is_active() => Err(Ignored::RunStarted),
-                    Some(_) => {
-                        self.runs.remove(id);
-                        Ok(())
-                    }
-                    None => Err(Ignored::UnknownRun(id.clone())),
-                }
-            }
-            Event::RunIntent(intent) => {
-                let id = run_of(message)?;
-                if self.runs.contains_key(id) {
-                    return Err(Ignored::RunStarted);
-                }
-                self.runs.insert(id.clone(), Run::intended(message, intent));
-                self.root_made(id, message.ts);
-                Ok(())
-            }
+            Event::RunDeleted(_) => self.run_deleted(run_of(message)?),
+            Event::RunIntent(intent) => self.run_intended(message, intent),
             Event::RunStart(start) => {
-                let id = run_of(message)?;
-                if !self.runs.contains_key(id) {
-                    self.runs.insert(id.clone(), Run::started_without_intent(message, start));
-                    self.root_made(id, message.ts);
-                }
+                self.run_known(message, start)?;
                 self.run_event(message, event)
             }
             Event::RunEnd(end) => {
@@ -346,6 +324,37 @@ impl Task {
             // Told to people and to `why`; they move nothing by themselves.
             Event::VerifyStart(_) | Event::VerifyStop(_) | Event::SupervisorRestart(_) => Ok(()),
         }
+    }
+
+    fn run_deleted(&mut self, id: &RunId) -> Result<(), Ignored> {
+        match self.runs.get(id) {
+            Some(run) if run.is_active() => Err(Ignored::RunStarted),
+            Some(_) => {
+                self.runs.remove(id);
+                Ok(())
+            }
+            None => Err(Ignored::UnknownRun(id.clone())),
+        }
+    }
+
+    fn run_intended(&mut self, message: &Message, intent: &RunIntent) -> Result<(), Ignored> {
+        let id = run_of(message)?;
+        if self.runs.contains_key(id) {
+            return Err(Ignored::RunStarted);
+        }
+        self.runs.insert(id.clone(), Run::intended(message, intent));
+        self.root_made(id, message.ts);
+        Ok(())
+    }
+
+    /// A run may start whose intent this stream does not hold.
+    fn run_known(&mut self, message: &Message, start: &RunStart) -> Result<(), Ignored> {
+        let id = run_of(message)?;
+        if !self.runs.contains_key(id) {
+            self.runs.insert(id.clone(), Run::started_without_intent(message, start));
+            self.root_made(id, message.ts);
+        }
+        Ok(())
     }
 
     fn run_event(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
