@@ -7,6 +7,16 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
+/// How long something lasted, in words for the stream: `90 s`, `6 min`, `3 h`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
 /// Appends `value` as a YAML double-quoted scalar on one line. Every string the tool writes is quoted this way, so
 /// that `no`, `1e3` and dates stay strings for every reader.
 pub fn push_quoted(out: &mut String, value: &str) {
@@ -259,6 +269,11 @@ pub fn slug(text: &str, max: usize) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_span_has_one_unit() {
+        assert_eq!([0, 119, 120, 7199, 7200].map(span), ["0 s", "119 s", "2 min", "119 min", "2 h"]);
+    }
 
     proptest! {
         #[test]

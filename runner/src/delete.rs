@@ -13,6 +13,7 @@ use run_agent_core::{Cursor, MsgId, RunId};
 
 use crate::below::IsLink;
 use crate::ledger::Ledger;
+use crate::supervise::record;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::{aside, failpoint, files};
@@ -79,7 +80,7 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, why: &Why) -> Result<De
         return Ok(Deleted::Refused(refusal));
     }
     failpoint::here("delete.run_posted");
-    Ok(Deleted::Gone { bytes: remove(tree, paths.folder(), "delete.run_aside")? })
+    Ok(Deleted::Gone { bytes: finish_run(tree, &view.name, id)? })
 }
 
 /// Removes the folder of a run that the stream says is deleted.
@@ -87,7 +88,17 @@ pub fn run(tree: &Tree, view: &mut TaskView, id: &RunId, why: &Why) -> Result<De
 /// # Errors
 /// When it cannot be removed.
 pub fn finish_run(tree: &Tree, name: &TaskName, id: &RunId) -> Result<u64, DeleteError> {
+    remove_cgroup(tree, name, id);
     remove(tree, tree.run(name, id).folder(), "delete.run_aside")
+}
+
+/// What stayed in the background may have kept the run's cgroup, and only the run's folder tells where that is. One that
+/// is not empty yet stays.
+fn remove_cgroup(tree: &Tree, name: &TaskName, id: &RunId) {
+    let notes = record::notes(&tree.run(name, id).supervisor_lock()).unwrap_or_default();
+    if let Some(cgroup) = notes.cgroup_of(id) {
+        cgroup.remove();
+    }
 }
 
 /// Deletes a task with its whole history. `ledger` is of its project.
@@ -136,6 +147,7 @@ fn finish_task(tree: &Tree, name: &TaskName, ledger: &mut Ledger) -> Result<u64,
         ledger.tell_deleted(tree, name, &id, deletion, &cause)?;
     }
     failpoint::here("delete.task_told");
+    tree.runs(name).unwrap_or_default().iter().for_each(|run| remove_cgroup(tree, name, run));
     let bytes = remove(tree, tree.task(name).folder(), "delete.task_aside")?;
     // Disposable, and made again by nobody.
     let _ = std::fs::remove_file(tree.layout.checkpoint(&name.project, &name.task));

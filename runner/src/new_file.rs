@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::supervise::os::unnamed;
+
 /// A file in the making, in the folder that it is placed in.
 #[derive(Debug)]
 pub struct NewFile {
@@ -18,7 +20,7 @@ impl NewFile {
     /// # Errors
     /// When the folder cannot be written.
     pub fn in_folder(folder: &Path, mode: u32) -> io::Result<Self> {
-        if let Some(file) = unnamed(folder, mode)? {
+        if let Some(file) = unnamed::make(folder, mode)? {
             return Ok(Self { file, name: None });
         }
         let made = tempfile::Builder::new()
@@ -36,7 +38,7 @@ impl NewFile {
     pub fn place(self, path: &Path, sync: bool) -> io::Result<()> {
         self.finish(path, sync, |file, name| match name {
             Some(name) => name.persist_noclobber(path).map_err(|e| e.error),
-            None => link(file, path),
+            None => unnamed::link(file, path),
         })
     }
 
@@ -54,7 +56,7 @@ impl NewFile {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     Err(_) | Ok(()) => {}
                 }
-                link(file, &beside)?;
+                unnamed::link(file, &beside)?;
                 std::fs::rename(&beside, path)
             }
         })
@@ -89,43 +91,6 @@ impl Write for NewFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// `None` where the file system knows no files without a name, or the system gives no way to name one later.
-#[cfg(target_os = "linux")]
-fn unnamed(folder: &Path, mode: u32) -> io::Result<Option<File>> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-    use rustix::io::Errno;
-    if !Path::new(OPEN_FILES).is_dir() {
-        return Ok(None);
-    }
-    match openat(CWD, folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(mode)) {
-        Ok(file) => Ok(Some(File::from(file))),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(target_os = "linux")]
-const OPEN_FILES: &str = "/proc/self/fd";
-
-#[cfg(target_os = "linux")]
-fn link(file: &File, path: &Path) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, linkat};
-    use std::os::fd::AsRawFd;
-    let open = Path::new(OPEN_FILES).join(file.as_raw_fd().to_string());
-    Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "the twin of the way that may fail")]
-fn unnamed(_: &Path, _: u32) -> io::Result<Option<File>> {
-    Ok(None)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn link(_: &File, _: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

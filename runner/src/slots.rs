@@ -8,7 +8,7 @@ mod folder;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use run_agent_core::RunId;
@@ -198,6 +198,34 @@ impl Slots {
         }
         Some(())
     }
+}
+
+/// The tickets in both queues of a root whose owners are dead, as far as one can see without the lock.
+pub(crate) fn dead_tickets(tree: &Tree) -> Vec<PathBuf> {
+    let dead = |folder: Folder| -> io::Result<Vec<PathBuf>> {
+        let mut tickets = folder.list()?.tickets;
+        tickets.retain(|ticket| folder.is_live(*ticket).is_ok_and(|live| !live));
+        Ok(tickets.into_iter().map(|ticket| folder.ticket(ticket)).collect())
+    };
+    let folders = [tree.layout.slots(), tree.layout.loops()].map(Folder::new);
+    folders.into_iter().flat_map(|folder| dead(folder).unwrap_or_default()).collect()
+}
+
+/// Removes a ticket whose owner is dead still.
+///
+/// # Errors
+/// When the folder cannot be used, or others are looking all the time.
+pub(crate) fn remove_dead_ticket(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().map(|folder| Folder::new(folder.to_owned())) else { return Ok(()) };
+    let busy = || io::Error::new(io::ErrorKind::WouldBlock, "others hold the queue's lock");
+    // Under the lock: its number may have been given again.
+    let _mutex = folder.lock(MUTEX_WAIT)?.ok_or_else(busy)?;
+    for ticket in folder.list()?.tickets {
+        if folder.ticket(ticket) == path && !folder.is_live(ticket)? {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The head of the queue.

@@ -6,6 +6,7 @@ use super::{Act, Other};
 use crate::cause::Cause;
 use crate::event::{Event, LoopOutcome};
 use crate::id::{RunId, TaskId};
+use crate::message::Message;
 use crate::plan::reason;
 use crate::world::{Marker, TaskStatus, Told};
 
@@ -91,99 +92,99 @@ impl Story<'_> {
 
     fn failed(&mut self, why: &str, active: &[RunId]) {
         let told = self.of_task(Told::LoopEnd);
-        let limit = told.as_ref().and_then(|(message, _)| cause_of(message));
-        let restarts = match &told {
-            Some((_, Event::LoopEnd(end))) => end.restarts,
-            Some(_) | None => self.look.task.ralph.restarts,
-        };
-        let restarts = count(u64::from(restarts), "restart");
+        let told = told.as_ref();
         match why {
-            reason::EXHAUSTED => {
-                let limit = match limit {
-                    Some(Cause::Limit(name)) => name,
-                    Some(_) | None => "a limit".to_owned(),
-                };
-                self.because(
-                    format!("the loop gave up: {limit} was reached after {restarts}"),
-                    told.as_ref(),
-                );
-                self.last_run();
-                self.change("set the counters back and go on", Act::Resume);
-            }
-            reason::CHILDREN => {
-                let left = match active.len() {
-                    0 => "children had not ended".to_owned(),
-                    n => format!("{} not ended", have(n as u64, "child run")),
-                };
-                let text = format!("the loop gave up: DONE is set, but {left} within child_wait_timeout");
-                self.because(text, told.as_ref());
-                self.named_runs(active);
-                self.done();
-                self.change("wait for them once more", Act::Resume);
-                self.change("stop what still runs", Act::Stop);
-            }
-            reason::DONE_NOT_A_FILE => {
-                let still = match self.look.seen.marker {
-                    Some(Marker::NotAFile) => "is",
-                    Some(Marker::Absent | Marker::Present { .. }) | None => "was",
-                };
-                let text = format!(
-                    "the loop gave up: DONE {still} a folder or something else that is no regular file"
-                );
-                self.because(text, told.as_ref());
-                self.change_by_itself("remove it from the task's folder first");
-                self.change("then go on", Act::Resume);
-            }
-            reason::DEPENDENCY => {
-                self.because(
-                    "the loop gave up: a task that it depends on cannot be waited for",
-                    told.as_ref(),
-                );
-                let blocked = self.of_task(Told::LoopBlocked);
-                let mut tasks = Vec::new();
-                if let Some((_, Event::LoopBlocked(said))) = &blocked {
-                    self.because(format!("it was blocked: {}", quoted(&said.reason)), blocked.as_ref());
-                    tasks.clone_from(&said.waits_for);
-                } else if let Some((text, _)) = &self.look.task.created {
-                    // It ended without having waited.
-                    tasks.clone_from(&text.depends_on);
-                }
-                tasks.retain(|task| !self.is_completed(task));
-                self.dependencies(&tasks);
-                self.change("go on when that is mended", Act::Resume);
-            }
-            reason::BREAKER => {
-                self.because("the loop gave up: its breaker opened once too often", told.as_ref());
-                let opened = self.of_task(Told::LoopBreaker);
-                if let Some((_, Event::LoopBreaker(breaker))) = &opened {
-                    let text = format!(
-                        "the breaker opened {}, each after quick failures in a row",
-                        count(u64::from(breaker.trips), "time")
-                    );
-                    self.because(text, opened.as_ref());
-                }
-                self.last_run();
-                self.change("mend what the agent fails of, then go on", Act::Resume);
-            }
+            reason::EXHAUSTED => self.exhausted(told),
+            reason::CHILDREN => self.children_outlived(told, active),
+            reason::DONE_NOT_A_FILE => self.done_not_a_file(told),
+            reason::DEPENDENCY => self.dependency_failed(told),
+            reason::BREAKER => self.breaker_gave_up(told),
             reason::VERIFY => {
-                self.because("the loop gave up: DONE was rejected once too often", told.as_ref());
+                self.because("the loop gave up: DONE was rejected once too often", told);
                 self.rejected();
                 self.see_output();
                 self.change("set the counters back and go on", Act::Resume);
             }
             reason::NO_AGENT => {
-                self.because("the loop gave up: no agent is left that may be started", told.as_ref());
+                self.because("the loop gave up: no agent is left that may be started", told);
                 self.degraded();
                 self.see_output();
                 self.change("mend the agent's installation, token or quota, then go on", Act::Resume);
             }
             other => {
-                self.because(format!("the loop failed: {}", quoted(other)), told.as_ref());
+                self.because(format!("the loop failed: {}", quoted(other)), told);
                 self.questions();
                 self.last_run();
                 self.change("set the counters back and go on", Act::Resume);
             }
         }
+    }
+
+    fn exhausted(&mut self, told: Option<&(Message, Event)>) {
+        let limit = match told.and_then(|(message, _)| cause_of(message)) {
+            Some(Cause::Limit(name)) => name,
+            Some(_) | None => "a limit".to_owned(),
+        };
+        let restarts = match told {
+            Some((_, Event::LoopEnd(end))) => end.restarts,
+            Some(_) | None => self.look.task.ralph.restarts,
+        };
+        let restarts = count(u64::from(restarts), "restart");
+        self.because(format!("the loop gave up: {limit} was reached after {restarts}"), told);
+        self.last_run();
+        self.change("set the counters back and go on", Act::Resume);
+    }
+
+    fn children_outlived(&mut self, told: Option<&(Message, Event)>, active: &[RunId]) {
+        let left = match active.len() {
+            0 => "children had not ended".to_owned(),
+            n => format!("{} not ended", have(n as u64, "child run")),
+        };
+        self.because(format!("the loop gave up: DONE is set, but {left} within child_wait_timeout"), told);
+        self.named_runs(active);
+        self.done();
+        self.change("wait for them once more", Act::Resume);
+        self.change("stop what still runs", Act::Stop);
+    }
+
+    fn done_not_a_file(&mut self, told: Option<&(Message, Event)>) {
+        let still = match self.look.seen.marker {
+            Some(Marker::NotAFile) => "is",
+            Some(Marker::Absent | Marker::Present { .. }) | None => "was",
+        };
+        let text =
+            format!("the loop gave up: DONE {still} a folder or something else that is no regular file");
+        self.because(text, told);
+        self.change_by_itself("remove it from the task's folder first");
+        self.change("then go on", Act::Resume);
+    }
+
+    fn dependency_failed(&mut self, told: Option<&(Message, Event)>) {
+        self.because("the loop gave up: a task that it depends on cannot be waited for", told);
+        let blocked = self.of_task(Told::LoopBlocked);
+        let mut tasks = Vec::new();
+        if let Some((_, Event::LoopBlocked(said))) = &blocked {
+            self.because(format!("it was blocked: {}", quoted(&said.reason)), blocked.as_ref());
+            tasks.clone_from(&said.waits_for);
+        } else if let Some((text, _)) = &self.look.task.created {
+            // It ended without having waited.
+            tasks.clone_from(&text.depends_on);
+        }
+        tasks.retain(|task| !self.is_completed(task));
+        self.dependencies(&tasks);
+        self.change("go on when that is mended", Act::Resume);
+    }
+
+    fn breaker_gave_up(&mut self, told: Option<&(Message, Event)>) {
+        self.because("the loop gave up: its breaker opened once too often", told);
+        let opened = self.of_task(Told::LoopBreaker);
+        if let Some((_, Event::LoopBreaker(breaker))) = &opened {
+            let times = count(u64::from(breaker.trips), "time");
+            let text = format!("the breaker opened {times}, each after quick failures in a row");
+            self.because(text, opened.as_ref());
+        }
+        self.last_run();
+        self.change("mend what the agent fails of, then go on", Act::Resume);
     }
 
     fn is_completed(&self, task: &TaskId) -> bool {

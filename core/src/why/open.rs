@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::story::{NAMED_MAX, Story, count, quoted, span_s};
+use super::story::{NAMED_MAX, Story, count, quoted};
 use super::{Act, Other};
 use crate::event::Event;
 use crate::id::{RunId, TaskId};
 use crate::plan::reason;
+use crate::text;
 use crate::world::{Question, Run, TaskStatus, Told};
 
 impl Story<'_> {
@@ -106,7 +107,7 @@ impl Story<'_> {
         };
         let text = format!(
             "the breaker opened{trips} after quick failures in a row: the loop pauses {}",
-            span_s(cooldown_ms / 1000)
+            text::span(cooldown_ms / 1000)
         );
         self.because(text, told.as_ref());
         if let Some(last) = &self.look.task.ralph.last_root {

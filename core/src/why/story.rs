@@ -138,12 +138,3 @@ pub(super) fn quoted(words: &str) -> String {
 pub(super) fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
-
-/// `12 s`, `5 min`, `2 h`.
-pub(super) fn span_s(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
-    }
-}

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Ignored;
-use crate::event::{DoneRejected, Event, LoopBudget, LoopOutcome, LoopStart, RunEnd, RunOutcome, Stopping};
+use crate::event::{
+    DoneRejected, Event, LoopBudget, LoopEnd, LoopOutcome, LoopStart, RunEnd, RunOutcome, Stopping,
+};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
 use crate::plan::reason;
@@ -137,31 +139,9 @@ impl Ralph {
     pub(super) fn apply(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
         let at = message.ts;
         match event {
-            Event::LoopStart(start) => {
-                self.state = RalphState::Driven { since: at };
-                self.stopping = None;
-                self.stopped_root = None;
-                self.active_ms = start.active_ms;
-                if start.fresh {
-                    self.reset();
-                    let cost = start.base_cost_usd.unwrap_or_default();
-                    self.spent_before = Spent { tokens: start.base_tokens.unwrap_or(0), cost };
-                }
-                self.driver = Some(start.clone());
-            }
+            Event::LoopStart(start) => self.started(start, at),
             Event::LoopStopping(how) => self.stopping = Some(StopRequest { at, how: how.clone() }),
-            Event::LoopEnd(end) => {
-                // A stop of a task that never had a loop ends here too.
-                if !self.is_open() && self.stopping.is_none() {
-                    return Err(Ignored::LoopEnded);
-                }
-                // A driver that was interrupted leaves a stop that was asked for to whoever asked.
-                if end.reason != reason::INTERRUPTED {
-                    self.stopping = None;
-                }
-                self.active_ms = end.active_ms;
-                self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
-            }
+            Event::LoopEnd(end) => self.ended(end, at)?,
             Event::LoopRestart(restart) => {
                 self.must_be_open()?;
                 self.active_ms = restart.active_ms;
@@ -240,6 +220,33 @@ impl Ralph {
             | Event::SupervisorRestart(_)
             | Event::Posted => {}
         }
+        Ok(())
+    }
+
+    fn started(&mut self, start: &LoopStart, at: Timestamp) {
+        self.state = RalphState::Driven { since: at };
+        self.stopping = None;
+        self.stopped_root = None;
+        self.active_ms = start.active_ms;
+        if start.fresh {
+            self.reset();
+            let cost = start.base_cost_usd.unwrap_or_default();
+            self.spent_before = Spent { tokens: start.base_tokens.unwrap_or(0), cost };
+        }
+        self.driver = Some(start.clone());
+    }
+
+    fn ended(&mut self, end: &LoopEnd, at: Timestamp) -> Result<(), Ignored> {
+        // A stop of a task that never had a loop ends here too.
+        if !self.is_open() && self.stopping.is_none() {
+            return Err(Ignored::LoopEnded);
+        }
+        // A driver that was interrupted leaves a stop that was asked for to whoever asked.
+        if end.reason != reason::INTERRUPTED {
+            self.stopping = None;
+        }
+        self.active_ms = end.active_ms;
+        self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub enum Finding {
     StrayFile { path: PathBuf },
     StrayTrash { path: PathBuf },
     StaleCache { path: PathBuf, why: &'static str },
+    DeadTicket { path: PathBuf },
     FewOpenFiles { limit: u64, wanted: u64 },
     FewWatches { path: PathBuf, limit: u64, wanted: u64 },
     NoLinger { user: String },
@@ -70,6 +71,10 @@ pub enum RunFinding {
     },
     OutputMissing,
     StaleDoorbell,
+    /// How many processes of the run are in it.
+    LeftCgroup {
+        processes: usize,
+    },
 }
 
 /// The way out.
@@ -112,6 +117,7 @@ impl Finding {
             Self::StrayFile { .. } => "stray_file",
             Self::StrayTrash { .. } => "stray_trash",
             Self::StaleCache { .. } => "stale_cache",
+            Self::DeadTicket { .. } => "dead_ticket",
             Self::FewOpenFiles { .. } => "few_open_files",
             Self::FewWatches { .. } => "few_watches",
             Self::NoLinger { .. } => "no_linger",
@@ -130,6 +136,7 @@ impl Finding {
             | Self::StrayFile { path }
             | Self::StrayTrash { path }
             | Self::StaleCache { path, .. }
+            | Self::DeadTicket { path }
             | Self::FewWatches { path, .. } => path.display().to_string(),
             Self::Unreadable { place, .. } => place.clone(),
             Self::Damaged { damage, .. } => damage.place.clone(),
@@ -187,6 +194,7 @@ impl Finding {
             Self::StrayFile { .. } => "a temporary file whose writer is dead".to_owned(),
             Self::StrayTrash { .. } => "it was deleted, and is not removed yet".to_owned(),
             Self::StaleCache { why, .. } => format!("a cache that is of no use: {why}"),
+            Self::DeadTicket { .. } => "a place in a queue whose owner is dead".to_owned(),
             Self::FewOpenFiles { limit, wanted } => {
                 format!("a process may open {limit} files; {wanted} are better where many tasks are followed")
             }
@@ -238,7 +246,9 @@ impl Finding {
             Self::MarkerDisagrees { present: false, .. } => WayOut::Repair("posts DONE_CLEARED"),
             Self::MarkerNotAFile { .. } => person("remove it"),
             Self::Run { what, .. } => what.way_out(),
-            Self::StrayFile { .. } | Self::StrayTrash { .. } => WayOut::Repair("removes it"),
+            Self::StrayFile { .. } | Self::StrayTrash { .. } | Self::DeadTicket { .. } => {
+                WayOut::Repair("removes it")
+            }
             Self::StaleCache { .. } => WayOut::Repair("removes it; it is made again when it is needed"),
             Self::FewOpenFiles { .. } => WayOut::Note("`ulimit -n` raises it"),
             Self::FewWatches { .. } => WayOut::Note("the administrator raises it with sysctl"),
@@ -272,6 +282,7 @@ impl RunFinding {
             Self::InfoNewer { .. } => "run_info_newer",
             Self::OutputMissing => "output_missing",
             Self::StaleDoorbell => "stale_doorbell",
+            Self::LeftCgroup { .. } => "left_cgroup",
         }
     }
 
@@ -297,6 +308,10 @@ impl RunFinding {
             }
             Self::OutputMissing => "it has ended, and output.md is missing".to_owned(),
             Self::StaleDoorbell => "it has ended, and its doorbell or socket lies there".to_owned(),
+            Self::LeftCgroup { processes: 0 } => "it has ended, and its empty cgroup is there".to_owned(),
+            Self::LeftCgroup { processes } => {
+                format!("it has ended, and its cgroup holds what it left running (processes: {processes})")
+            }
         }
     }
 
@@ -321,6 +336,8 @@ impl RunFinding {
             Self::InfoNewer { .. } => person("a newer run-agent wrote it: update this one"),
             Self::OutputMissing => WayOut::Repair("makes it from what the run printed"),
             Self::StaleDoorbell => WayOut::Repair("removes it"),
+            Self::LeftCgroup { processes: 0 } => WayOut::Repair("removes it"),
+            Self::LeftCgroup { .. } => WayOut::Repair("ends them as the run's own end would, and removes it"),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::supervise::close;
 use crate::tree::{TaskName, Tree};
 use crate::view::TaskView;
-use crate::{aside, files, link, marker, output};
+use crate::{aside, files, link, marker, output, slots};
 
 type Mended = Result<(), String>;
 
@@ -27,6 +27,7 @@ pub(super) fn mend(tree: &Tree, finding: &Finding, by: &str) -> Mended {
         Finding::StrayFile { path } | Finding::StrayTrash { path } | Finding::StaleCache { path, .. } => {
             aside::remove_all(path).map_err(|e| e.to_string())
         }
+        Finding::DeadTicket { path } => slots::remove_dead_ticket(path).map_err(|e| e.to_string()),
         Finding::HalfMadeTask { path, .. } => remove_half_made_task(path),
         Finding::DeletedTask { name, .. } => finish_task(tree, name, by),
         Finding::UnfinishedStop { name } => close_dead(tree, name),
@@ -103,6 +104,13 @@ fn mend_run(tree: &Tree, name: &TaskName, run: &RunId, what: &RunFinding) -> Men
         | RunFinding::InfoBehind { .. }
         | RunFinding::OutputMissing
         | RunFinding::StaleDoorbell => renew(tree, name, run, what),
+        RunFinding::LeftCgroup { .. } => {
+            let _held = hold(&tree.run(name, run).supervisor_lock())?;
+            match open(tree, name)?.run(run).filter(|run| !run.is_active()) {
+                Some(over) => close::end_left_cgroup(tree, name, run, over).map_err(|e| e.to_string()),
+                None => Ok(()),
+            }
+        }
         RunFinding::HalfMade { own: false }
         | RunFinding::AgentAlone { .. }
         | RunFinding::Foreign

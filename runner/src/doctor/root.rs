@@ -8,9 +8,15 @@ use run_agent_core::{ProjectId, TaskId};
 use rustix::process::{Resource, getrlimit};
 
 use super::finding::Finding;
+use super::run::is_settled;
 use super::stray::{self, stray};
 use crate::leftovers::{self, paths_in};
+use crate::slots;
+use crate::supervise::os::{self, LowLimit};
 use crate::tree::Tree;
+
+/// What a ticket's owner takes from the file to its lock.
+const TICKET_S: u64 = 10;
 
 /// What is wrong with the root, its projects' streams and tasks excepted.
 pub(super) fn look_at_root(tree: &Tree) -> Vec<Finding> {
@@ -34,6 +40,10 @@ pub(super) fn look_at_root(tree: &Tree) -> Vec<Finding> {
     found.extend(leftovers::in_trash(tree).into_iter().map(|path| Finding::StrayTrash { path }));
     let caches = leftovers::stale_caches(tree, true);
     found.extend(caches.into_iter().map(|cache| Finding::StaleCache { path: cache.path, why: cache.why }));
+    let mut tickets = slots::dead_tickets(tree);
+    // One that is being made is not locked yet.
+    tickets.retain(|path| is_settled(path, TICKET_S));
+    found.extend(tickets.into_iter().map(|path| Finding::DeadTicket { path }));
     found
 }
 
@@ -58,8 +68,6 @@ fn links(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<Finding> {
 
 /// Enough for a swarm of the default size, each of whose processes follows some streams.
 const OPEN_FILES: u64 = 1024;
-const WATCHES: [(&str, u64); 2] =
-    [("/proc/sys/fs/inotify/max_user_instances", 128), ("/proc/sys/fs/inotify/max_user_watches", 8192)];
 
 /// What the system allows, where that is little.
 pub(super) fn look_at_system() -> Vec<Finding> {
@@ -67,22 +75,9 @@ pub(super) fn look_at_system() -> Vec<Finding> {
     if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < OPEN_FILES) {
         found.push(Finding::FewOpenFiles { limit, wanted: OPEN_FILES });
     }
-    for (path, wanted) in WATCHES {
-        let said = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
-        if let Some(limit) = said.filter(|limit| *limit < wanted) {
-            found.push(Finding::FewWatches { path: path.into(), limit, wanted });
-        }
+    for LowLimit { path, limit, wanted } in os::low_watch_limits() {
+        found.push(Finding::FewWatches { path, limit, wanted });
     }
-    found.extend(linger());
+    found.extend(os::ended_at_logout().map(|user| Finding::NoLinger { user }));
     found
-}
-
-/// A user manager that ends with the last login takes what runs below it along. Whom the system keeps it for stands in a
-/// folder of the login daemon's, which is what `loginctl show-user` reads too.
-fn linger() -> Option<Finding> {
-    let uid = nix::unistd::geteuid();
-    let managed = Path::new("/run/user").join(uid.to_string()).join("systemd/private").exists();
-    let user = nix::unistd::User::from_uid(uid).ok().flatten()?.name;
-    let kept = Path::new("/var/lib/systemd/linger").join(&user).exists();
-    (managed && !kept && !uid.is_root()).then_some(Finding::NoLinger { user })
 }

@@ -20,6 +20,8 @@ pub(super) struct Look {
     pub(super) info: Info,
     pub(super) output: bool,
     pub(super) doorbell: bool,
+    /// Of a run that is over, where its cgroup is still there: how many processes are in it.
+    pub(super) cgroup: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub(super) fn look(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> std::
         info: info(tree, &paths),
         output: there(&paths.output()),
         doorbell: there(&paths.doorbell()) || there(&paths.socket()),
+        cgroup: if run.is_active() { None } else { close::left_cgroup(tree, name, id, run) },
     })
 }
 
@@ -73,6 +76,7 @@ pub(super) fn judge(run: &Run, id: &RunId, look: &Look) -> Vec<RunFinding> {
         None => {}
     }
     let ended = !run.is_active();
+    found.extend(look.cgroup.map(|processes| RunFinding::LeftCgroup { processes }));
     if !look.folder {
         if ended {
             found.push(RunFinding::FolderMissing);
@@ -160,7 +164,14 @@ mod tests {
     fn whole(id: &RunId, run: &Run) -> Look {
         let project = ProjectId::parse("p").unwrap();
         let info = RunInfo::project(&project, &TaskId::parse("task-20261121-093000-x").unwrap(), id, run);
-        Look { life: None, folder: true, info: Info::Read(Box::new(info)), output: true, doorbell: false }
+        Look {
+            life: None,
+            folder: true,
+            info: Info::Read(Box::new(info)),
+            output: true,
+            doorbell: false,
+            cgroup: None,
+        }
     }
 
     #[test]
@@ -169,6 +180,8 @@ mod tests {
         let names = |look: &Look| judge(&run, &id, look).iter().map(RunFinding::name).collect::<Vec<_>>();
         assert_eq!(names(&whole(&id, &run)), [""; 0]);
         assert_eq!(names(&Look { folder: false, ..whole(&id, &run) }), ["run_folder_missing"]);
+        let unseen = Look { folder: false, cgroup: Some(1), ..whole(&id, &run) };
+        assert_eq!(names(&unseen), ["left_cgroup", "run_folder_missing"]);
         let bare = Look { info: Info::Missing, output: false, doorbell: true, ..whole(&id, &run) };
         assert_eq!(names(&bare), ["run_info_missing", "output_missing", "stale_doorbell"]);
         let broken = Look { info: Info::Broken("x".to_owned()), ..whole(&id, &run) };

@@ -9,7 +9,10 @@ use run_agent_core::world::Run;
 
 use crate::own_time::OwnTime;
 use crate::view::TaskView;
-use crate::wake::{LOOK_AGAIN, Wake};
+use crate::wake::Wake;
+
+/// What [`Wake::sleep`] sleeps at the most, where all is quiet. Were it less than that, long waits would count in part.
+const LONGEST_SLEEP: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub(super) struct LoopClock {
@@ -86,7 +89,7 @@ impl LoopClock {
 
     /// Sleeps until a hint, at most so long.
     pub(super) fn sleep(&mut self, wake: &Wake, limit: Duration) {
-        self.time.before_sleep(limit.min(LOOK_AGAIN));
+        self.time.before_sleep(limit.min(LONGEST_SLEEP));
         wake.sleep(limit);
     }
 }
@@ -96,4 +99,33 @@ fn since_last_root_ms(view: &TaskView) -> u64 {
     let last = view.task().ralph.last_root.as_ref().and_then(|id| view.run(id)).and_then(Run::end);
     let passed = last.map(|(_, at)| Timestamp::now().duration_since(at).as_millis());
     passed.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_quiet_loop_sleeps_counts_whole() {
+        let mut clock = LoopClock {
+            time: OwnTime::begin(),
+            active_ms: 0,
+            counted_at_ms: 0,
+            counts: true,
+            waiting: None,
+            ended_before_ms: 0,
+            root_ended_ms: 0,
+            had_root: false,
+        };
+        let (wake, mut slept) = (Wake::new(), Duration::ZERO);
+        // Each sleep is as long as the one before or longer.
+        for _ in 0..5 {
+            let began = Instant::now();
+            clock.sleep(&wake, Duration::MAX);
+            slept += began.elapsed();
+            clock.look(false);
+        }
+        let counted = clock.look(false).active_ms;
+        assert!(u128::from(counted) + 100 >= slept.as_millis(), "{counted} ms of {slept:?}");
+    }
 }

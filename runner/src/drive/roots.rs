@@ -141,29 +141,7 @@ impl Driver<'_> {
         event: Event,
         unmet: &[Dependency],
     ) -> Result<(), DriveError> {
-        let (cause, line) = match (why, &event) {
-            (reason::WAIT_QUESTION, _) => (
-                Cause::Process("an open question".to_owned()),
-                "waiting for the answer to a question".to_owned(),
-            ),
-            (reason::WAIT_USAGE_LIMIT, Event::LoopWaiting(waiting)) => {
-                let until = waiting.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
-                let line = format!("waiting{until}: the usage limit of every agent's account is reached");
-                (Cause::Limit(reason::WAIT_USAGE_LIMIT.to_owned()), line)
-            }
-            (reason::WAIT_LOOPS, _) => (
-                Cause::Limit("limits.max_tasks".to_owned()),
-                "waiting until fewer loops are driven (limits.max_tasks)".to_owned(),
-            ),
-            (_, Event::LoopBlocked(blocked)) => {
-                (Cause::Process("dependencies".to_owned()), format!("blocked: {}", blocked.reason))
-            }
-            (_, Event::LoopWaiting(waiting)) => {
-                let until = waiting.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
-                (Cause::Timer("agents.cooldown".to_owned()), format!("waiting for {why}{until}"))
-            }
-            _ => (Cause::Process(why.to_owned()), format!("waiting: {why}")),
-        };
+        let (cause, line) = words_of_hold(why, &event);
         let posted = self.post_while_open(event, &cause, &line)?;
         if let Some(entry) = posted.filter(|_| unmet.iter().any(Dependency::is_hopeless)) {
             self.tell(Kind::WARNING, &entry.message, line)?;
@@ -243,5 +221,30 @@ impl Driver<'_> {
             self.tell(Kind::WARNING, &entry.message, line)?;
         }
         Ok(())
+    }
+}
+
+/// What a hold is told with.
+fn words_of_hold(why: &str, event: &Event) -> (Cause, String) {
+    if let Event::LoopBlocked(blocked) = event {
+        return (Cause::Process("dependencies".to_owned()), format!("blocked: {}", blocked.reason));
+    }
+    match why {
+        reason::WAIT_QUESTION => {
+            (Cause::Process("an open question".to_owned()), "waiting for the answer to a question".to_owned())
+        }
+        reason::WAIT_LOOPS => (
+            Cause::Limit("limits.max_tasks".to_owned()),
+            "waiting until fewer loops are driven (limits.max_tasks)".to_owned(),
+        ),
+        agents => {
+            let until = if let Event::LoopWaiting(waiting) = event { waiting.until } else { None };
+            let until = until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+            if agents == reason::WAIT_USAGE_LIMIT {
+                let line = format!("waiting{until}: the limit of every agent's account is reached");
+                return (Cause::Limit(agents.to_owned()), line);
+            }
+            (Cause::Timer("agents.cooldown".to_owned()), format!("waiting for {agents}{until}"))
+        }
     }
 }

@@ -136,7 +136,7 @@ impl Folder {
         self.path.join(format!("{SLOT}{number}"))
     }
 
-    fn ticket(&self, Ticket { class, number }: Ticket) -> PathBuf {
+    pub(super) fn ticket(&self, Ticket { class, number }: Ticket) -> PathBuf {
         self.path.join(format!("{TICKET}{}-{number:020}", digit(class)))
     }
 }

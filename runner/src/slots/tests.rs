@@ -9,7 +9,7 @@ use run_agent_core::{Durability, ProjectId, TaskId};
 
 use super::*;
 
-fn tree(root: &std::path::Path) -> Tree {
+fn tree(root: &Path) -> Tree {
     Tree {
         layout: Layout::new(root.to_owned()),
         store: Arc::new(MemoryStore::default()),

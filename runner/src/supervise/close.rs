@@ -240,6 +240,26 @@ fn end_of_dead(run: &Run, notes: Notes) -> (RunEnd, Cause) {
     (end, Cause::Process(lost.to_owned()))
 }
 
+/// The cgroup that a run which is over left behind, as `left_overs` judges it, and how many processes are in it.
+pub(crate) fn left_cgroup(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> Option<usize> {
+    let notes = record::notes(&tree.run(name, id).supervisor_lock()).ok()?;
+    left_overs::in_cgroup(id, agent_of(run), &notes).map(|(_, processes)| processes)
+}
+
+/// Ends what is in it, and removes it. The caller holds the run's lock.
+pub(crate) fn end_left_cgroup(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> io::Result<()> {
+    let notes = record::notes(&tree.run(name, id).supervisor_lock())?;
+    if let Some((target, _)) = left_overs::in_cgroup(id, agent_of(run), &notes) {
+        ladder::end(&target, left_overs::PATIENCE, std::thread::sleep);
+    }
+    Ok(())
+}
+
+/// The agent's process, as the run's start names it. There is a cgroup of the run's only within that boot.
+fn agent_of(run: &Run) -> Option<ProcessId> {
+    run.start().map(|start| ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks })
+}
+
 /// Posts a run's end unless it has one, and brings its files up to date. True when this
 /// call posted it.
 ///

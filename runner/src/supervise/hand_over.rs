@@ -125,7 +125,7 @@ fn scope(run: &RunId) -> Option<Command> {
         return None;
     }
     // Through the process itself, as a binary that was replaced is found, it would be the other program.
-    if program().starts_with("/proc") {
+    if os::program_link().is_some_and(|link| program() == link) {
         return None;
     }
     let mut command = Command::new(which::which("systemd-run").ok()?);

@@ -33,6 +33,22 @@ pub(super) fn names(processes: &[Process]) -> Option<String> {
     Some(if more > 0 { format!("{} and {more} more", names.join(" ")) } else { names.join(" ") })
 }
 
+/// A run that is over whose cgroup is there without a reason: it is empty, or what is in it is the run's and not meant
+/// to stay. Gives how many processes that are.
+pub(crate) fn in_cgroup<'a>(
+    run: &'a RunId,
+    agent: Option<ProcessId>,
+    notes: &'a Notes,
+) -> Option<(Target<'a>, usize)> {
+    let target = of_lost([(run, agent, notes)], &KEEP_BACKGROUND);
+    let members = target.cgroups.iter().find(|cgroup| cgroup.is_there())?.members().ok()?;
+    if members.is_empty() {
+        return Some((target, 0));
+    }
+    let found = target.find().iter().filter(|process| members.contains(&process.id.pid)).count();
+    (found > 0).then_some((target, found))
+}
+
 /// What is left of runs whose supervisors are gone, as each of them noted it.
 pub(crate) fn of_lost<'a>(
     lost: impl IntoIterator<Item = (&'a RunId, Option<ProcessId>, &'a Notes)>,

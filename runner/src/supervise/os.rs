@@ -11,6 +11,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod pidfd;
 #[cfg(target_os = "linux")]
+pub mod unnamed;
+#[cfg(target_os = "linux")]
 use linux as system;
 
 #[cfg(not(target_os = "linux"))]
@@ -22,11 +24,14 @@ mod pidfd;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 #[cfg(not(target_os = "linux"))]
+#[path = "os/no_unnamed.rs"]
+pub mod unnamed;
+#[cfg(not(target_os = "linux"))]
 use portable as system;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -142,6 +147,32 @@ pub fn is_of_this_user(socket: &UnixStream) -> bool {
 #[must_use]
 pub fn has_children() -> bool {
     system::has_children()
+}
+
+/// By which this very program is found, also when its file was replaced since, where the system knows such a path.
+#[must_use]
+pub fn program_link() -> Option<&'static Path> {
+    system::program_link()
+}
+
+/// A limit of this system's that is lower than where many work: where it is set, what it is, and what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LowLimit {
+    pub path: PathBuf,
+    pub limit: u64,
+    pub wanted: u64,
+}
+
+/// Limits of watches for changed files that are low for a swarm of the default size.
+#[must_use]
+pub fn low_watch_limits() -> Vec<LowLimit> {
+    system::low_watch_limits()
+}
+
+/// The user whose processes the system ends at logout, if it does so to this one.
+#[must_use]
+pub fn ended_at_logout() -> Option<String> {
+    system::ended_at_logout()
 }
 
 /// Makes this process the parent of its descendants whose own parents end.

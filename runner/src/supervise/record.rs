@@ -49,10 +49,12 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// The run's cgroup, if one was noted that is the run's own.
+    /// The run's cgroup, if one was noted that is the run's own. An agent may delete its run's folder with the notes:
+    /// then the one that lies where this process would make it.
     #[must_use]
     pub fn cgroup_of(&self, run: &RunId) -> Option<Cgroup> {
-        self.cgroup.as_ref().and_then(|path| Cgroup::noted(path, run))
+        let noted = self.cgroup.as_ref().and_then(|path| Cgroup::noted(path, run));
+        noted.or_else(|| Cgroup::for_run(run).filter(Cgroup::is_there))
     }
 }
 

@@ -420,11 +420,14 @@ fn path_with_us() -> Option<OsString> {
     std::env::join_paths(std::iter::once(own.to_owned()).chain(others)).ok()
 }
 
+/// The program's name, by which it is looked for where the system does not tell its path.
+const NAME: &str = "run-agent";
+
 /// Our own binary. One that was replaced while we run is still found through the process.
 pub(crate) fn program() -> PathBuf {
-    let own = Path::new("/proc/self/exe");
-    match std::env::current_exe() {
-        Ok(path) if path.exists() || !own.exists() => path,
-        _ => own.to_owned(),
+    let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(NAME));
+    match os::program_link() {
+        Some(link) if !path.exists() => link.to_owned(),
+        Some(_) | None => path,
     }
 }

@@ -264,6 +264,15 @@ fn damages() -> Vec<Damage> {
             write_old(&root.tree().layout.roster(&task.project), "garbage");
         }),
         mended("stale_cache", "roster/gone", |root, _| write_old(&own(root).join("roster/gone"), "x")),
+        mended("dead_ticket", "slots/ticket-1", |root, _| {
+            write_old(
+                &own(root).join("slots/ticket-1-00000000000000000007"),
+                "p/gone/20010203-0930001234-1-1",
+            );
+        }),
+        mended("dead_ticket", "loops/ticket-0", |root, _| {
+            write_old(&own(root).join("loops/ticket-0-00000000000000000007"), "p/gone");
+        }),
         mended("store_file_missing", "store.yaml", |root, _| {
             std::fs::remove_file(own(root).join("store.yaml")).unwrap();
         }),

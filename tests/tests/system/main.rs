@@ -11,6 +11,8 @@ mod bus_edit;
 mod bus_find;
 mod bus_ndjson;
 mod bus_read;
+mod cgroups;
+mod clocks;
 mod conduct;
 mod config;
 mod context;

@@ -9,10 +9,20 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use run_agent_core::RunId;
 
+use super::ProcessId;
+
 const PREFIX: &str = "run-agent-";
+
+/// How often, and how far apart, a cgroup is tried to be removed whose last process is dead.
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_NAP: Duration = Duration::from_millis(5);
+
+/// An empty cgroup is its run's for a moment only, before the run's first process is in it.
+const NOBODYS_AFTER: Duration = Duration::from_secs(3600);
 
 /// Where the one hierarchy of version 2 is mounted, and which part of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -170,12 +180,28 @@ impl Cgroup {
         std::fs::write(self.path.join("cgroup.kill"), "1")
     }
 
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.path.is_dir()
+    }
+
     /// Removes it with what lies below, if no process is left in it.
     pub fn remove(&self) {
-        for folder in self.folders().unwrap_or_default().into_iter().rev() {
+        // A process with threads is seen to be dead before the last of them has left, and the cgroup is busy until then.
+        for _ in 0..REMOVE_TRIES {
+            let busy = self.folders().unwrap_or_default().iter().rev().any(|folder| {
+                std::fs::remove_dir(folder).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+            });
             // What is kept running keeps its cgroup.
-            let _ = std::fs::remove_dir(folder);
+            if !busy || self.has_living() {
+                return;
+            }
+            std::thread::sleep(REMOVE_NAP);
         }
+    }
+
+    fn has_living(&self) -> bool {
+        self.members().unwrap_or_default().into_iter().any(|pid| ProcessId::now(pid).is_some())
     }
 
     /// Itself and every cgroup below, those above first.
@@ -184,13 +210,30 @@ impl Cgroup {
         let mut next = 0;
         while let Some(folder) = folders.get(next).cloned() {
             next += 1;
-            for entry in std::fs::read_dir(&folder)?.flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    folders.push(entry.path());
-                }
-            }
+            folders.extend(below(&folder)?);
         }
         Ok(folders)
+    }
+}
+
+fn below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)?.flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(folders.map(|entry| entry.path()).collect())
+}
+
+/// Removes the cgroups beside which this process would make a run's, where nothing was in them for a long time: those of
+/// runs whose folder went before anybody closed them. Whose they were does not matter, since an empty one is of no use.
+pub fn remove_nobodys() {
+    let Some((base, _)) = base() else { return };
+    for path in below(&base).unwrap_or_default() {
+        let is_runs = path.file_name().and_then(|name| name.to_str()).and_then(run_named).is_some();
+        let made = path.metadata().and_then(|meta| meta.modified());
+        let age = made.ok().and_then(|made| SystemTime::now().duration_since(made).ok());
+        if is_runs && age.is_some_and(|age| age >= NOBODYS_AFTER) {
+            // One that holds a process is busy, and stays.
+            let _ = std::fs::remove_dir(path);
+        }
     }
 }
 
@@ -231,6 +274,46 @@ mod tests {
         assert_eq!(outside_of_runs("/"), "");
         assert_eq!(run_in(&inside).as_ref().map(RunId::as_str), Some(RUN));
         assert_eq!(run_in("/run-agent-supervisor-x.scope"), None, "a scope is not a run");
+    }
+
+    /// Says that it is there, and has many threads until it is ended.
+    #[test]
+    #[ignore = "a process of the next test's"]
+    fn many_threads() {
+        for _ in 0..40 {
+            std::thread::spawn(|| std::thread::sleep(Duration::from_secs(600)));
+        }
+        std::fs::write(std::env::var("UP").unwrap(), "x").unwrap();
+        std::thread::sleep(Duration::from_secs(600));
+    }
+
+    #[test]
+    fn the_cgroup_of_a_process_with_many_threads_is_removed_as_soon_as_it_is_seen_to_be_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..20 {
+            let run = RunId::parse(&format!("20261121-0930001234-{}-{n}", std::process::id())).unwrap();
+            let Some(cgroup) = Cgroup::for_run(&run).filter(|cgroup| cgroup.make().is_ok()) else { return };
+            let up = folder.path().join(n.to_string());
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "supervise::os::cgroup::tests::many_threads", "--ignored"])
+                .env("UP", &up)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            let deadline = std::time::Instant::now() + Duration::from_secs(30);
+            while !up.exists() {
+                assert!(std::time::Instant::now() < deadline, "it does not come up");
+                std::thread::yield_now();
+            }
+            cgroup.enter(child.id()).unwrap();
+            child.kill().unwrap();
+            while ProcessId::now(child.id()).is_some() {}
+            cgroup.remove();
+            let is_there = cgroup.is_there();
+            child.wait().unwrap();
+            cgroup.remove();
+            assert!(!is_there, "round {n}");
+        }
     }
 
     #[test]

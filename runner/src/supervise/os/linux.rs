@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rustix::process::{Pid, kill_process, pidfd_send_signal};
 
 use super::super::set::Process;
-use super::{Machine, ProcessId, cgroup, pidfd};
+use super::{LowLimit, Machine, ProcessId, cgroup, pidfd};
 
 pub(super) fn machine() -> Machine {
     let read =
@@ -143,4 +143,29 @@ pub(super) fn has_children() -> bool {
 pub(super) fn become_subreaper() {
     // Without it, orphans go to init and are found by their environment instead.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+pub(super) fn program_link() -> Option<&'static Path> {
+    Some(Path::new("/proc/self/exe")).filter(|link| link.exists())
+}
+
+const WATCHES: [(&str, u64); 2] =
+    [("/proc/sys/fs/inotify/max_user_instances", 128), ("/proc/sys/fs/inotify/max_user_watches", 8192)];
+
+pub(super) fn low_watch_limits() -> Vec<LowLimit> {
+    let low = |(path, wanted): (&str, u64)| {
+        let limit = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        (limit < wanted).then(|| LowLimit { path: path.into(), limit, wanted })
+    };
+    WATCHES.into_iter().filter_map(low).collect()
+}
+
+/// A user manager that ends with the last login takes what runs below it along. Whom the system keeps it for stands in a
+/// folder of the login daemon's, which is what `loginctl show-user` reads too.
+pub(super) fn ended_at_logout() -> Option<String> {
+    let uid = nix::unistd::geteuid();
+    let managed = Path::new("/run/user").join(uid.to_string()).join("systemd/private").exists();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten()?.name;
+    let kept = Path::new("/var/lib/systemd/linger").join(&user).exists();
+    (managed && !kept && !uid.is_root()).then_some(user)
 }

@@ -13,6 +13,8 @@ pub fn outside() -> Option<Cgroup> {
 
 pub fn leave() {}
 
+pub fn remove_nobodys() {}
+
 /// There is none of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cgroup {}
@@ -60,6 +62,11 @@ impl Cgroup {
     /// # Errors
     /// Never.
     pub fn kill(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    #[must_use]
+    pub fn is_there(&self) -> bool {
         match *self {}
     }
 

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::super::set::{Process, is_our_infrastructure};
-use super::{Machine, ProcessId};
+use super::{LowLimit, Machine, ProcessId};
 
 pub(super) fn machine() -> Machine {
     let sysctl = |name: &str| {
@@ -97,3 +97,17 @@ pub(super) fn has_children() -> bool {
 }
 
 pub(super) fn become_subreaper() {}
+
+pub(super) fn program_link() -> Option<&'static Path> {
+    None
+}
+
+/// Kqueue has none of the kind.
+pub(super) fn low_watch_limits() -> Vec<LowLimit> {
+    Vec::new()
+}
+
+/// Nothing is known to.
+pub(super) fn ended_at_logout() -> Option<String> {
+    None
+}

@@ -10,7 +10,7 @@ use run_agent_core::event::{self, Event, RunOutcome, Stopping};
 use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::policy::watch::{Cpu, Due, STUCK, Signs, Watch, WatchPolicy};
 use run_agent_core::world::Task;
-use run_agent_core::{Draft, Kind, MsgId, Parent, RunId};
+use run_agent_core::{Draft, Kind, MsgId, Parent, RunId, text};
 
 use super::super::os::{self, ProcessId};
 use super::super::{Launch, Streams, set};
@@ -101,13 +101,13 @@ impl Supervisor<'_> {
         match self.silence.watch.look(now_ms, &signs) {
             Due::Nothing => None,
             Due::Idle { silent_s } => {
-                let line = format!("idle: no sign of life for {}", so_long(silent_s));
+                let line = format!("idle: no sign of life for {}", text::span(silent_s));
                 let event = Event::RunIdle(event::Silence { silent_s });
                 self.tell(&event, &Cause::Timer(IDLE_AFTER.to_owned()), line, None);
                 None
             }
             Due::Active { silent_s, life } => {
-                let line = format!("active again after {}: {}", so_long(silent_s), life.as_str());
+                let line = format!("active again after {}: {}", text::span(silent_s), life.as_str());
                 let event = Event::RunActive(event::Silence { silent_s });
                 self.tell(&event, &Cause::Process(life.as_str().to_owned()), line, None);
                 None
@@ -117,12 +117,12 @@ impl Supervisor<'_> {
     }
 
     fn stuck(&mut self, silent_s: u64) -> Option<(Stopping, Ending)> {
-        let line = format!("stuck: no sign of life for {}; it is stopped", so_long(silent_s));
+        let line = format!("stuck: no sign of life for {}; it is stopped", text::span(silent_s));
         let warning = format!(
             "run {} of {} gave no sign of life for {} (watch.stuck_after) and is stopped",
             self.launch.run,
             self.launch.agent,
-            so_long(silent_s)
+            text::span(silent_s)
         );
         let timer = Cause::Timer(STUCK_AFTER.to_owned());
         let event = Event::RunStuck(event::Silence { silent_s });
@@ -240,15 +240,6 @@ impl CpuTally {
     }
 }
 
-/// `90 s`, `6 min`, `3 h`.
-fn so_long(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,10 +257,5 @@ mod tests {
         // The pid is another process now.
         tally.take_in(&[(ProcessId { pid: 1, start_ticks: 2 }, 10)], 20);
         assert_eq!(tally.total_ms, 270);
-    }
-
-    #[test]
-    fn times_for_people_have_one_unit() {
-        assert_eq!([1, 119, 360, 7199, 7200].map(so_long), ["1 s", "119 s", "6 min", "119 min", "2 h"]);
     }
 }
