@@ -63,6 +63,7 @@ impl Driver<'_> {
             watch: self.what.watch,
             max_agents: self.what.max_agents,
             cause: &cause,
+            starting: None,
         };
         match start(self.tree, self.view, request) {
             Ok(started) => {
@@ -193,6 +194,7 @@ impl Driver<'_> {
             // A command of the user's is no agent.
             max_agents: 0,
             cause: &Cause::File(DONE.to_owned()),
+            starting: None,
         };
         match start(self.tree, self.view, request) {
             Ok(started) => talk(Talk::Started(&started)),

@@ -27,6 +27,7 @@ use crate::files;
 use crate::history::{self, Asked};
 use crate::link::{self, Origin};
 use crate::prompt::{self, Preamble};
+use crate::starting::Starting;
 use crate::tree::Tree;
 use crate::view::{Proposed, TaskView, ViewError};
 
@@ -56,6 +57,8 @@ pub struct Request<'a> {
     /// How many agents of the root may be at work; 0: this run needs no slot.
     pub max_agents: u32,
     pub cause: &'a Cause,
+    /// Known by the run from its intent on; whoever goes on to start more says so itself.
+    pub starting: Option<&'a Starting>,
 }
 
 #[derive(Debug)]
@@ -230,6 +233,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         Proposed::Refused(refusal) => return Err(StartError::Refused(refusal)),
     }
     undo.keep();
+    request.starting.inspect(|starting| starting.is_known());
     failpoint::here("starter.intent");
     tracing::info!(run = %id, agent = request.backend.name(), cwd = %request.cwd.display(), "run made");
     Ok(Made { launch, order, paths, lock })
