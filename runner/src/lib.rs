@@ -15,12 +15,12 @@
 //! | what does a look around a task find? | [`seen`] |
 //! | what does the Ralph loop do? | [`drive`] |
 //! | which loops have lost their driver? | [`adopt`] |
-//! | how is a run or a tree stopped? | [`stop`] |
+//! | how is a run or a tree stopped? | [`stop`], [`starting`] |
 //! | what of children in other tasks? | [`link`], `circle` |
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
 //! | what disagrees, and how is it mended? | [`doctor`] |
-//! | who waits for what? | [`wait`], [`wake`], `folders` |
+//! | who waits for what? | [`wait`], [`waits`], [`wake`], `folders` |
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how much time passed in which this process ran? | [`own_time`] |
@@ -59,12 +59,14 @@ pub mod roster;
 mod sealed;
 pub mod seen;
 mod slots;
+pub mod starting;
 pub mod stop;
 pub mod supervise;
 pub mod sync_clock;
 pub mod tree;
 pub mod view;
 pub mod wait;
+pub mod waits;
 pub mod wake;
 
 pub use tree::Tree;

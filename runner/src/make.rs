@@ -5,12 +5,16 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use run_agent_core::cause::Cause;
+use run_agent_core::decide::Refusal;
 use run_agent_core::event::{Event, ProjectCreated, Scope, TaskText};
 use run_agent_core::store::{AppendError, OpenError};
+use run_agent_core::world::Task;
 use run_agent_core::{Draft, ProjectId, StreamKey, TaskId, Timestamp, text};
 
-use crate::files;
+use crate::starting::Starting;
 use crate::tree::{TaskName, Tree};
+use crate::view::{TaskView, ViewError};
+use crate::{failpoint, files};
 
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
@@ -88,16 +92,19 @@ pub struct NewTask<'a> {
     pub source: &'a str,
 }
 
-/// Makes a task: its folder, `TASK.md`, `TASK_CREATED`.
+/// Makes a task: its folder, `TASK.md`, `TASK_CREATED`. What is to be started in it is on its way before anybody can see
+/// the task.
 ///
 /// # Errors
 /// When the prompt is empty, the id is taken, or something cannot be written.
-pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<TaskName, MakeError> {
+pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<(TaskName, Starting), MakeError> {
     if new.prompt.trim().is_empty() {
         return Err(MakeError::EmptyPrompt);
     }
     let name = task_folder(tree, &new)?;
     let paths = tree.task(&name);
+    let starting = Starting::begin(tree, &name).map_err(|e| io_error("task folder", paths.folder(), e))?;
+    failpoint::here("make.folder");
     let runs = paths.runs();
     make_folder(&runs).map_err(|e| io_error("folder", &runs, e))?;
     let prompt = paths.prompt();
@@ -105,8 +112,10 @@ pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<TaskName, Ma
     let text = task_text(new.prompt, new.source, new.depends_on);
     let line = format!("task created: {}", text.title);
     let scope = name.scope(None);
+    failpoint::here("make.prompt");
     post(tree, &name.key(), Event::TaskCreated(text).draft(&scope, cause, line))?;
-    Ok(name)
+    failpoint::here("make.created");
+    Ok((name, starting))
 }
 
 /// Replaces a task's prompt, as `--update-prompt` asks for, and keeps what it depends on.
@@ -129,6 +138,21 @@ pub fn update_prompt(
     update(tree, name, task_text(prompt, source, depends_on), cause, "the prompt was changed")
 }
 
+/// Says that a task was made whose maker was killed before it could, or that a hand made. Nothing where the stream tells.
+///
+/// # Errors
+/// When something cannot be written.
+pub fn heal(view: &mut TaskView, prompt: &str, cause: &Cause) -> Result<(), ViewError> {
+    if view.task().created.is_some() {
+        return Ok(());
+    }
+    let text = task_text(prompt, "file", Vec::new());
+    let line = format!("task found: {}", text.title);
+    let draft = Event::TaskCreated(text).draft(&view.name.scope(None), cause, line);
+    let is_new = |task: &Task| if task.created.is_none() { Ok(()) } else { Err(Refusal::Moot) };
+    view.propose(vec![draft], is_new).map(drop)
+}
+
 /// Says what a task depends on from here on.
 ///
 /// # Errors
@@ -140,7 +164,10 @@ pub fn update_dependencies(
     cause: &Cause,
 ) -> Result<(), MakeError> {
     let all: Vec<&str> = text.depends_on.iter().map(TaskId::as_str).collect();
-    let line = format!("depends on {}", all.join(" "));
+    let line = match all.as_slice() {
+        [] => "depends on no other task".to_owned(),
+        all => format!("depends on {}", all.join(" ")),
+    };
     update(tree, name, text, cause, &line)
 }
 

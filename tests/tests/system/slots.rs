@@ -127,9 +127,9 @@ fn those_who_wait_start_in_the_order_in_which_they_came() {
     until("the last one is parked", || is_parked(&root, &name("d")), || root.run(&["list"]).stdout);
     assert_eq!(status(&root, &all[0].0, &all[0].1), RunStatus::Running);
     let shown = root.ok(&["status", "--task", all[2].0.task.as_str()]);
-    assert!(shown.contains("queued (waiting for other agents (1 ahead))"), "{shown}");
+    assert!(shown.contains("queued (waiting for other agents, 1 ahead)"), "{shown}");
     let row = root.json(&["status", "--task", all[2].0.task.as_str(), "--json"]);
-    assert_eq!(row["runs"][0]["reason"], "waiting for other agents (1 ahead)");
+    assert_eq!(row["runs"][0]["reason"], "waiting for other agents, 1 ahead");
     assert_eq!(order(&root), ["a"]);
     for slug in ["a", "b", "c", "d"] {
         until("its turn comes", || (order(&root).last().unwrap() == slug).then_some(()), String::new);
@@ -171,7 +171,7 @@ fn a_loop_that_waits_for_a_slot_is_queued_and_tells_so() {
     let shown = root.json(&["status", "--task", task.task.as_str(), "--json"]);
     assert_eq!(
         (shown["status"].as_str(), shown["reason"].as_str()),
-        (Some("queued"), Some("waiting for other agents (0 ahead)"))
+        (Some("queued"), Some("waiting for other agents, 0 ahead"))
     );
     go(&root, "a");
     let done = Done::of(driver.wait_with_output().unwrap(), &[]);
@@ -212,6 +212,38 @@ fn a_parked_run_whose_supervisor_is_killed_is_passed_over_and_closed_once() {
     becomes(&root, &next.0, &next.1, RunStatus::Completed);
     becomes(&root, &first.0, &first.1, RunStatus::Completed);
     assert_eq!(order(&root), ["a", "c"]);
+    all_given_back(&root);
+}
+
+#[test]
+fn a_parked_supervisor_that_was_halted_is_passed_by_and_comes_next_when_it_goes_on() {
+    let root = root(1);
+    let [first, halted, next, last] = ["a", "b", "c", "d"].map(|slug| detached(&root, slug));
+    let supervisor = supervisor_of(&root, &halted.0, &halted.1);
+    kill(supervisor, "STOP");
+    go(&root, "a");
+    becomes(&root, &next.0, &next.1, RunStatus::Running);
+    assert_eq!(status(&root, &halted.0, &halted.1), RunStatus::Queued);
+    kill(supervisor, "CONT");
+    until(
+        "it is awake again",
+        || {
+            let mut files = std::fs::read_dir(slots(&root)).unwrap();
+            let asleep = files.any(|f| f.unwrap().file_name().to_string_lossy().starts_with("asleep-"));
+            (!asleep).then_some(())
+        },
+        String::new,
+    );
+    go(&root, "c");
+    becomes(&root, &halted.0, &halted.1, RunStatus::Running);
+    assert_eq!(status(&root, &last.0, &last.1), RunStatus::Queued, "it has its old place");
+    go(&root, "b");
+    go(&root, "d");
+    for (task, run) in [&first, &halted, &next, &last] {
+        becomes(&root, task, run, RunStatus::Completed);
+    }
+    assert_eq!(order(&root), ["a", "c", "b", "d"]);
+    assert_eq!(most_at_work(&root), 1);
     all_given_back(&root);
 }
 

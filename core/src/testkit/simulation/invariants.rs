@@ -5,7 +5,7 @@ mod at_end;
 use std::collections::BTreeMap;
 
 pub(super) use self::at_end::{at_end, has_work};
-use super::ledger::Told;
+use super::ledger::{Told, ToldRun};
 use super::silence::{POLICY, TIMEOUT_MS};
 use super::sim::{Kind, Pid, Sim, TaskNo};
 use crate::event::{Event, LoopEnd, LoopOutcome};
@@ -54,13 +54,14 @@ pub const ALL: [&str; 15] = [
 pub(super) fn after_event(sim: &mut Sim, by: Pid, no: TaskNo, run: &Option<RunId>, event: &Event) {
     round_trip(sim, no, event);
     note_stop(sim, no, run.as_ref(), event);
-    stop_wins(sim, no, run.as_ref(), event);
+    stop_wins(sim, by, no, run.as_ref(), event);
     one_driver(sim, by, no, event);
     if let Some(run) = run {
         silence_is_true(sim, run, event);
         foreign_is_untouched(sim, by, no, run, event);
     }
     if let Event::LoopEnd(end) = event {
+        no_verify_is_left(sim, no, end);
         done_is_true(sim, no, end);
         restarts_are_right(sim, no, end);
     }
@@ -137,7 +138,7 @@ fn one_driver(sim: &mut Sim, by: Pid, no: TaskNo, event: &Event) {
     }
 }
 
-fn stop_wins(sim: &mut Sim, no: TaskNo, run: Option<&RunId>, event: &Event) {
+fn stop_wins(sim: &mut Sim, by: Pid, no: TaskNo, run: Option<&RunId>, event: &Event) {
     let Some(told) = told(sim, no) else { return };
     let below_a_stop = |run: &RunId| {
         let mut at = Some(run.clone());
@@ -156,7 +157,11 @@ fn stop_wins(sim: &mut Sim, no: TaskNo, run: Option<&RunId>, event: &Event) {
         (Event::RunStart(_), Some(run)) => {
             told.stopping || told.runs.get(run).is_some_and(|run| run.stopping)
         }
-        (Event::LoopStart(_), _) => told.stopping && told.active().next().is_some(),
+        (Event::LoopStart(_), _) => told.stopping || sim.ledger.told_to_stop.contains(&by),
+        // A stop is over when its whole tree is.
+        (Event::LoopEnd(end), _) if end.reason == reason::STOPPED => {
+            told.active().next().is_some() || !told.links.is_empty()
+        }
         _ => false,
     };
     if wrong {
@@ -203,6 +208,16 @@ fn silence_is_true(sim: &mut Sim, run: &RunId, event: &Event) {
     }
 }
 
+/// What the loop itself started has ended with it.
+fn no_verify_is_left(sim: &mut Sim, no: TaskNo, end: &LoopEnd) {
+    let is_verify = |run: &ToldRun| run.key.as_ref().is_some_and(|key| key.starts_with("verify:"));
+    let left = told(sim, no).and_then(|told| told.active().find(|(_, run)| is_verify(run)));
+    if let (Some((run, _)), true) = (left, end.reason != reason::INTERRUPTED) {
+        let what = format!("{end:?} while {run} verifies");
+        sim.violate(DONE_IS_TRUE, what);
+    }
+}
+
 fn done_is_true(sim: &mut Sim, no: TaskNo, end: &LoopEnd) {
     if end.outcome != LoopOutcome::Completed {
         return;
@@ -211,8 +226,7 @@ fn done_is_true(sim: &mut Sim, no: TaskNo, end: &LoopEnd) {
     let done = told.done.clone();
     let passed = |n: usize| {
         let key = done.as_ref().map(|done| format!("verify:{done}:{n}:")).unwrap_or_default();
-        let is_this =
-            |run: &&super::ledger::ToldRun| run.key.as_ref().is_some_and(|own| own.starts_with(&key));
+        let is_this = |run: &&ToldRun| run.key.as_ref().is_some_and(|own| own.starts_with(&key));
         told.runs.values().filter(is_this).any(|run| run.outcome == Some(crate::event::RunOutcome::Completed))
     };
     let active: Vec<String> = told.active().map(|(id, _)| id.to_string()).collect();
