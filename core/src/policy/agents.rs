@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::spread;
+use crate::error_class::ErrorClass;
 use crate::world::Degraded;
 
 /// The agents that a loop may start, in the order of the configuration.
@@ -40,7 +41,7 @@ pub enum Choice<'a> {
 /// Errors of the agent itself or of its account: to start it again changes nothing, and it is no attempt at the work.
 #[must_use]
 pub fn is_own_fault(class: &str) -> bool {
-    matches!(class, "auth" | "quota" | "usage_limit" | "not_found")
+    ErrorClass::read(class).is_some_and(ErrorClass::is_own_fault)
 }
 
 /// The agent for the next start. `last` is the one before, `picks` how many were started so far.
