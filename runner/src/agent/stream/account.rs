@@ -4,6 +4,7 @@ use run_agent_core::ErrorClass;
 use run_agent_core::event::Usd;
 
 use super::class::{self, Evidence};
+use super::show::retrying;
 use super::{
     Exit, Failure, Heard, Json, MESSAGE_MAX, NAME_MAX, Reset, Retry, TEXT_MAX, Tokens, Told, Used, argument,
     one_line,
@@ -61,7 +62,8 @@ pub(crate) struct Account {
     used: Option<Used>,
     open: Vec<String>,
     failure: Option<Trouble>,
-    retrying: bool,
+    /// The request that is tried again, until it has its answer.
+    retry: Option<Retry>,
     /// Some line was of the agent's own form.
     known: bool,
     finished: bool,
@@ -193,7 +195,7 @@ impl Account {
     }
 
     pub(crate) fn retry(&mut self, retry: Retry, heard: &mut Vec<Heard>) {
-        self.retrying = true;
+        self.retry = Some(retry.clone());
         heard.push(Heard::Retrying(retry));
     }
 
@@ -207,7 +209,7 @@ impl Account {
         if !same {
             heard.push(Heard::Problem { class: trouble.word(), message: trouble.message.clone() });
         }
-        self.retrying = false;
+        self.retry = None;
         let known = self.failure.take().filter(|_| same).unwrap_or_default();
         self.failure = Some(Trouble {
             class: trouble.class.or(known.class),
@@ -228,40 +230,16 @@ impl Account {
     }
 
     fn answered(&mut self, heard: &mut Vec<Heard>) {
-        if std::mem::take(&mut self.retrying) {
+        if self.retry.take().is_some() {
             heard.push(Heard::Recovered);
         }
     }
 
     pub(crate) fn end(&mut self, exit: Exit, stderr: &str) -> Told {
-        let unfinished = self.known && !self.finished;
+        let evidence = Evidence { exit, stderr };
         let failure = match self.failure.take() {
-            Some(trouble) => {
-                // What the agent told before it ended is no breakdown of the agent.
-                let by_end =
-                    || class::of(Evidence { exit, stderr }).filter(|class| *class != ErrorClass::Crash);
-                let class = match trouble.word() {
-                    ErrorClass::Unknown => by_end().unwrap_or(ErrorClass::Unknown),
-                    class => class,
-                };
-                Some(Failure { class, reset: trouble.reset, message: trouble.message, said: true })
-            }
-            None => class::of(Evidence { exit, stderr })
-                .map(|class| Failure {
-                    class,
-                    reset: class::line_of(stderr, class).and_then(Reset::read),
-                    message: class::message(Evidence { exit, stderr }, class),
-                    said: false,
-                })
-                // Some agents end with 0 when they are told to stop in the middle of their work.
-                .or_else(|| {
-                    unfinished.then(|| Failure {
-                        class: ErrorClass::Unknown,
-                        reset: None,
-                        message: "its output ended in the middle".to_owned(),
-                        said: false,
-                    })
-                }),
+            Some(trouble) => Some(told(trouble, evidence)),
+            None => self.concluded(evidence),
         };
         if self.text_cut {
             self.text.push_str(CUT);
@@ -274,4 +252,40 @@ impl Account {
             failure,
         }
     }
+
+    /// The failure of a run whose stream tells none.
+    fn concluded(&self, evidence: Evidence<'_>) -> Option<Failure> {
+        let mut failure = match class::of(evidence) {
+            Some(class) => Failure {
+                class,
+                reset: class::line_of(evidence.stderr, class).and_then(Reset::read),
+                message: class::message(evidence, class),
+                said: false,
+            },
+            // Some agents end with 0 when they are told to stop in the middle of their work.
+            None if self.known && !self.finished => Failure {
+                class: ErrorClass::Unknown,
+                reset: None,
+                message: "its output ended in the middle".to_owned(),
+                said: false,
+            },
+            None => return None,
+        };
+        if let Some(retry) = &self.retry {
+            let message = format!("{}; it was {}", failure.message, retrying(retry));
+            failure.message = one_line(&message, MESSAGE_MAX);
+        }
+        Some(failure)
+    }
+}
+
+/// The failure that the stream tells.
+fn told(trouble: Trouble, evidence: Evidence<'_>) -> Failure {
+    // What the agent told before it ended is no breakdown of the agent.
+    let by_end = || class::of(evidence).filter(|class| *class != ErrorClass::Crash);
+    let class = match trouble.word() {
+        ErrorClass::Unknown => by_end().unwrap_or(ErrorClass::Unknown),
+        class => class,
+    };
+    Failure { class, reset: trouble.reset, message: trouble.message, said: true }
 }

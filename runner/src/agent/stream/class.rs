@@ -76,9 +76,14 @@ pub(super) fn message(evidence: Evidence<'_>, class: ErrorClass) -> String {
         Exit::Signal(signal) => format!("ended by signal {signal}"),
         Exit::Unknown => "nobody saw how it ended".to_owned(),
     };
-    let telling = line_of(evidence.stderr, class);
     let last = || evidence.stderr.lines().rev().find(|line| !line.trim().is_empty());
-    match telling.or_else(last).map(|line| one_line(line, MESSAGE_MAX)) {
+    let line = match (line_of(evidence.stderr, class), class) {
+        (Some(telling), _) => Some(telling),
+        // Whatever it said last is not why it was killed.
+        (None, Killed) => None,
+        (None, _) => last(),
+    };
+    match line.map(|line| one_line(line, MESSAGE_MAX)) {
         Some(line) if !line.is_empty() => line,
         _ => how,
     }

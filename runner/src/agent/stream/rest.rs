@@ -163,7 +163,10 @@ impl Chunks {
         if usage.fields().is_empty() {
             return;
         }
-        let (tokens, cost) = (tokens(usage), usd(usage.at(&["cost", "total_cost"])));
+        let tokens = tokens(usage);
+        // xAI counts in ten-thousandths of a millionth.
+        let ticks = usage.at(&["cost_in_usd_ticks"]).whole().map(|ticks| Usd { micros: ticks / 10_000 });
+        let cost = usd(usage.at(&["cost", "total_cost"])).or(ticks);
         let new = tokens.since(std::mem::replace(&mut self.so_far, tokens));
         let cost = cost.map(|cost| {
             let before = std::mem::replace(&mut self.cost, cost);

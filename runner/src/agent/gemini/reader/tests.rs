@@ -143,7 +143,7 @@ fn stderr_tells_that_a_request_is_tried_again() {
         retrying (network), retry 3: Error: exception TypeError: fetch failed sending request\n\
         retrying (503, overloaded), retry 4: The model is overloaded. Please try again later.\n\
         = session \"g-1\"\n\
-        = failed killed: Attempt 4 failed with status 503. Retrying with backoff... _ApiError: {\"error\":{\"code\":503,\"message\":\"The model is overloaded. Please try again later.\"}} (concluded)\n";
+        = failed killed: ended by signal 15; it was retrying (503, overloaded), retry 4 (concluded)\n";
     assert_eq!(told, wanted);
 }
 

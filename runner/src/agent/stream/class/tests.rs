@@ -208,6 +208,7 @@ const SAID: &[(&str, ErrorClass, &str)] = &[
     ("node: certificate, newer", Network, "Error: self-signed certificate in certificate chain"),
     ("gemini: folder", Sandbox, "Cannot enable privileged approval modes in an untrusted folder."),
     ("any: value", Usage, "error: invalid value 'x' for '--color <COLOR>'"),
+    ("opencode: flag", Usage, "opencode run [message..]\n\nrun opencode with a message\n\nOptions:"),
     ("opencode: no such model", Usage, "Model not found: xai/grok-9. Did you mean: grok-4?"),
     ("opencode: session", Usage, "Error: Session not found"),
     ("codex: config", Usage, "Error loading config.toml: unknown variant `x`"),

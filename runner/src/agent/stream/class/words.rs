@@ -64,6 +64,8 @@ pub(super) const WORDS: Rows = &[
         Usage,
         &[
             &["unknown option"],
+            // All that opencode says to a flag that it does not know.
+            &["opencode run [message..]"],
             &["unknown argument"],
             &["unexpected argument"],
             &["unrecognized option"],

@@ -46,14 +46,14 @@ data: {"type":"response.created","response":{"model":"grok-4.7"}}
 event: response.output_text.delta
 data: {"type":"response.output_text.delta","delta":"Hi."}
 
-data: {"type":"response.completed","response":{"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":2},"output_tokens":3,"output_tokens_details":{"reasoning_tokens":1},"total_tokens":10}}}
+data: {"type":"response.completed","response":{"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":2},"output_tokens":3,"output_tokens_details":{"reasoning_tokens":1},"total_tokens":10,"cost_in_usd_ticks":318319000}}}
 "#;
     let wanted = "model grok-4.7\n\
         piece \"Hi.\"\n\
-        usage grok-4.7 in 7 (2 cached) out 3 (1 reasoning) cost ?\n\
+        usage grok-4.7 in 7 (2 cached) out 3 (1 reasoning) cost 0.031831\n\
         = text \"Hi.\"\n\
         = model \"grok-4.7\"\n\
-        = used - in 7 (2 cached) out 3 (1 reasoning) cost ?\n";
+        = used - in 7 (2 cached) out 3 (1 reasoning) cost 0.031831\n";
     assert_eq!(lines(&format!("{body}\n")), wanted);
 }
 
