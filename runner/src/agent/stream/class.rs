@@ -60,7 +60,9 @@ pub fn of(evidence: Evidence<'_>) -> Option<ErrorClass> {
         Exit::Code(130 | 137 | 143) | Exit::Signal(1..=3 | 9 | 15) | Exit::Unknown => Killed,
         Exit::Code(_) | Exit::Signal(_) => Crash,
     };
-    let said = row(BREAKDOWN, evidence.stderr).or_else(|| of_text(evidence.stderr));
+    // Words that belong together stand in one line, and the last line that names a class says why it ended.
+    let lines = || evidence.stderr.lines().rev();
+    let said = lines().find_map(|line| row(BREAKDOWN, line)).or_else(|| lines().find_map(of_text));
     match (said, by_exit) {
         // Who was killed had often complained of something before; only its memory says why.
         (Some(Oom), _) => Some(Oom),

@@ -332,6 +332,8 @@ fn without_a_word_of_the_stream_stderr_and_the_exit_decide() {
         (Exit::Code(143), "", Some(Killed)),
         (Exit::Code(137), "Cannot allocate memory", Some(Oom)),
         (Exit::Code(101), panic, Some(Crash)),
+        (Exit::Code(1), "you hit your head\nno limit", Some(Crash)),
+        (Exit::Code(1), "Attempt 1 failed with status 429: rate limit\nError: Invalid API key", Some(Auth)),
         (Exit::Unknown, "", Some(Killed)),
         (Exit::Code(1), "Please set an Auth method in your settings.json", Some(Auth)),
     ];
