@@ -10,6 +10,7 @@
 //! | what is an id, and which are refused? | [`id`] |
 //! | what is a message? | [`message`] |
 //! | which events does the tool itself post, with which fields? | [`event`], [`cause`] |
+//! | why did an agent fail? | [`error_class`] |
 //! | what do the events amount to? | [`world`] |
 //! | may this be done? | [`decide`] |
 //! | what should the Ralph loop do next? | [`plan`], [`policy`] |
@@ -22,6 +23,7 @@
 
 pub mod cause;
 pub mod decide;
+pub mod error_class;
 pub mod event;
 pub mod follow;
 pub mod id;
@@ -39,6 +41,7 @@ pub mod why;
 pub mod world;
 
 pub use cause::Cause;
+pub use error_class::ErrorClass;
 pub use event::Event;
 pub use id::{MsgId, ProjectId, RunId, TaskId};
 pub use jiff::Timestamp;

@@ -13,7 +13,7 @@ use crate::event::{
     AgentDegraded, Event, LoopBlocked, LoopBudget, LoopEnd, LoopOutcome, LoopRestart, LoopWaiting,
 };
 use crate::id::{RunId, TaskId};
-use crate::policy::agents::{Choice, Pool, USAGE_LIMIT, choose};
+use crate::policy::agents::{Choice, Pool, choose, is_usage_limit};
 use crate::policy::budget::Spent;
 use crate::policy::{LoopPolicy, OnDependencyFailure, Session};
 use crate::world::{Link, Marker, Ralph, RalphState, Run, Task};
@@ -333,7 +333,7 @@ fn waiting_event(
 
 fn wait_for_agents(look: Look<'_>, until: Timestamp, class: &str) -> Step {
     let ms = until.duration_since(look.now).as_millis();
-    let reason = if class == USAGE_LIMIT { reason::WAIT_USAGE_LIMIT } else { reason::WAIT_AGENTS };
+    let reason = if is_usage_limit(class) { reason::WAIT_USAGE_LIMIT } else { reason::WAIT_AGENTS };
     let event = waiting_event(look, reason, Vec::new(), Some(until));
     Step::Hold { reason, ms: Some(u64::try_from(ms).unwrap_or(0)), event }
 }

@@ -1,9 +1,16 @@
 //! Agents: one small module a backend, behind one trait. A backend says what is started; the supervisor starts it.
 
 mod by_hand;
+pub mod claude;
+pub mod codex;
 mod command;
+pub mod gemini;
+pub mod opencode;
+pub mod perplexity;
 mod shell;
+pub mod stream;
 mod verify;
+pub mod xai;
 
 use std::collections::BTreeMap;
 

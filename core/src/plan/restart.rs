@@ -9,7 +9,7 @@ use super::{
     start_root, wait_for_agents, wait_for_dependencies, wait_runs, waiting_event,
 };
 use crate::event::{AgentDegraded, Event, LoopBackoff, LoopBreaker, LoopOutcome, RunEnd, RunOutcome};
-use crate::policy::agents::{USAGE_LIMIT, choose, is_of_the_service, is_own_fault, probe_after_ms};
+use crate::policy::agents::{choose, is_of_the_service, is_own_fault, is_usage_limit, probe_after_ms};
 use crate::policy::{RestartWithChildren, backoff_ms};
 use crate::world::{Degraded, Link, Task};
 
@@ -92,13 +92,13 @@ fn degrade(look: Look<'_>) -> Option<Step> {
 /// Until when an agent is passed over: an account's limit tells it itself, or is probed.
 fn degraded_until(look: Look<'_>, run: &Run, end: &RunEnd) -> Timestamp {
     let ms = match end.error_class.as_deref() {
-        Some(USAGE_LIMIT) => match end.retry_at {
+        Some(class) if is_usage_limit(class) => match end.retry_at {
             Some(at) if at > look.now => return at,
             // Not said, or over already while the limit still holds: to ask at once, again and again, helps nobody.
             Some(_) | None => {
                 let known = look.task.ralph.degraded.get(&run.agent);
                 let times =
-                    known.filter(|known| known.error_class == USAGE_LIMIT).map_or(0, |known| known.times);
+                    known.filter(|known| is_usage_limit(&known.error_class)).map_or(0, |known| known.times);
                 probe_after_ms(times)
             }
         },

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::spread;
+use crate::error_class::ErrorClass;
 use crate::world::Degraded;
 
 /// The agents that a loop may start, in the order of the configuration.
@@ -43,16 +44,19 @@ pub enum Choice<'a> {
 /// Errors of the agent itself or of its account: to start it again changes nothing, and it is no attempt at the work.
 #[must_use]
 pub fn is_own_fault(class: &str) -> bool {
-    matches!(class, "auth" | "quota" | USAGE_LIMIT | "not_found")
+    ErrorClass::read(class).is_some_and(ErrorClass::is_own_fault)
 }
 
 /// The account's limit is reached. It passes by itself, unlike the agent's other faults.
-pub const USAGE_LIMIT: &str = "usage_limit";
+#[must_use]
+pub fn is_usage_limit(class: &str) -> bool {
+    ErrorClass::read(class) == Some(ErrorClass::UsageLimit)
+}
 
 /// Errors of the service that the agent calls: to start it again at once meets them again, another agent may not.
 #[must_use]
 pub fn is_of_the_service(class: &str) -> bool {
-    matches!(class, "rate_limit" | "overloaded")
+    matches!(ErrorClass::read(class), Some(ErrorClass::RateLimit | ErrorClass::Overloaded))
 }
 
 /// How long an agent is passed over whose account's limit is reached, where it did not say until when: it is tried again
@@ -108,7 +112,7 @@ pub fn choose<'a>(
 fn none_ready<'a>(pool: &Pool, degraded: &BTreeMap<String, Degraded>, now: Timestamp) -> Choice<'a> {
     let over = || pool.names.iter().filter_map(|name| degraded.get(name)).filter(|d| d.until > now);
     let passes =
-        |degraded: &&Degraded| degraded.error_class == USAGE_LIMIT || !is_own_fault(&degraded.error_class);
+        |degraded: &&Degraded| is_usage_limit(&degraded.error_class) || !is_own_fault(&degraded.error_class);
     match over().filter(passes).min_by_key(|degraded| degraded.until) {
         Some(first) => Choice::Later { until: first.until, class: first.error_class.clone() },
         None => Choice::Never {

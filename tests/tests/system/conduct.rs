@@ -314,7 +314,8 @@ fn a_configuration_with_a_mistake_is_named() {
     let done = root.run(&["job", "--project", "p", "--agent", "shell", "--prompt", "true"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
-        done.stderr.contains("warning: server.allow_delete_from_ui is set, but this version does not act on it yet"),
+        done.stderr
+            .contains("warning: server.allow_delete_from_ui is set, but this version does not act on it yet"),
         "{done:?}"
     );
 }

@@ -49,7 +49,7 @@ fn an_agent_without_its_account_is_passed_over_and_burns_no_restart() {
     let story = story.root_of("b", 2, 2).ends(2, RunOutcome::Completed);
     assert_eq!(story.task().ralph.restarts, 0);
     assert!(matches!(story.next(), Step::StartRoot { agent, .. } if agent == "b"), "a is still passed over");
-    let story = story.root_of("b", 3, 3).event(Some(run(3)), fails("quota", 100)).degraded();
+    let story = story.root_of("b", 3, 3).event(Some(run(3)), fails("not_found", 100)).degraded();
     assert!(is_end(&story.next(), LoopOutcome::Failed, reason::NO_AGENT));
 }
 

@@ -1,0 +1,5 @@
+//! `claude`: Anthropic's CLI.
+
+mod reader;
+
+pub use reader::ClaudeReader;

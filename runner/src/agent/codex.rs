@@ -1,0 +1,5 @@
+//! `codex`: OpenAI's CLI.
+
+mod reader;
+
+pub use reader::CodexReader;

@@ -1,0 +1,5 @@
+//! `gemini`: Google's CLI.
+
+mod reader;
+
+pub use reader::GeminiReader;

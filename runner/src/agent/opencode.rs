@@ -1,0 +1,5 @@
+//! `opencode`: an agent for the models of many providers.
+
+mod reader;
+
+pub use reader::OpencodeReader;

@@ -1,0 +1,125 @@
+use super::*;
+use crate::agent::stream::testing::lines_of;
+
+fn lines(stdout: &[&str], exit: i32) -> String {
+    lines_of(OpencodeReader::new(), &stdout.join("\n"), "", Exit::Code(exit))
+}
+
+const START: &str =
+    r#"{"type":"step_start","sessionID":"ses_1","part":{"messageID":"m1","type":"step-start"}}"#;
+
+fn finish(reason: &str) -> String {
+    format!(
+        r#"{{"type":"step_finish","sessionID":"ses_1","part":{{"reason":"{reason}","tokens":{{"total":1244,"input":1000,"output":34,"reasoning":10,"cache":{{"write":5,"read":200}}}},"cost":0.002304}}}}"#
+    )
+}
+
+fn text(message: &str, text: &str) -> String {
+    format!(
+        r#"{{"type":"text","sessionID":"ses_1","part":{{"messageID":"{message}","type":"text","text":"{text}"}}}}"#
+    )
+}
+
+fn tool(id: &str, state: &str) -> String {
+    format!(
+        r#"{{"type":"tool_use","sessionID":"ses_1","part":{{"type":"tool","tool":"bash","callID":"{id}","state":{state}}}}}"#
+    )
+}
+
+#[test]
+fn the_steps_are_added_up() {
+    let told = lines(
+        &[
+            START,
+            r#"{"type":"reasoning","sessionID":"ses_1","part":{"text":"hm"}}"#,
+            &text("m1", "I look."),
+            &tool("c1", r#"{"status":"completed","input":{"command":"exit 3"},"metadata":{"exit":3}}"#),
+            &tool("c2", r#"{"status":"error","input":{"filePath":"/a"},"error":"no such file"}"#),
+            &tool("c3", r#"{"status":"completed","input":{"pattern":"x"},"metadata":{}}"#),
+            &finish("tool-calls"),
+            START,
+            &text("m2", "One."),
+            &text("m2", "Two."),
+            &finish("stop"),
+        ],
+        0,
+    );
+    let usage = "usage - in 1205 (200 cached) out 44 (10 reasoning) cost 0.002304\n";
+    let wanted = format!(
+        "session ses_1\n\
+        thinking \"hm\"\n\
+        text \"I look.\"\n\
+        tool c1 bash: exit 3\n\
+        ended c1 failed Some(true)\n\
+        tool c2 bash: /a\n\
+        ended c2 failed Some(true)\n\
+        tool c3 bash: x\n\
+        ended c3 failed Some(false)\n\
+        {usage}\
+        text \"One.\"\n\
+        text \"Two.\"\n\
+        {usage}\
+        = text \"One.\\nTwo.\"\n\
+        = session \"ses_1\"\n\
+        = used - in 2410 (400 cached) out 88 (20 reasoning) cost 0.004608\n"
+    );
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn an_end_between_two_steps_is_no_good_end() {
+    let told = lines(&[START, &finish("tool-calls")], 0);
+    assert!(told.contains("= failed unknown: its output ended in the middle (concluded)"), "{told}");
+    assert!(!lines(&[START, &finish("stop")], 0).contains("failed"));
+}
+
+#[test]
+fn errors_are_classified_by_words_status_and_body() {
+    let error = |name: &str, data: &str| {
+        format!(r#"{{"type":"error","sessionID":"ses_1","error":{{"name":"{name}","data":{data}}}}}"#)
+    };
+    let cases = [
+        ("APIError", r#"{"message":"no","statusCode":401,"isRetryable":false}"#, "auth: no"),
+        (
+            "APIError",
+            r#"{"message":"slow","statusCode":429,"responseHeaders":{"retry-after":"7"},"responseBody":"{\"error\": {\"code\": \"rate_limit_exceeded\"}}"}"#,
+            "rate_limit, over in 7s: slow",
+        ),
+        (
+            "APIError",
+            r#"{"message":"no","statusCode":429,"responseBody":"{\"error\":{\"type\":\"usage_limit_reached\",\"resets_in_seconds\":9568}}"}"#,
+            "usage_limit, over in 9568s: no",
+        ),
+        (
+            "APIError",
+            r#"{"message":"May not: Your newly created team doesn't have any credits yet.","statusCode":403}"#,
+            "usage_limit: May not: Your newly created team doesn't have any credits yet.",
+        ),
+        (
+            "APIError",
+            r#"{"message":"Client specified an invalid argument: Incorrect API key provided","statusCode":400}"#,
+            "auth: Client specified an invalid argument: Incorrect API key provided",
+        ),
+        ("ContextOverflowError", r#"{"message":"far too much"}"#, "context_too_long: far too much"),
+        ("ProviderAuthError", r#"{"providerID":"x","message":"no key"}"#, "auth: no key"),
+        (
+            "ProviderModelNotFoundError",
+            r#"{"providerID":"x","modelID":"y"}"#,
+            "usage: ProviderModelNotFoundError",
+        ),
+        ("UnknownError", r#"{"message":"TypeError: fetch failed"}"#, "network: TypeError: fetch failed"),
+        ("UnknownError", r#"{"message":"what"}"#, "unknown: what"),
+    ];
+    for (name, data, wanted) in cases {
+        let told = lines(&[&error(name, data), &error(name, data)], 1);
+        assert!(told.ends_with(&format!("= failed {wanted}\n")), "{wanted}: {told}");
+        assert_eq!(told.matches("problem ").count(), 1, "told once: {told}");
+    }
+}
+
+#[test]
+fn a_step_that_ends_well_after_an_error_takes_it_back() {
+    let error = r#"{"type":"error","sessionID":"ses_1","error":{"name":"ContextOverflowError","data":{"message":"too long"}}}"#;
+    let told = lines(&[error, START, &text("m2", "Shorter."), &finish("stop")], 0);
+    assert!(told.contains("problem context_too_long: too long\n") && !told.contains("= failed"), "{told}");
+}

@@ -1,0 +1,5 @@
+//! `perplexity`: the REST interface of Perplexity.
+
+mod reader;
+
+pub use reader::PerplexityReader;

@@ -1,0 +1,5 @@
+//! `xai`: the REST interface of xAI.
+
+mod reader;
+
+pub use reader::XaiReader;
