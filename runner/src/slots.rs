@@ -12,10 +12,12 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use run_agent_core::RunId;
-use run_agent_core::policy::slots::{Class, Place, Ticket, ahead, free, look_again_ms, may_enter, next};
+use run_agent_core::policy::slots::{
+    Class, Place, Ticket, Vigil, ahead, free, look_again_ms, may_enter, next,
+};
 
 use self::folder::{Folder, Listing};
-use crate::supervise::ring;
+use crate::supervise::{os, ring};
 use crate::tree::{TaskName, Tree};
 
 /// One run's part in the limit: its slot, its place in the queue, or neither.
@@ -27,6 +29,7 @@ pub(crate) struct Slots {
     /// Written into the files that this run holds.
     who: String,
     hold: Hold,
+    vigil: Vigil,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,14 @@ impl Slots {
 
     fn new(tree: &Tree, folder: PathBuf, max: u32, who: String) -> Option<Self> {
         let folder = Folder::new(folder);
-        (max > 0).then(|| Self { folder, tree: tree.clone(), max, who, hold: Hold::Nothing })
+        (max > 0).then(|| Self {
+            folder,
+            tree: tree.clone(),
+            max,
+            who,
+            hold: Hold::Nothing,
+            vigil: Vigil::default(),
+        })
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -93,8 +103,24 @@ impl Slots {
             listing.tickets.push(own);
             listing.tickets.sort_unstable();
         }
-        let Head { entering, free, vacant } = self.head(&mut listing, Some(own))?;
-        let before = ahead(&listing.tickets, own);
+        if listing.asleep.remove(&own) {
+            self.folder.wake(own);
+        }
+        let mut head = self.head(&mut listing, Some(own))?;
+        let asleep = self.vigil.look(&head.entering, os::clock_ms());
+        if !asleep.is_empty() {
+            for ticket in asleep {
+                self.folder.put_to_sleep(ticket)?;
+                listing.asleep.insert(ticket);
+            }
+            // Given up, so that it is found again as one that nobody holds.
+            head.vacant = None;
+            head = self.head(&mut listing, Some(own))?;
+        }
+        let Head { entering, free, vacant } = head;
+        let asleep = &listing.asleep;
+        let awake: Vec<Ticket> = listing.tickets.iter().copied().filter(|t| !asleep.contains(t)).collect();
+        let before = ahead(&awake, own);
         let looked = if may_enter(before, free) {
             let slot = match vacant {
                 Some(file) => file,
@@ -161,8 +187,10 @@ impl Slots {
             if own == Some(*ticket) {
                 live += 1;
             } else if self.folder.is_live(*ticket)? {
-                live += 1;
-                entering.push(*ticket);
+                if !listing.asleep.contains(ticket) {
+                    live += 1;
+                    entering.push(*ticket);
+                }
             } else {
                 dead.push(*ticket);
             }

@@ -1,6 +1,8 @@
 //! Who may be at work: the queue for slots, and when a run gives its own back (`docs/slots.md`). No I/O: the runner
 //! knows the queue from a folder, a simulation from a list.
 
+use std::collections::BTreeMap;
+
 /// Those who come back go before those who have not begun: what they wait to go on with holds up others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
@@ -34,6 +36,35 @@ pub fn next(queue: &[Ticket], class: Class) -> Ticket {
 pub fn ahead(queue: &[Ticket], ticket: Ticket) -> usize {
     queue.iter().filter(|other| **other < ticket).count()
 }
+
+/// How long each ticket could have entered and did not, as one sees it who looks again and again. What does not enter for
+/// so long is asleep: a process that was halted keeps its ticket, and would hold up everybody behind it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vigil {
+    looked_ms: Option<u64>,
+    waited_ms: BTreeMap<Ticket, u64>,
+}
+
+impl Vigil {
+    /// A look, at this reading of the caller's clock: `entering` are those that could enter before the caller. Returns
+    /// those of them that are asleep.
+    pub fn look(&mut self, entering: &[Ticket], clock_ms: u64) -> Vec<Ticket> {
+        // Who did not look cannot tell what happened meanwhile: it may have been halted itself.
+        let passed_ms = self.looked_ms.map_or(0, |before| clock_ms.saturating_sub(before)).min(COUNTS_MAX_MS);
+        self.looked_ms = Some(clock_ms);
+        let before = std::mem::take(&mut self.waited_ms);
+        for ticket in entering {
+            let waited_ms = before.get(ticket).map_or(0, |ms| ms.saturating_add(passed_ms));
+            self.waited_ms.insert(*ticket, waited_ms);
+        }
+        self.waited_ms.iter().filter(|(_, ms)| **ms >= ASLEEP_MS).map(|(ticket, _)| *ticket).collect()
+    }
+}
+
+/// Several looks: who is awake looks each second when it may enter, and at once when it is rung.
+const ASLEEP_MS: u64 = 5000;
+/// What one look adds at the most.
+const COUNTS_MAX_MS: u64 = 2 * LOOK_AGAIN_MS;
 
 /// Whether so many ahead leave a place.
 #[must_use]
@@ -117,6 +148,29 @@ mod tests {
         for (held, max, enters) in [(0, 1, true), (1, 1, false), (7, 8, true), (9, 8, false), (3, 2, false)] {
             assert_eq!(may_enter(0, free(held, max)), enters, "{held} of {max}");
         }
+    }
+
+    #[test]
+    fn who_could_enter_for_long_and_does_not_is_asleep() {
+        let (halted, awake) = (ticket(Class::New, 1), ticket(Class::New, 2));
+        let mut vigil = Vigil::default();
+        for second in 0..5 {
+            assert_eq!(vigil.look(&[halted, awake], second * 1000), []);
+        }
+        assert_eq!(vigil.look(&[halted], 5000), [halted], "the other one has entered");
+        assert_eq!(vigil.look(&[], 6000), []);
+        assert_eq!(vigil.look(&[halted], 7000), [], "no slot was free in between: it is counted anew");
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_puts_nobody_to_sleep() {
+        let other = ticket(Class::New, 1);
+        let mut vigil = Vigil::default();
+        assert_eq!(vigil.look(&[other], 1000), []);
+        assert_eq!(vigil.look(&[other], 9_000_000), []);
+        assert_eq!(vigil.look(&[other], 100), [], "a clock that goes back");
+        assert_eq!(vigil.look(&[other], 2000), []);
+        assert_eq!(vigil.look(&[other], 4000), [other]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The folder behind the slots: names, locks, and how the files are told apart. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,6 +13,7 @@ use crate::files;
 
 const SLOT: &str = "slot-";
 const TICKET: &str = "ticket-";
+const ASLEEP: &str = "asleep-";
 
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -23,6 +25,8 @@ pub(super) struct Folder {
 pub(super) struct Listing {
     /// In order.
     pub(super) tickets: Vec<Ticket>,
+    /// Those of them that are passed by.
+    pub(super) asleep: BTreeSet<Ticket>,
     /// The numbers of the slot files, in order.
     pub(super) slots: Vec<u32>,
 }
@@ -69,11 +73,28 @@ impl Folder {
                 listing.slots.extend(number.parse::<u32>().ok());
             } else if let Some(rest) = name.strip_prefix(TICKET) {
                 listing.tickets.extend(ticket(rest));
+            } else if let Some(rest) = name.strip_prefix(ASLEEP) {
+                listing.asleep.extend(ticket(rest));
             }
         }
         listing.tickets.sort_unstable();
         listing.slots.sort_unstable();
+        // A ticket that comes later may have the same name, and is awake.
+        let known = &listing.tickets;
+        listing.asleep.retain(|ticket| known.contains(ticket) || self.wake(*ticket));
         Ok(listing)
+    }
+
+    /// Has this ticket passed by from here on.
+    pub(super) fn put_to_sleep(&self, ticket: Ticket) -> io::Result<()> {
+        slot(OpenOptions::new().create(true)).open(self.asleep(ticket)).map(drop)
+    }
+
+    /// False: it is passed by no more.
+    pub(super) fn wake(&self, ticket: Ticket) -> bool {
+        // One that stays is removed by the next who comes to it.
+        let _ = std::fs::remove_file(self.asleep(ticket));
+        false
     }
 
     /// How many slots are held, as far as it matters to those who wait, and a file that nobody holds. Under the lock.
@@ -136,8 +157,22 @@ impl Folder {
         self.path.join(format!("{SLOT}{number}"))
     }
 
-    fn ticket(&self, Ticket { class, number }: Ticket) -> PathBuf {
-        self.path.join(format!("{TICKET}{}-{number:020}", digit(class)))
+    fn ticket(&self, ticket: Ticket) -> PathBuf {
+        self.path.join(format!("{TICKET}{}", Name(ticket)))
+    }
+
+    fn asleep(&self, ticket: Ticket) -> PathBuf {
+        self.path.join(format!("{ASLEEP}{}", Name(ticket)))
+    }
+}
+
+/// A ticket, as its files are named.
+struct Name(Ticket);
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Ticket { class, number } = self.0;
+        write!(f, "{}-{number:020}", digit(class))
     }
 }
 

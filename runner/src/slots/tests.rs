@@ -140,6 +140,42 @@ fn what_is_no_file_of_ours_is_left_alone() {
 }
 
 #[test]
+fn who_is_asleep_is_ahead_of_nobody_and_has_its_place_again_when_it_wakes() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = tree(root.path());
+    let mut all: Vec<Slots> = (1..=4).map(|n| slots(&tree, n, 1)).collect();
+    assert!(enters(&mut all[0], Class::New));
+    assert_eq!(ahead_of(all[1].look(Class::New).unwrap()), 0);
+    assert_eq!(ahead_of(all[2].look(Class::New).unwrap()), 1);
+    all[2].folder.put_to_sleep(Ticket { class: Class::New, number: 1 }).unwrap();
+    assert_eq!(ahead_of(all[2].look(Class::New).unwrap()), 0);
+    all[0].leave();
+    assert!(enters(&mut all[2], Class::New), "it passes by");
+    assert!(!enters(&mut all[3], Class::New) && !enters(&mut all[1], Class::New), "the limit holds");
+    assert_eq!(ahead_of(all[3].look(Class::New).unwrap()), 1, "the other one is awake again");
+    all[2].leave();
+    assert!(!enters(&mut all[3], Class::New));
+    assert!(enters(&mut all[1], Class::New));
+    assert_eq!(files(&tree), ["mutex", "slot-0", "ticket-1-00000000000000000003"]);
+}
+
+#[test]
+fn one_that_died_asleep_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = tree(root.path());
+    let mut all: Vec<Slots> = (1..=3).map(|n| slots(&tree, n, 1)).collect();
+    assert!(enters(&mut all[0], Class::New));
+    assert!(!enters(&mut all[1], Class::New) && !enters(&mut all[2], Class::New));
+    all[2].folder.put_to_sleep(Ticket { class: Class::New, number: 1 }).unwrap();
+    // The kernel frees the lock; the files stay.
+    drop(std::mem::replace(&mut all[1].hold, Hold::Nothing));
+    all[0].leave();
+    assert!(enters(&mut all[2], Class::New));
+    all[2].leave();
+    assert_eq!(files(&tree), ["mutex", "slot-0"]);
+}
+
+#[test]
 fn of_many_who_come_at_once_never_more_are_at_work_than_there_are_slots() {
     const MAX: u32 = 3;
     let root = tempfile::tempdir().unwrap();

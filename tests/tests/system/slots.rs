@@ -214,6 +214,38 @@ fn a_parked_run_whose_supervisor_is_killed_is_passed_over_and_closed_once() {
 }
 
 #[test]
+fn a_parked_supervisor_that_was_halted_is_passed_by_and_comes_next_when_it_goes_on() {
+    let root = root(1);
+    let [first, halted, next, last] = ["a", "b", "c", "d"].map(|slug| detached(&root, slug));
+    let supervisor = supervisor_of(&root, &halted.0, &halted.1);
+    kill(supervisor, "STOP");
+    go(&root, "a");
+    becomes(&root, &next.0, &next.1, RunStatus::Running);
+    assert_eq!(status(&root, &halted.0, &halted.1), RunStatus::Queued);
+    kill(supervisor, "CONT");
+    until(
+        "it is awake again",
+        || {
+            let mut files = std::fs::read_dir(slots(&root)).unwrap();
+            let asleep = files.any(|f| f.unwrap().file_name().to_string_lossy().starts_with("asleep-"));
+            (!asleep).then_some(())
+        },
+        String::new,
+    );
+    go(&root, "c");
+    becomes(&root, &halted.0, &halted.1, RunStatus::Running);
+    assert_eq!(status(&root, &last.0, &last.1), RunStatus::Queued, "it has its old place");
+    go(&root, "b");
+    go(&root, "d");
+    for (task, run) in [&first, &halted, &next, &last] {
+        becomes(&root, task, run, RunStatus::Completed);
+    }
+    assert_eq!(order(&root), ["a", "c", "b", "d"]);
+    assert_eq!(most_at_work(&root), 1);
+    all_given_back(&root);
+}
+
+#[test]
 fn a_stop_ends_a_parked_run_whose_agent_never_was() {
     let root = root(1);
     let [first, stopped, next] = ["a", "b", "c"].map(|slug| detached(&root, slug));

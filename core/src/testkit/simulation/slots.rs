@@ -1,9 +1,11 @@
 //! Who is at work, and who waits: what `docs/slots.md` keeps in files and locks, in a list. The rules are those of
 //! [`crate::policy::slots`].
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Rule;
 use super::sim::{Pid, Sim};
-use crate::policy::slots::{self, Class, Ticket};
+use crate::policy::slots::{self, Class, Ticket, Vigil};
 
 #[derive(Debug, Default)]
 pub(super) struct Slots {
@@ -11,6 +13,9 @@ pub(super) struct Slots {
     pub max: u32,
     held: Vec<Pid>,
     queue: Vec<(Ticket, Pid)>,
+    /// Those that are passed by.
+    asleep: BTreeSet<Ticket>,
+    vigils: BTreeMap<Pid, Vigil>,
 }
 
 /// What came of a look for a slot.
@@ -26,12 +31,20 @@ pub(super) fn enter(sim: &mut Sim, own: Pid, class: Class) -> Entry {
     if sim.slots.max == 0 || sim.slots.held.contains(&own) {
         return Entry::Holds;
     }
-    let queue: Vec<Ticket> = sim.slots.queue.iter().map(|(ticket, _)| *ticket).collect();
+    let mut queue: Vec<Ticket> = sim.slots.queue.iter().map(|(ticket, _)| *ticket).collect();
     let known = sim.slots.queue.iter().find(|(_, pid)| *pid == own).map(|(ticket, _)| *ticket);
     let ticket = known.unwrap_or_else(|| slots::next(&queue, class));
     let max = if sim.rule == Rule::SlotsHaveNoLimit { u32::MAX } else { sim.slots.max };
+    let free = slots::free(sim.slots.held.len(), max);
+    sim.slots.asleep.remove(&ticket);
+    queue.retain(|other| !sim.slots.asleep.contains(other));
+    let before = |other: &&Ticket| **other < ticket && slots::may_enter(slots::ahead(&queue, **other), free);
+    let entering: Vec<Ticket> = queue.iter().filter(before).copied().collect();
+    let asleep = sim.slots.vigils.entry(own).or_default().look(&entering, sim.clock.mono_ms);
+    queue.retain(|other| !asleep.contains(other));
+    sim.slots.asleep.extend(asleep);
     let ahead = slots::ahead(&queue, ticket);
-    if slots::may_enter(ahead, slots::free(sim.slots.held.len(), max)) {
+    if slots::may_enter(ahead, free) {
         sim.slots.queue.retain(|(_, pid)| *pid != own);
         sim.slots.held.push(own);
         return Entry::Holds;
@@ -47,13 +60,14 @@ pub(super) fn leave(sim: &mut Sim, own: Pid) {
     sim.slots.held.retain(|pid| *pid != own);
     sim.slots.queue.retain(|(_, pid)| *pid != own);
     purge(sim);
-    let queue: Vec<Ticket> = sim.slots.queue.iter().map(|(ticket, _)| *ticket).collect();
+    let awake = |ticket: &Ticket| !sim.slots.asleep.contains(ticket);
+    let queue: Vec<Ticket> = sim.slots.queue.iter().map(|(ticket, _)| *ticket).filter(awake).collect();
     let free = slots::free(sim.slots.held.len(), sim.slots.max);
     let next: Vec<Pid> = sim
         .slots
         .queue
         .iter()
-        .filter(|(ticket, _)| slots::may_enter(slots::ahead(&queue, *ticket), free))
+        .filter(|(ticket, _)| awake(ticket) && slots::may_enter(slots::ahead(&queue, *ticket), free))
         .map(|(_, pid)| *pid)
         .collect();
     for pid in next {
@@ -71,4 +85,7 @@ fn purge(sim: &mut Sim) {
     let (slots, processes) = (&mut sim.slots, &sim.processes);
     slots.held.retain(|pid| processes.contains_key(pid));
     slots.queue.retain(|(_, pid)| processes.contains_key(pid));
+    slots.vigils.retain(|pid, _| processes.contains_key(pid));
+    let known: BTreeSet<Ticket> = slots.queue.iter().map(|(ticket, _)| *ticket).collect();
+    slots.asleep.retain(|ticket| known.contains(ticket));
 }
