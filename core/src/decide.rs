@@ -4,6 +4,7 @@
 use crate::event::{Done, DoneCleared, Event};
 use crate::id::{MsgId, RunId};
 use crate::message::Kind;
+use crate::plan::reason;
 use crate::policy::budget::{Budget, Spent};
 use crate::store::{Condition, Entry};
 use crate::world::{Marker, Run, RunState, Task, answers};
@@ -201,15 +202,29 @@ pub fn may_take_over(task: &Task, id: &RunId) -> Result<(), Refusal> {
 /// May a driver take the loop?
 ///
 /// # Errors
-/// While a stop of the task has not come to its end: nothing may start in a tree that is being stopped.
+/// While a stop of the task has not come to its end: nothing may start in a tree that is being stopped. One that nothing
+/// is left to do for is ended before anybody asks ([`is_lone_stop_over`]).
 pub fn may_start_loop(task: &Task) -> Result<(), Refusal> {
     match &task.ralph.stopping {
         _ if task.deleted => Err(Refusal::Deleted),
-        Some(stop) if task.active().next().is_some() => {
-            Err(Refusal::Stopping { since: stop.at.to_string(), by: stop.how.by.clone() })
-        }
-        Some(_) | None => Ok(()),
+        Some(stop) => Err(Refusal::Stopping { since: stop.at.to_string(), by: stop.how.by.clone() }),
+        None => Ok(()),
     }
+}
+
+/// Has a stop that no driver looks after come to its end, or a loop whose root run was stopped? When nothing of the whole
+/// tree is active any more, here or in the tasks that it reaches.
+#[must_use]
+pub fn is_lone_stop_over(task: &Task) -> bool {
+    let ralph = &task.ralph;
+    let ends = ralph.stopping.is_some() || (ralph.is_open() && ralph.stopped_root.is_some());
+    ends && is_at_rest(task)
+}
+
+/// Nothing of the task is active, and nothing that it started in other tasks, as far as its stream tells.
+#[must_use]
+pub fn is_at_rest(task: &Task) -> bool {
+    task.active().next().is_none() && task.open_links().next().is_none()
 }
 
 /// May DONE be rejected because of this run's end? Once for each DONE.
@@ -237,13 +252,17 @@ pub fn may_adopt_loop(task: &Task) -> Result<(), Refusal> {
     }
 }
 
-/// May the loop's end be posted by the driver with this pid?
+/// May the loop's end be posted, for this reason, by the driver with this pid?
 ///
 /// # Errors
-/// When the loop has ended, or another driver took it.
-pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>) -> Result<(), Refusal> {
+/// When the loop has ended, or another driver took it; [`Refusal::Moot`] where a stop was asked for since the driver looked:
+/// the loop ends with that one, when the whole tree has ended. An interrupted driver leaves the stop standing.
+pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>, why: &str) -> Result<(), Refusal> {
     if !task.ralph.is_open() && task.ralph.stopping.is_none() {
         return Err(Refusal::LoopNotOpen);
+    }
+    if task.ralph.stopping.is_some() && ![reason::STOPPED, reason::INTERRUPTED].contains(&why) {
+        return Err(Refusal::Moot);
     }
     match (driver, &task.ralph.driver) {
         (Some((pid, boot)), Some(now))
@@ -261,9 +280,12 @@ pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>) -> Result<(), Refu
 /// As [`may_end_loop`]; [`Refusal::Moot`] where DONE is gone, a stop was asked for, or something was started since the
 /// driver looked: then it looks again.
 pub fn may_complete_loop(task: &Task, driver: Option<(u32, &str)>) -> Result<(), Refusal> {
-    may_end_loop(task, driver)?;
-    let at_rest = task.active().next().is_none() && task.open_links().next().is_none();
-    if task.done.is_some() && task.ralph.stopping.is_none() && at_rest { Ok(()) } else { Err(Refusal::Moot) }
+    may_end_loop(task, driver, reason::DONE)?;
+    if task.done.is_some() && task.ralph.stopping.is_none() && is_at_rest(task) {
+        Ok(())
+    } else {
+        Err(Refusal::Moot)
+    }
 }
 
 /// May this run be deleted? What is active is not, nor what something active hangs on, nor the run that tells how the task

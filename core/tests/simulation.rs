@@ -111,5 +111,6 @@ caught! {
     a_limit_that_counts_sleep_is_caught: SleepCounts => SILENCE;
     work_that_is_not_seen_is_caught: CpuIsNotSeen => SILENCE;
     facts_that_are_told_again_are_caught: FactsAreToldAgain => FACTS;
+    a_stop_that_misses_a_start_is_caught: StopsMissStarts => STOP_WINS;
     a_stop_that_asks_what_has_ended_is_caught: TheEndedAreAsked => NOTHING_IGNORED;
 }

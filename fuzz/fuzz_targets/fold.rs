@@ -202,7 +202,7 @@ fn ask(world: &World, u: &mut Unstructured<'_>) -> Result<()> {
             let _ =
                 plan::next(Look { task, marker, policy: &policy, pool: &pool, unmet: &unmet, spent, clock, now });
             let _ = decide::may_start_loop(task);
-            let _ = decide::may_end_loop(task, None);
+            let _ = decide::may_end_loop(task, None, "stopped");
             let _ = decide::may_complete_loop(task, None);
             for run in task.runs.keys() {
                 let _ = (decide::may_start_run(task, run), decide::may_end_run(task, run));

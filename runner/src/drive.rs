@@ -35,6 +35,7 @@ use self::place::Place;
 use self::shortage::Shortage;
 use crate::agent::Backend;
 use crate::link::{self, Children, Origin};
+use crate::starting::{self, Starting};
 use crate::stop::{self, elsewhere};
 use crate::supervise::start::{RootStart, StartError, Started};
 use crate::supervise::take_over::LookAfter;
@@ -72,6 +73,8 @@ pub struct Loop<'a> {
     pub fresh: bool,
     /// Take only a loop that is open, as `adopt` does.
     pub adopt: bool,
+    /// Known by the loop from its start on.
+    pub starting: Option<&'a Starting>,
     /// What the loop was asked for, as JSON: `LOOP_START` keeps it for whoever adopts it.
     pub settings: &'a str,
     pub cause: &'a Cause,
@@ -190,7 +193,10 @@ impl<'a> Driver<'a> {
                 (true, false) => decide::may_start_loop(task),
             };
             match view.propose(begin::opening(view, what, active_ms, base), may)? {
-                Proposed::Appended(_) => break active_ms,
+                Proposed::Appended(_) => {
+                    what.starting.inspect(|starting| starting.is_known());
+                    break active_ms;
+                }
                 Proposed::Refused(Refusal::Moot) => {}
                 Proposed::Refused(refusal) => return Err(DriveError::Start(StartError::Refused(refusal))),
             }
@@ -290,6 +296,10 @@ impl<'a> Driver<'a> {
             Step::StopForBudget { limit } => self.stop_for_budget(limit)?,
             Step::Verify { command, key, previous } => self.verify(&command, &key, previous, talk)?,
             Step::Reject { run, command, exit_code } => self.reject(&run, command, exit_code)?,
+            // Who is about to start something here has to find the stop standing.
+            Step::End(end) if end.reason == plan::reason::STOPPED && self.is_on_its_way() => {
+                self.clock.sleep(wake, Duration::from_millis(200));
+            }
             Step::End(end) => return self.end(end, limit, &unmet, talk),
         }
         Ok(None)
@@ -338,6 +348,11 @@ impl<'a> Driver<'a> {
             .map_err(|source| DriveError::Marker { path: path.display().to_string(), source })?;
         marker::reconcile(self.tree, self.view, marker)?;
         Ok(marker)
+    }
+
+    /// Is anybody about to start something in this task?
+    fn is_on_its_way(&self) -> bool {
+        starting::is_on_its_way(self.tree, &self.view.name)
     }
 
     fn scope(&self) -> Scope {

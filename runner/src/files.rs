@@ -66,6 +66,18 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// As [`try_lock`], for a lock that any number hold together.
+///
+/// # Errors
+/// As [`try_lock`].
+pub fn try_lock_shared(file: &File) -> io::Result<bool> {
+    match file.try_lock_shared() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// As [`try_lock`], and not misled by those who only look: whoever probes a lock holds it shared for a moment.
 ///
 /// # Errors
@@ -75,11 +87,10 @@ pub fn try_lock_for_good(file: &File) -> io::Result<bool> {
         if try_lock(file)? {
             return Ok(true);
         }
-        match file.try_lock_shared() {
-            Ok(()) => file.unlock()?,
-            Err(TryLockError::WouldBlock) => return Ok(false),
-            Err(TryLockError::Error(error)) => return Err(error),
+        if !try_lock_shared(file)? {
+            return Ok(false);
         }
+        file.unlock()?;
         std::thread::yield_now();
     }
     Ok(false)
@@ -98,11 +109,7 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    Ok(!try_lock_shared(&file)?)
 }
 
 /// The DONE marker as it lies in the task's folder.

@@ -15,7 +15,7 @@
 //! | what does a look around a task find? | [`seen`] |
 //! | what does the Ralph loop do? | [`drive`] |
 //! | which loops have lost their driver? | [`adopt`] |
-//! | how is a run or a tree stopped? | [`stop`] |
+//! | how is a run or a tree stopped? | [`stop`], [`starting`] |
 //! | what of children in other tasks? | [`link`], `circle` |
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
@@ -59,6 +59,7 @@ pub mod roster;
 mod sealed;
 pub mod seen;
 mod slots;
+pub mod starting;
 pub mod stop;
 pub mod supervise;
 pub mod sync_clock;

@@ -7,8 +7,8 @@
 //! A loop that is taken for a run of a task for which it waits itself, directly or by way of others, waits for that no more: each would wait
 //! for the other. Of two links in a circle the newer counts, since its run may be waiting for the command that took the loop.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
@@ -18,10 +18,10 @@ use run_agent_core::world::{Link, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::circle::way_back;
-use crate::files;
 use crate::supervise::close;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
+use crate::{files, starting};
 
 /// A run that starts something in another task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,60 @@ pub fn reconcile(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
     Children::default().reconcile(tree, view)
 }
 
+/// As [`reconcile`], of a task that is itself at rest but for its links: what links back to it is over when the rest is.
+///
+/// # Errors
+/// As [`reconcile`].
+pub(crate) fn reconcile_at_rest(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
+    let open: Vec<Link> = view.task().open_links().map(|(_, link)| link.clone()).collect();
+    for link in open {
+        let mut seen = BTreeSet::from([view.name.clone()]);
+        if is_over(tree, &link, &mut seen).unwrap_or(false) {
+            end(view, &link.child)?;
+        }
+    }
+    Ok(())
+}
+
+/// Does the child of a link work no more, nor what that started in turn? `seen` are the tasks on the way here: loops that
+/// are linked in a circle are over together.
+fn is_over(tree: &Tree, link: &Link, seen: &mut BTreeSet<TaskName>) -> Result<bool, ViewError> {
+    let name = child_of(link);
+    let is_loop = link.child.child_run_id.is_none();
+    if !tree.task(&name).folder().is_dir() || (is_loop && !seen.insert(name.clone())) {
+        return Ok(true);
+    }
+    let mut view = TaskView::open(tree, &name)?;
+    close::close_runs(tree, &mut view)?;
+    is_at_rest(tree, &view, link, seen)
+}
+
+fn is_at_rest(
+    tree: &Tree,
+    view: &TaskView,
+    link: &Link,
+    seen: &mut BTreeSet<TaskName>,
+) -> Result<bool, ViewError> {
+    let name = &view.name;
+    if let Some(id) = &link.child.child_run_id {
+        return Ok(match view.run(id) {
+            Some(run) => !run.is_active(),
+            // Its starter has the lock until the stream knows of the run.
+            None => !files::is_locked(&tree.run(name, id).supervisor_lock()).unwrap_or(false),
+        });
+    }
+    let driven = files::is_locked(&tree.task(name).loop_lock()).unwrap_or(true);
+    if driven || starting::is_on_its_way(tree, name) || view.task().active().next().is_some() {
+        return Ok(false);
+    }
+    for (_, link) in view.task().open_links() {
+        if !is_over(tree, link, seen)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The streams of linked children, kept open by whoever looks again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
@@ -140,15 +194,15 @@ impl Children {
         self.views.retain(|name, _| open.iter().any(|link| child_of(link) == *name));
         for link in open {
             // A child whose stream cannot be read is taken as one that is at work.
-            if self.is_over(tree, &link).unwrap_or(false) {
+            if self.are_over(tree, &link).unwrap_or(false) {
                 end(view, &link.child)?;
             }
         }
         Ok(())
     }
 
-    /// Does the child of a link work no more?
-    fn is_over(&mut self, tree: &Tree, link: &Link) -> Result<bool, ViewError> {
+    /// As [`is_over`], with a stream that is open already.
+    fn are_over(&mut self, tree: &Tree, link: &Link) -> Result<bool, ViewError> {
         let name = child_of(link);
         if !tree.task(&name).folder().is_dir() {
             return Ok(true);
@@ -159,17 +213,6 @@ impl Children {
         };
         view.refresh()?;
         close::close_dead(tree, view)?;
-        Ok(match &link.child.child_run_id {
-            Some(id) => match view.run(id) {
-                Some(run) => !run.is_active(),
-                // Its starter has the lock until the stream knows of the run.
-                None => !files::is_locked(&tree.run(&name, id).supervisor_lock()).unwrap_or(false),
-            },
-            None => {
-                let driven = files::is_locked(&tree.task(&name).loop_lock()).unwrap_or(true);
-                let task = view.task();
-                !driven && task.active().next().is_none() && task.open_links().next().is_none()
-            }
-        })
+        is_at_rest(tree, view, link, &mut BTreeSet::from([name]))
     }
 }

@@ -9,8 +9,9 @@ use run_agent_core::event::{Event, ProjectCreated, Scope, TaskText};
 use run_agent_core::store::{AppendError, OpenError};
 use run_agent_core::{Draft, ProjectId, StreamKey, TaskId, Timestamp, text};
 
-use crate::files;
+use crate::starting::Starting;
 use crate::tree::{TaskName, Tree};
+use crate::{failpoint, files};
 
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
@@ -88,16 +89,19 @@ pub struct NewTask<'a> {
     pub source: &'a str,
 }
 
-/// Makes a task: its folder, `TASK.md`, `TASK_CREATED`.
+/// Makes a task: its folder, `TASK.md`, `TASK_CREATED`. What is to be started in it is on its way before anybody can see
+/// the task.
 ///
 /// # Errors
 /// When the prompt is empty, the id is taken, or something cannot be written.
-pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<TaskName, MakeError> {
+pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<(TaskName, Starting), MakeError> {
     if new.prompt.trim().is_empty() {
         return Err(MakeError::EmptyPrompt);
     }
     let name = task_folder(tree, &new)?;
     let paths = tree.task(&name);
+    let starting = Starting::begin(tree, &name).map_err(|e| io_error("task folder", paths.folder(), e))?;
+    failpoint::here("make.folder");
     let runs = paths.runs();
     make_folder(&runs).map_err(|e| io_error("folder", &runs, e))?;
     let prompt = paths.prompt();
@@ -105,8 +109,10 @@ pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<TaskName, Ma
     let text = task_text(new.prompt, new.source, new.depends_on);
     let line = format!("task created: {}", text.title);
     let scope = name.scope(None);
+    failpoint::here("make.prompt");
     post(tree, &name.key(), Event::TaskCreated(text).draft(&scope, cause, line))?;
-    Ok(name)
+    failpoint::here("make.created");
+    Ok((name, starting))
 }
 
 /// Replaces a task's prompt, as `--update-prompt` asks for, and keeps what it depends on.

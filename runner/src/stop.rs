@@ -21,7 +21,7 @@ use crate::supervise::{ladder, left_overs, record, ring};
 use crate::tree::Tree;
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
-use crate::{adopt, failpoint, files};
+use crate::{adopt, failpoint, files, starting};
 
 /// How a stop is done.
 #[derive(Debug, Clone)]
@@ -49,13 +49,12 @@ pub enum Stopped {
     Foreign(Vec<RunId>),
     /// Nothing runs any more, but this driver has not ended its loop.
     DriverHangs(String),
+    /// Nothing of the task itself runs any more, but these that it started in other tasks do, or cannot be looked at.
+    Elsewhere(Vec<String>),
 }
 
 /// What a stop may take beyond its grace period before it reports what is left.
 const MARGIN: Duration = Duration::from_secs(30);
-
-/// How long a driver that has taken its lock may take until it has started the loop.
-const START_WITHIN: Duration = Duration::from_secs(5);
 
 /// Stops a run, and the runs below it unless told otherwise.
 ///
@@ -84,20 +83,21 @@ fn run_once(
         return Ok(Stopped::HadEnded(status.to_owned()));
     }
     let keep = how.keep_children;
-    elsewhere::ask(tree, &linked, how, &mut seen.clone());
+    let mut stopped = elsewhere::ask(tree, &linked, how, &mut seen.clone());
     let left = see_to(tree, view, how, |task| {
         // Looked up anew each time: a child may have been started just before its parent was asked.
         let tree = if keep { vec![id.clone()] } else { task.with_descendants(id) };
         tree.into_iter().filter(|id| task.runs.get(id).is_some_and(Run::is_active)).collect()
     })?;
     let others = elsewhere::stop(tree, view, &linked, how, seen)?;
-    if let Some(stopped) = left.and(others.left).stopped() {
-        return Ok(stopped);
+    if let Some(left) = left.and(others.left).stopped() {
+        return Ok(left);
     }
     let runs = if keep { wanted } else { view.task().with_descendants(id) };
-    let stopped = |id: &RunId| view.run(id).is_some_and(|run| run.stopping.is_some());
-    let own = runs.into_iter().filter(|id| stopped(id) && !before.contains(id));
-    Ok(Stopped::Done(own.chain(others.stopped).collect()))
+    let was_asked = |id: &RunId| view.run(id).is_some_and(|run| run.stopping.is_some());
+    stopped.extend(runs.into_iter().filter(|id| was_asked(id) && !before.contains(id)));
+    stopped.extend(others.stopped);
+    Ok(Stopped::Done(stopped.into_iter().collect()))
 }
 
 /// Stops a task's loop and its whole tree.
@@ -110,54 +110,51 @@ pub fn task(tree: &Tree, view: &mut TaskView, how: &How) -> Result<Stopped, View
 
 fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Result<Stopped, ViewError> {
     tracing::info!(task = %view.name, grace_ms = how.grace.as_millis(), "stopping task");
-    await_start(tree, view)?;
+    failpoint::here("stop.looks");
+    view.refresh()?;
     close::close_dead(tree, view)?;
     let before = ended(view.task());
-    let scope = view.name.scope(None);
+    let name = view.name.clone();
+    let scope = name.scope(None);
     let stopping =
         Event::LoopStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
-    let asked =
-        view.propose(vec![stopping], |task| if goes_on(task) { Ok(()) } else { Err(Refusal::Moot) })?;
+    // Looked at under the append lock: a start that is on its way there comes behind this stop, and is refused.
+    let due = |task: &Task| goes_on(task) || starting::is_on_its_way(tree, &name);
+    let asked = view.propose(vec![stopping], |task| if due(task) { Ok(()) } else { Err(Refusal::Moot) })?;
     if let Proposed::Refused(_) = asked {
         return Ok(Stopped::HadEnded(view.task().status().to_string()));
     }
     failpoint::here("stop.asked");
     let linked = elsewhere::of_task(view.task());
-    elsewhere::ask(tree, &linked, how, &mut seen.clone());
+    let mut stopped = elsewhere::ask(tree, &linked, how, &mut seen.clone());
     let left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
     let others = elsewhere::stop(tree, view, &linked, how, seen)?;
-    if let Some(stopped) = left.and(others.left).stopped() {
-        return Ok(stopped);
+    if let Some(left) = left.and(others.left).stopped() {
+        return Ok(left);
     }
     wait_for_driver(tree, view)?;
     close::close_dead(tree, view)?;
     if view.task().ralph.stopping.is_some() {
-        let holder = tree.read_text(&tree.task(&view.name).loop_lock()).unwrap_or_default();
-        return Ok(Stopped::DriverHangs(holder.trim().to_owned()));
+        return Ok(what_hangs(tree, view));
     }
     // A supervisor that reads of the task's stop itself needs no request of its own.
-    let stopped = |run: &Run| run.stopping.is_some() || run.status() == RunStatus::Stopped;
-    let runs = view.task().runs.iter().filter(|(id, run)| stopped(run) && !before.contains(id));
-    Ok(Stopped::Done(runs.map(|(id, _)| id.clone()).chain(others.stopped).collect()))
+    let was_stopped = |run: &Run| run.stopping.is_some() || run.status() == RunStatus::Stopped;
+    let runs = view.task().runs.iter().filter(|(id, run)| was_stopped(run) && !before.contains(id));
+    stopped.extend(runs.map(|(id, _)| id.clone()));
+    stopped.extend(others.stopped);
+    Ok(Stopped::Done(stopped.into_iter().collect()))
 }
 
-/// A driver that has the lock and has said nothing yet is about to start the loop: a stop that did not wait for that would
-/// find nothing to end.
-fn await_start(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
-    let wake = Wake::new();
-    wake.watch_stream(tree, &view.name);
-    failpoint::here("stop.looks");
-    let deadline = Instant::now() + START_WITHIN;
+/// Nothing of the task runs, and the stop has not come to its end.
+fn what_hangs(tree: &Tree, view: &TaskView) -> Stopped {
+    let links: Vec<String> = view.task().open_links().map(|(name, _)| name.to_owned()).collect();
     let lock = tree.task(&view.name).loop_lock();
-    loop {
-        // The lock first: a driver that let it go has said all it had to say.
-        let is_held = files::is_locked(&lock).unwrap_or(false);
-        view.refresh()?;
-        if goes_on(view.task()) || !is_held || Instant::now() > deadline {
-            return Ok(());
-        }
-        wake.sleep(Duration::from_millis(50));
+    if !files::is_locked(&lock).unwrap_or(false) && !links.is_empty() {
+        return Stopped::Elsewhere(links);
     }
+    let holder = tree.read_text(&lock).unwrap_or_default();
+    let holder = Some(holder.trim()).filter(|holder| !holder.is_empty());
+    Stopped::DriverHangs(holder.unwrap_or("a process that was about to start something").to_owned())
 }
 
 /// Is there anything that a stop of the task would end?
@@ -181,13 +178,14 @@ fn stopping(how: &How) -> Stopping {
     }
 }
 
-fn ask_run(view: &mut TaskView, id: &RunId, how: &How) -> Result<(), ViewError> {
+/// True when it was asked now.
+fn ask_run(view: &mut TaskView, id: &RunId, how: &How) -> Result<bool, ViewError> {
     let scope = view.name.scope(Some(id.clone()));
     let draft =
         Event::RunStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
     // A run that ended in the meantime needs no asking.
-    view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
-    Ok(())
+    let asked = view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
+    Ok(matches!(asked, Proposed::Appended(_)))
 }
 
 /// Runs that a stop does not end.
@@ -301,13 +299,16 @@ fn let_go_on(process: ProcessId) {
     let _ = process.signal(Signal::SIGCONT);
 }
 
-/// The driver ends its loop itself; where none lives, whoever looks does.
+/// The driver ends its loop itself, and who is about to start something gives that up; where none lives, whoever looks
+/// ends the stop.
 fn wait_for_driver(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
     let wake = Wake::new();
     wake.watch_stream(tree, &view.name);
     let deadline = Instant::now() + Duration::from_secs(10);
     let lock = tree.task(&view.name).loop_lock();
-    while files::is_locked(&lock).unwrap_or(false) && Instant::now() < deadline {
+    let name = view.name.clone();
+    let holds = || files::is_locked(&lock).unwrap_or(false) || starting::is_on_its_way(tree, &name);
+    while holds() && Instant::now() < deadline {
         view.refresh()?;
         if view.task().ralph.stopping.is_none() {
             return Ok(());

@@ -172,7 +172,7 @@ fn take_all(context: &Context, lost: &[Driverless], dry_run: bool) -> Vec<Told> 
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(parcel) = parcels.get(at) else { return };
             if let Some(Ok(parcel)) = parcel {
-                done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, parcel.send());
+                done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, parcel.send(None));
             }
         }
     };

@@ -113,7 +113,7 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
         }
         return report::dry_run(&context, &target, &work);
     }
-    let name = target.or_make(&context, &task_text(&file, &work))?;
+    let (name, starting) = target.or_make(&context, &task_text(&file, &work))?;
     let origin = super::job::origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
@@ -133,7 +133,10 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
         view,
         report,
     };
-    batch.run(usize::from(args.max_parallel), args.continue_on_fail)
+    let interrupted = batch.run(usize::from(args.max_parallel), args.continue_on_fail)?;
+    // Whoever is told how the batch ended finds nothing on its way.
+    drop(starting);
+    batch.report.end(&batch.work, batch.view.task(), interrupted)
 }
 
 /// The task of a batch: the one that is named, the caller's, else one with the file's name, so that the same call finds
@@ -288,7 +291,8 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn run(&mut self, max_parallel: usize, continue_on_fail: bool) -> Outcome {
+    /// Until nothing is left to wait for. True when it was interrupted before.
+    fn run(&mut self, max_parallel: usize, continue_on_fail: bool) -> Result<bool, Failure> {
         let wake = Wake::new();
         wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
         wake.watch_stream(&self.context.tree, &self.view.name);
@@ -299,16 +303,17 @@ impl Batch<'_> {
             self.view.refresh()?;
             take_over::look_after(&self.context.tree, &mut self.view, |_| true)?;
             self.take_ends();
+            self.heed_stop();
             self.drop_hopeless(continue_on_fail);
             self.start_ready(max_parallel)?;
             self.report.live(&self.work);
             let running = self.work.iter().any(|work| matches!(work.state, State::Running { .. }));
             let waiting = self.work.iter().any(|work| matches!(work.state, State::Waiting { .. }));
             if !running && !waiting {
-                return self.report.end(&self.work, self.view.task(), false);
+                return Ok(false);
             }
             if wake.interrupted() {
-                return self.report.end(&self.work, self.view.task(), true);
+                return Ok(true);
             }
             wake.sleep(Duration::from_secs(1));
         }
@@ -333,6 +338,16 @@ impl Batch<'_> {
                 }
             };
             self.report.changed(work, Some(run));
+        }
+    }
+
+    /// A stop of the task is one of the batch, also between two items. It stands until this process has seen it.
+    fn heed_stop(&mut self) {
+        let Some(stop) = &self.view.task().ralph.stopping else { return };
+        let why = format!("the task is being stopped (asked by {})", stop.how.by);
+        for work in self.work.iter_mut().filter(|work| matches!(work.state, State::Waiting { .. })) {
+            work.state = State::NotStarted { why: why.clone() };
+            self.report.changed(work, None);
         }
     }
 
@@ -401,6 +416,8 @@ impl Batch<'_> {
             max_agents: config.max_agents(),
             budget: Some(config.budget()),
             cause: self.cause,
+            // The batch itself is on its way from its first item to its last.
+            starting: None,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {
             Ok(Started { run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. } }) => {

@@ -26,7 +26,7 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
         depends_on: Vec::new(),
         source: "demo",
     };
-    let name = make::task(&context.tree, new, &cause)?;
+    let (name, starting) = make::task(&context.tree, new, &cause)?;
     render::say(&format!(
         "demo: a root agent, three children in parallel, a crash, a question. Task {}\n",
         name.task
@@ -40,7 +40,8 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
         verify: Vec::new(),
         fresh: false,
     };
-    let exit = run_loop(&context, &name, &settings, Driving::default())?;
+    let exit =
+        run_loop(&context, &name, &settings, Driving { starting: Some(starting), ..Driving::default() })?;
     if context.json {
         return Ok(exit);
     }

@@ -51,7 +51,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     }
     let target = target::target(&context, false)?;
     let cwd = target::working_folder(&context, &target, args.cwd.as_deref())?;
-    let name = target.or_make(&context, &text)?;
+    let (name, starting) = target.or_make(&context, &text)?;
     let cause = context.cause();
     let origin = origin(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
@@ -77,6 +77,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         max_agents: config.max_agents(),
         budget: Some(config.budget()),
         cause: &cause,
+        starting: Some(&starting),
     };
     // Before the agent is there, so that whoever interrupts is always told how to come back to it.
     let wake = Wake::new();

@@ -5,6 +5,7 @@ use run_agent_core::event::{DoneCleared, Event};
 use run_agent_core::world::Marker;
 use run_agent_runner::{Proposed, TaskView, files};
 
+use super::target;
 use super::task::{Driving, Prepared, Settings, detach, run_loop};
 use crate::args::{self, Global, ResumeArgs};
 use crate::context::{Context, person};
@@ -50,6 +51,7 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
             ),
         ));
     }
+    let starting = target::starting(&context, &name)?;
     let mut view = TaskView::open(&context.tree, &name)?;
     let cleared = Event::DoneCleared(DoneCleared { by: person(), resume: true });
     let line = "taken up again: DONE is removed, the counters are set back";
@@ -72,8 +74,8 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         return Ok(Exit::Done);
     }
     if args.detach {
-        return detach::start(&context, &name, &settings);
+        return detach::start(&context, &name, &settings, starting);
     }
     let _blocked = context.blocks();
-    run_loop(&context, &name, &settings, Driving::default())
+    run_loop(&context, &name, &settings, Driving { starting: Some(starting), ..Driving::default() })
 }

@@ -51,6 +51,14 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
             &[],
             Exit::Failed,
         ),
+        Stopped::Elsewhere(links) => (
+            format!(
+                "{what}: nothing of it runs any more, but what it started in other tasks has not ended: {}\n  stop those, and ask again",
+                links.join(" ")
+            ),
+            &[],
+            Exit::Failed,
+        ),
         Stopped::Foreign(runs) => {
             let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
             (

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use run_agent_core::id::SLUG_MAX;
 use run_agent_core::{ProjectId, TaskId, text};
+use run_agent_runner::TaskView;
 use run_agent_runner::make::{self, NewTask};
+use run_agent_runner::starting::Starting;
+use run_agent_runner::supervise::close;
 use run_agent_runner::tree::TaskName;
 
 use crate::context::{Context, here, suggested_project};
@@ -29,10 +32,10 @@ pub(crate) struct New {
 }
 
 impl Target {
-    /// The task, made with this prompt when it is new.
-    pub(crate) fn or_make(self, context: &Context, prompt: &str) -> Result<TaskName, Failure> {
+    /// The task in which something is about to be started, made with this prompt when it is new.
+    pub(crate) fn or_make(self, context: &Context, prompt: &str) -> Result<(TaskName, Starting), Failure> {
         match self {
-            Self::Existing(name) => Ok(name),
+            Self::Existing(name) => starting(context, &name).map(|starting| (name, starting)),
             Self::New(new) => make(context, &new, prompt, Vec::new()),
         }
     }
@@ -153,13 +156,22 @@ pub(crate) fn can_be_handed_over(
     Ok(())
 }
 
+/// From here on a stop of the task finds that something is about to be started. One that came before, and has nothing
+/// left to do, is ended first.
+pub(crate) fn starting(context: &Context, name: &TaskName) -> Result<Starting, Failure> {
+    close::close_dead(&context.tree, &mut TaskView::open(&context.tree, name)?)?;
+    let folder = context.tree.task(name).folder().to_owned();
+    Starting::begin(&context.tree, name)
+        .map_err(|e| Failure::io(format!("cannot lock {}", folder.display()), &e))
+}
+
 /// Makes the task, and its project where that is new.
 pub(crate) fn make(
     context: &Context,
     new: &New,
     prompt: &str,
     depends_on: Vec<TaskId>,
-) -> Result<TaskName, Failure> {
+) -> Result<(TaskName, Starting), Failure> {
     let New { project, home, id, slug } = new;
     let (home, id, slug) = (home.as_deref(), id.as_ref(), slug.as_deref());
     if prompt.trim().is_empty() {
@@ -176,13 +188,13 @@ pub(crate) fn make(
     let _lock = lock.map_err(|e| Failure::io(format!("cannot lock {}", folder.display()), &e))?;
     let named = id.map(ToString::to_string).or_else(|| slug.map(str::to_owned));
     if let Some(Ok(name)) = named.map(|text| find::task(&context.tree, Some(project), &text)) {
-        return Ok(name);
+        return starting(context, &name).map(|starting| (name, starting));
     }
     let slug = slug.map_or_else(|| text::slug(prompt, SLUG_MAX), str::to_owned);
     let new = NewTask { project, id, slug: &slug, prompt, depends_on, source: "cli" };
-    let name = make::task(&context.tree, new, &cause)?;
+    let (name, starting) = make::task(&context.tree, new, &cause)?;
     render::say(&format!("new task {}", name.task));
-    Ok(name)
+    Ok((name, starting))
 }
 
 /// The prompt of a task that is there.

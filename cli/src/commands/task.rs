@@ -18,6 +18,7 @@ use run_agent_core::world::{Marker, TaskStatus};
 use run_agent_core::{Cause, TaskId, Timestamp};
 use run_agent_runner::drive::{Loop, drive};
 use run_agent_runner::make;
+use run_agent_runner::starting::Starting;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wake::Wake;
 use run_agent_runner::{TaskView, files};
@@ -64,11 +65,12 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     if args.cwd.is_some() || matches!(target, target::Target::New(_)) {
         target::working_folder(&context, &target, args.cwd.as_deref())?;
     }
-    let name = match target {
+    let (name, starting) = match target {
         target::Target::Existing(name) => {
             check_prompt(&context, &name, given.as_deref(), args.update_prompt)?;
             update_dependencies(&context, &name, depends_on)?;
-            name
+            let starting = target::starting(&context, &name)?;
+            (name, starting)
         }
         target::Target::New(new) => {
             // Known to be startable before anything is made.
@@ -95,10 +97,11 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         return finish(&context, &name, &view, None);
     }
     if args.detach {
-        return detach::start(&context, &name, &settings);
+        return detach::start(&context, &name, &settings, starting);
     }
     let _blocked = context.blocks();
-    run_loop(&context, &name, &settings, Driving { follow: args.follow, ..Driving::default() })
+    let driving = Driving { follow: args.follow, starting: Some(starting), ..Driving::default() };
+    run_loop(&context, &name, &settings, driving)
 }
 
 /// The tasks that `--depends-on` names: of the same project, and there.
@@ -213,6 +216,8 @@ pub(crate) struct Driving<'a> {
     pub(crate) follow: bool,
     /// Whoever started this driver is told when it has the loop.
     pub(crate) report: Option<&'a detach::Report>,
+    /// What a stop finds until the loop is there.
+    pub(crate) starting: Option<Starting>,
 }
 
 impl Settings {
@@ -268,7 +273,7 @@ pub(crate) fn run_loop(
 
 fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) -> Result<LoopEnd, Failure> {
     let Prepared { view, settings, pool, prompt, cwd } = prepared;
-    let Driving { origin, adopt, follow, report } = driving;
+    let Driving { origin, adopt, follow, report, starting } = driving;
     let config = context.config()?;
     let mut policy = config.policy(settings.max_restarts);
     policy.verify.extend(settings.verify.iter().cloned());
@@ -291,6 +296,7 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
         flags: &context.flags_for(&name),
         fresh: settings.fresh,
         adopt,
+        starting: starting.as_ref(),
         settings: &detach::kept(context, settings, cwd),
         cause: &Cause::parse(&origin.cause),
         origin: origin.parent.as_ref(),

@@ -70,7 +70,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let cwd = here()?;
     target::can_be_handed_over(&context, &cwd, "the working folder", "call from another one")?;
     let text = format!("{}\n\nStarted by hand in {}\n", command_line(&argv), cwd.display());
-    let name = target::target(&context, false)?.or_make(&context, &text)?;
+    let (name, starting) = target::target(&context, false)?.or_make(&context, &text)?;
     let keeps_terminal = io::stdout().is_terminal();
     let cause = context.cause();
     let origin = super::job::origin(&context, &name)?;
@@ -94,6 +94,7 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
         max_agents: 0,
         budget: None,
         cause: &cause,
+        starting: Some(&starting),
     };
     if keeps_terminal {
         let made = make(&context.tree, &mut view, &request)?;

@@ -60,6 +60,8 @@ pub enum Rule {
     FactsAreToldAgain,
     /// A run is asked to stop without a look whether it has ended.
     TheEndedAreAsked,
+    /// A stop passes over whoever is about to start a loop.
+    StopsMissStarts,
 }
 
 /// The first invariant that a story broke.

@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 
 use crate::failpoint;
 use crate::files;
+use crate::starting::Starting;
 use crate::supervise::os::{self, Detach};
 use crate::supervise::start::program;
 use crate::tree::{TaskName, Tree};
@@ -19,8 +20,9 @@ use crate::tree::{TaskName, Tree};
 /// The hidden command that a detached driver is called with.
 pub const COMMAND: &str = "_drive";
 
-/// The descriptor under which the driver finds its report pipe.
+/// The descriptors under which the driver finds its report pipe, and the start that is on its way with it.
 const REPORT_FD: i32 = 3;
+const STARTING_FD: i32 = 4;
 
 /// What became of a driver that was started.
 #[derive(Debug)]
@@ -32,11 +34,17 @@ pub enum Answer {
 }
 
 /// Starts a driver for a task's loop and waits for its report: it comes when the loop is taken, or cannot be.
-/// `flags` stand before the command, and say where it works.
+/// `flags` stand before the command, and say where it works. `starting` is the driver's from here on.
 ///
 /// # Errors
 /// When the process cannot be started.
-pub fn start(tree: &Tree, name: &TaskName, flags: &[OsString], order: &[u8]) -> io::Result<Answer> {
+pub fn start(
+    tree: &Tree,
+    name: &TaskName,
+    flags: &[OsString],
+    order: &[u8],
+    starting: Option<Starting>,
+) -> io::Result<Answer> {
     let (order_read, order_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (report, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let log = open_log(tree, name)?;
@@ -51,16 +59,18 @@ pub fn start(tree: &Tree, name: &TaskName, flags: &[OsString], order: &[u8]) -> 
     command.env("JRUN_ROOT", tree.layout.root());
     // A loop that a run starts is not that run's process.
     let outside = os::cgroup::outside().and_then(|cgroup| cgroup.open().ok());
-    debug_assert_eq!(REPORT_FD, 3);
+    debug_assert_eq!((REPORT_FD, STARTING_FD), (3, 4));
+    let mut fds = vec![report_write.as_fd()];
+    fds.extend(starting.as_ref().map(AsFd::as_fd));
     let driver = os::spawn(&os::Start {
         command: &command,
         streams: Some([order_read.as_fd(), log.as_fd(), log.as_fd()]),
-        fds: &[report_write.as_fd()],
+        fds: &fds,
         detach: Detach::Session,
         into: outside.as_ref().map(AsFd::as_fd),
     });
     let driver = driver.map_err(io::Error::other)?;
-    drop((order_read, report_write));
+    drop((order_read, report_write, starting));
     failpoint::here("detach.spawned");
     // A driver that died already closes the pipe: that it reports nothing tells.
     let _ = File::from(order_write).write_all(order);
@@ -81,6 +91,12 @@ fn open_log(tree: &Tree, name: &TaskName) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let open = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(&path);
     open.and_then(files::regular).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+}
+
+/// What the starter of this process was about to start: once, and nothing where a loop is adopted.
+#[must_use]
+pub fn starting() -> Option<Starting> {
+    Starting::inherited(STARTING_FD)
 }
 
 /// The driver's end of the report pipe.

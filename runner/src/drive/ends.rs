@@ -9,9 +9,9 @@ use run_agent_core::world::Task;
 use run_agent_core::{Draft, Kind, Parent};
 
 use super::{DriveError, Driver, Talk, count, facts};
-use crate::failpoint;
 use crate::supervise::os::Machine;
 use crate::view::Proposed;
+use crate::{failpoint, starting};
 
 impl Driver<'_> {
     /// `None`: something came first that lets the loop go on.
@@ -108,9 +108,13 @@ impl Driver<'_> {
         let draft = Event::LoopEnd(end.clone()).draft(&self.scope(), cause, line);
         let boot = Machine::here().boot_id.clone();
         let own = (std::process::id(), boot.as_str());
+        let (tree, name) = (self.tree, self.view.name.clone());
+        let stays = || end.reason == reason::STOPPED && starting::is_on_its_way(tree, &name);
         let may = |task: &Task| match end.outcome {
+            // Looked at under the append lock: a second stop may have come, and with it who is to find it.
+            LoopOutcome::Stopped if stays() => Err(Refusal::Moot),
             LoopOutcome::Completed => decide::may_complete_loop(task, Some(own)),
-            LoopOutcome::Failed | LoopOutcome::Stopped => decide::may_end_loop(task, Some(own)),
+            LoopOutcome::Failed | LoopOutcome::Stopped => decide::may_end_loop(task, Some(own), &end.reason),
         };
         match self.view.propose(vec![draft], may)? {
             Proposed::Appended(entries) => {
@@ -127,7 +131,7 @@ impl Driver<'_> {
                 Ok(true)
             }
             Proposed::Refused(Refusal::LoopTaken) => Err(DriveError::Taken(self.view.name.clone())),
-            // A child was started, or DONE taken back, since the look.
+            // A child was started, a stop asked for, or DONE taken back, since the look.
             Proposed::Refused(Refusal::Moot) => Ok(false),
             // A stop ended it first.
             Proposed::Refused(_) => Ok(true),

@@ -62,6 +62,7 @@ impl Driver<'_> {
             max_agents: self.what.max_agents,
             budget: Some(self.what.policy.budget),
             cause: &cause,
+            starting: None,
         };
         match start(self.tree, self.view, request) {
             Ok(started) => {
@@ -198,6 +199,7 @@ impl Driver<'_> {
             max_agents: 0,
             budget: None,
             cause: &Cause::File(DONE.to_owned()),
+            starting: None,
         };
         match start(self.tree, self.view, request) {
             Ok(started) => talk(Talk::Started(&started)),

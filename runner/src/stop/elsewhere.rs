@@ -7,10 +7,10 @@ use run_agent_core::event::Event;
 use run_agent_core::world::{Link, Task};
 
 use super::{How, Left, Stopped, ask_run, goes_on, run_once, stopping, task_once};
-use crate::link;
 use crate::supervise::ring;
 use crate::tree::Tree;
 use crate::view::{TaskView, ViewError};
+use crate::{link, starting};
 use run_agent_core::decide::Refusal;
 
 /// Links that were followed: two tasks may have started each other.
@@ -26,24 +26,35 @@ pub(super) fn of_runs(task: &Task, runs: &[RunId]) -> Vec<Link> {
 }
 
 /// Says on the streams of other tasks that what is linked there is to stop, and wakes its supervisors, so that all of
-/// them work at it at the same time. What cannot be told is seen to by [`stop`].
-pub(crate) fn ask(tree: &Tree, links: &[Link], how: &How, seen: &mut Seen) {
+/// them work at it at the same time. What cannot be told is seen to by [`stop`]. Returns the runs that were asked: when
+/// [`stop`] comes to them they may have ended.
+pub(crate) fn ask(tree: &Tree, links: &[Link], how: &How, seen: &mut Seen) -> BTreeSet<RunId> {
+    let mut asked = BTreeSet::new();
     for link in links {
         if seen.insert(link.child.key())
-            && let Err(error) = ask_one(tree, link, how, seen)
+            && let Err(error) = ask_one(tree, link, how, seen, &mut asked)
         {
             tracing::warn!(link = link.child.key(), %error, "cannot ask a child in another task to stop");
         }
     }
+    asked
 }
 
-fn ask_one(tree: &Tree, link: &Link, how: &How, seen: &mut Seen) -> Result<(), ViewError> {
+fn ask_one(
+    tree: &Tree,
+    link: &Link,
+    how: &How,
+    seen: &mut Seen,
+    asked: &mut BTreeSet<RunId>,
+) -> Result<(), ViewError> {
     let mut view = TaskView::open(tree, &link::child_of(link))?;
     let active: Vec<RunId> = match &link.child.child_run_id {
         Some(run) => view.task().with_descendants(run),
         None => {
             let line = format!("stop asked for by {}", how.by);
             let draft = Event::LoopStopping(stopping(how)).draft(&view.name.scope(None), &how.cause, line);
+            let name = view.name.clone();
+            let goes_on = |task: &Task| goes_on(task) || starting::is_on_its_way(tree, &name);
             let due = |task: &Task| goes_on(task) && task.ralph.stopping.is_none();
             view.propose(vec![draft], |task| if due(task) { Ok(()) } else { Err(Refusal::Moot) })?;
             view.task().active().map(|(id, _)| id.clone()).collect()
@@ -54,12 +65,14 @@ fn ask_one(tree: &Tree, link: &Link, how: &How, seen: &mut Seen) -> Result<(), V
         None => of_task(view.task()),
     };
     for id in &active {
-        if view.run(id).is_some_and(|run| run.is_active() && run.stopping.is_none()) {
-            ask_run(&mut view, id, how)?;
+        if view.run(id).is_some_and(|run| run.is_active() && run.stopping.is_none())
+            && ask_run(&mut view, id, how)?
+        {
+            asked.insert(id.clone());
         }
         ring(&tree.run(&view.name, id));
     }
-    ask(tree, &deeper, how, seen);
+    asked.extend(ask(tree, &deeper, how, seen));
     Ok(())
 }
 
@@ -92,7 +105,7 @@ pub(super) fn stop(
             Ok(Stopped::Done(runs)) => others.stopped.extend(runs),
             Ok(Stopped::Left(runs)) => others.left.hanging.extend(runs),
             Ok(Stopped::Foreign(runs)) => others.left.foreign.extend(runs),
-            Ok(Stopped::HadEnded(_) | Stopped::DriverHangs(_)) => {}
+            Ok(Stopped::HadEnded(_) | Stopped::DriverHangs(_) | Stopped::Elsewhere(_)) => {}
             Err(error) => {
                 tracing::warn!(link = link.child.key(), %error, "cannot stop a child in another task");
             }

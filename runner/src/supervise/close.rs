@@ -18,7 +18,7 @@ use super::{ladder, left_overs};
 use crate::link;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
-use crate::{files, output};
+use crate::{files, output, starting};
 
 /// The ownership of a run whose terminal keeps it: what it leaves running is not ours to end.
 pub(super) const EXTERNAL: &str = "external";
@@ -126,6 +126,13 @@ pub(crate) fn holders(lock: &Path, run: &Run) -> Vec<ProcessId> {
 /// # Errors
 /// When the stream cannot be read or written.
 pub fn close_dead(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>, ViewError> {
+    let closed = close_runs(tree, view)?;
+    end_lone_stop(tree, view)?;
+    Ok(closed)
+}
+
+/// As [`close_dead`], without a look at what a stop of the task waits for.
+pub(crate) fn close_runs(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>, ViewError> {
     let active: Vec<(RunId, Run)> = view.task().active().map(|(id, run)| (id.clone(), run.clone())).collect();
     let mut dead = Vec::new();
     for (id, run) in active {
@@ -145,7 +152,6 @@ pub fn close_dead(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>, ViewEr
             closed.push(id);
         }
     }
-    end_lone_stop(tree, view)?;
     Ok(closed)
 }
 
@@ -196,11 +202,16 @@ fn end_left_overs(dead: &mut [Dead]) {
 }
 
 /// A stop whose command was killed, or a root run that was stopped, of a task that no driver looks after: the loop ends
-/// when nothing runs any more, so that the task is not refused for ever.
+/// when nothing of its whole tree runs any more, so that the task is not refused for ever. Who is about to start something
+/// has to find the stop standing.
 fn end_lone_stop(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
-    let lost = |task: &Task| task.ralph.is_open() && task.ralph.stopped_root.is_some();
-    let over = |task: &Task| (task.ralph.stopping.is_some() || lost(task)) && task.active().next().is_none();
-    if !over(view.task()) || files::is_locked(&tree.task(&view.name).loop_lock()).unwrap_or(true) {
+    let (ralph, active) = (&view.task().ralph, view.task().active().next());
+    let ends = ralph.stopping.is_some() || (ralph.is_open() && ralph.stopped_root.is_some());
+    if !ends || active.is_some() || files::is_locked(&tree.task(&view.name).loop_lock()).unwrap_or(true) {
+        return Ok(());
+    }
+    link::reconcile_at_rest(tree, view)?;
+    if !decide::is_lone_stop_over(view.task()) {
         return Ok(());
     }
     let ralph = &view.task().ralph;
@@ -217,6 +228,8 @@ fn end_lone_stop(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
     let scope = view.name.scope(None);
     let cause = Cause::Process("nothing is left to stop".to_owned());
     let draft = Event::LoopEnd(end).draft(&scope, &cause, line);
+    let name = view.name.clone();
+    let over = |task: &Task| decide::is_lone_stop_over(task) && !starting::is_on_its_way(tree, &name);
     view.propose(vec![draft], |task| if over(task) { Ok(()) } else { Err(Refusal::Moot) })?;
     Ok(())
 }

@@ -28,6 +28,7 @@ use crate::files;
 use crate::history::{self, Asked};
 use crate::link::{self, Origin};
 use crate::prompt::{self, Preamble};
+use crate::starting::Starting;
 use crate::tree::Tree;
 use crate::view::{Proposed, TaskView, ViewError};
 
@@ -59,6 +60,8 @@ pub struct Request<'a> {
     /// What the task may use; none for a command that uses no tokens.
     pub budget: Option<Budget>,
     pub cause: &'a Cause,
+    /// Known by the run from its intent on; whoever goes on to start more says so itself.
+    pub starting: Option<&'a Starting>,
 }
 
 #[derive(Debug)]
@@ -236,6 +239,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         Proposed::Refused(refusal) => return Err(StartError::Refused(refusal)),
     }
     undo.keep();
+    request.starting.inspect(|starting| starting.is_known());
     failpoint::here("starter.intent");
     tracing::info!(run = %id, agent = request.backend.name(), cwd = %request.cwd.display(), "run made");
     Ok(Made { launch, order, paths, lock })

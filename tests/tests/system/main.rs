@@ -38,6 +38,7 @@ mod shells;
 mod silence;
 mod slots;
 mod speech;
+mod starting;
 mod stops;
 mod store;
 mod sweep;

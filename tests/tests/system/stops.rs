@@ -94,43 +94,6 @@ fn a_halted_supervisor_and_a_halted_driver_are_set_going_by_a_stop() {
 }
 
 #[test]
-fn a_stop_that_finds_a_driver_about_to_start_its_loop_waits_for_it_and_wins() {
-    let root = Root::new();
-    let task = name("begins");
-    let mut driver = root
-        .command(&shell_args("task", &task, "sleep 100", &[]))
-        .env("RUN_AGENT_FAILPOINT", "driver.lock=stop")
-        .spawn()
-        .unwrap();
-    let lock = root.tree().task(&task).loop_lock();
-    let held = || run_agent_runner::files::is_locked(&lock).unwrap_or(false);
-    until("the driver's lock", || (held() && is_halted(driver.id())).then_some(()), String::new);
-    let mut stop = root
-        .command(&["stop", "--task", task.task.as_str(), "--force"])
-        .env("RUN_AGENT_FAILPOINT", "stop.looks=stop")
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let waits = stop.id();
-    until(
-        "a stop that is about to look",
-        || (stop.try_wait().unwrap().is_some() || is_halted(waits)).then_some(()),
-        String::new,
-    );
-    kill(waits, "CONT");
-    kill(driver.id(), "CONT");
-    let stopped = stop.wait_with_output().unwrap();
-    assert!(stopped.status.success(), "{stopped:?}");
-    assert!(String::from_utf8_lossy(&stopped.stdout).contains(" stopped ("), "{stopped:?}");
-    assert_eq!(driver.wait().unwrap().code(), Some(1));
-    assert_eq!(root.view(&task).task().status(), TaskStatus::Stopped);
-}
-
-fn is_halted(pid: u32) -> bool {
-    text_of(std::path::Path::new(&format!("/proc/{pid}/status"))).contains("T (stopped)")
-}
-
-#[test]
 fn a_supervisor_that_is_killed_while_it_stops_its_run_is_followed_by_the_stop_itself() {
     let root = Root::new();
     let task = name("cut-off");

@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 use run_agent_runner::Tree;
 use run_agent_runner::drive::detach::{self, Answer, Reporter};
 use run_agent_runner::link;
+use run_agent_runner::starting::Starting;
 use run_agent_runner::tree::TaskName;
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +95,7 @@ impl Report {
 }
 
 /// Has a process of its own drive the loop of an existing task, and returns when it does.
-pub(crate) fn start(context: &Context, name: &TaskName, settings: &Settings) -> Outcome {
+pub(crate) fn start(context: &Context, name: &TaskName, settings: &Settings, starting: Starting) -> Outcome {
     // What would keep the loop from starting is told before a process is made.
     let prepared = Prepared::new(context, name, settings)?;
     let order = Order {
@@ -103,7 +104,7 @@ pub(crate) fn start(context: &Context, name: &TaskName, settings: &Settings) -> 
         adopt: false,
         origin: Origin::of_caller(context, name)?,
     };
-    let pid = Parcel::pack(context, name, context.config_named(), &order)?.send()?;
+    let pid = Parcel::pack(context, name, context.config_named(), &order)?.send(Some(starting))?;
     started(context, name, Some(pid))
 }
 
@@ -136,9 +137,9 @@ impl Parcel {
         })
     }
 
-    /// Starts a driver. Returns its pid when it has the loop.
-    pub(crate) fn send(&self) -> Result<u32, Failure> {
-        let answer = detach::start(&self.tree, &self.name, &self.flags, &self.order)
+    /// Starts a driver, which goes on with what is on its way. Returns its pid when it has the loop.
+    pub(crate) fn send(&self, starting: Option<Starting>) -> Result<u32, Failure> {
+        let answer = detach::start(&self.tree, &self.name, &self.flags, &self.order, starting)
             .map_err(|e| Failure::io(format!("cannot start a driver for {}", self.name), &e))?;
         let report = match answer {
             Answer::Reported(report) => report,
@@ -215,6 +216,7 @@ pub(crate) fn drive(global: &Global) -> Outcome {
 }
 
 fn drive_as_ordered(global: &Global, report: &Report) -> Outcome {
+    let starting = detach::starting();
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text).map_err(|e| Failure::io("cannot read the order", &e))?;
     // Where the starter was killed in the middle, nobody reads this but the log.
@@ -223,8 +225,13 @@ fn drive_as_ordered(global: &Global, report: &Report) -> Outcome {
     let context = Context::open_configured(global)?;
     let name = context.required_task()?;
     let settings = Settings { fresh: order.fresh, ..order.settings };
-    let driving =
-        Driving { origin: Some(order.origin), adopt: order.adopt, follow: false, report: Some(report) };
+    let driving = Driving {
+        origin: Some(order.origin),
+        adopt: order.adopt,
+        follow: false,
+        report: Some(report),
+        starting,
+    };
     run_loop(&context, &name, &settings, driving)
 }
 

@@ -3,7 +3,7 @@
 
 use super::Choices;
 use super::command::{Command, Errand};
-use super::driver::{Driver, How};
+use super::driver::How;
 use super::sim::{Kind, Pid, Sim, TaskNo, Turn};
 use super::starter::Request;
 use crate::id::RunId;
@@ -203,7 +203,7 @@ impl Agent {
         }
         let how =
             How { origin: Some((self.task, self.run.clone())), depth: self.depth + 1, ..How::default() };
-        let driver = sim.spawn(Kind::Driver(Box::new(Driver::new(task, how))), None, Some(task));
+        let driver = sim.spawn_driver(task, how);
         // Detached, it waits until the driver says that it has taken the loop.
         let errand = if blocks { Errand::Loop { task, driver } } else { Errand::Begun { task, driver } };
         self.errand(sim, own, errand, blocks)

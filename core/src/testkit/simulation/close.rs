@@ -1,6 +1,8 @@
 //! Closing what died, by whoever looks, and the links between tasks: as `runner/src/supervise/close.rs` and
 //! `runner/src/link.rs` do it, with what the simulated machine knows of locks and processes.
 
+use std::collections::BTreeSet;
+
 use super::Rule;
 use super::sim::{HERE, Kind, Pid, Sim, TaskNo};
 use super::supervisor::Supervisor;
@@ -47,11 +49,15 @@ fn place_of(run: &Run) -> Option<&str> {
 
 /// Closes every dead run of a task, and a stop that nobody is left to end.
 pub(super) fn close_dead(sim: &mut Sim, by: Pid, no: TaskNo, machine: &str) {
-    for id in dead(sim, no, machine) {
-        close(sim, by, no, &id);
-    }
+    close_runs(sim, by, no, machine);
     if machine == HERE {
         end_lone_stop(sim, by, no);
+    }
+}
+
+fn close_runs(sim: &mut Sim, by: Pid, no: TaskNo, machine: &str) {
+    for id in dead(sim, no, machine) {
+        close(sim, by, no, &id);
     }
 }
 
@@ -140,19 +146,29 @@ pub(super) fn end_run(sim: &mut Sim, by: Pid, no: TaskNo, id: &RunId, end: RunEn
 }
 
 fn end_lone_stop(sim: &mut Sim, by: Pid, no: TaskNo) {
-    let over = |task: &Task| task.ralph.stopping.is_some() && task.active().next().is_none();
-    if !over(sim.task(no)) || sim.tasks[no].driver.is_some() {
+    let task = sim.task(no);
+    let ends = task.ralph.stopping.is_some() || (task.ralph.is_open() && task.ralph.stopped_root.is_some());
+    let active = task.active().next().is_some();
+    if !ends || active || sim.tasks[no].driver.is_some() || sim.is_on_its_way(no) {
+        return;
+    }
+    reconcile_at_rest(sim, by, no);
+    if !decide::is_lone_stop_over(sim.task(no)) {
         return;
     }
     let ralph = &sim.task(no).ralph;
     let end = LoopEnd {
         outcome: LoopOutcome::Stopped,
-        reason: reason::STOPPED.to_owned(),
+        reason: match ralph.stopping {
+            Some(_) => reason::STOPPED,
+            None => reason::ROOT_STOPPED,
+        }
+        .to_owned(),
         restarts: ralph.restarts,
         active_ms: ralph.active_ms,
     };
     let _ = sim.propose(by, no, vec![(None, Event::LoopEnd(end))], |task| {
-        if over(task) { Ok(()) } else { Err(Refusal::Moot) }
+        if decide::is_lone_stop_over(task) { Ok(()) } else { Err(Refusal::Moot) }
     });
 }
 
@@ -203,25 +219,46 @@ pub(super) fn reconcile_links(sim: &mut Sim, by: Pid, no: TaskNo) {
     for link in open {
         let Some(child) = child_of(sim, &link) else { continue };
         close_dead(sim, by, child, HERE);
-        if is_over(sim, child, &link) {
+        if is_at_rest(sim, by, child, &link, &mut BTreeSet::from([child])) {
             close_link(sim, by, no, child, link.child.child_run_id.as_ref());
         }
     }
 }
 
-fn is_over(sim: &Sim, child: TaskNo, link: &Link) -> bool {
-    let task = sim.task(child);
-    match &link.child.child_run_id {
-        Some(id) => match task.runs.get(id) {
-            Some(run) => !run.is_active(),
-            None => !sim.is_locked(id),
-        },
-        None => {
-            sim.tasks[child].driver.is_none()
-                && task.active().next().is_none()
-                && task.open_links().next().is_none()
+/// As [`reconcile_links`], of a task that is itself at rest but for its links.
+fn reconcile_at_rest(sim: &mut Sim, by: Pid, no: TaskNo) {
+    let open: Vec<Link> = sim.task(no).open_links().map(|(_, link)| link.clone()).collect();
+    for link in open {
+        let Some(child) = child_of(sim, &link) else { continue };
+        if is_over(sim, by, &link, &mut BTreeSet::from([no])) {
+            close_link(sim, by, no, child, link.child.child_run_id.as_ref());
         }
     }
+}
+
+/// Loops that are linked in a circle are over together: `seen` are those on the way here.
+fn is_over(sim: &mut Sim, by: Pid, link: &Link, seen: &mut BTreeSet<TaskNo>) -> bool {
+    let Some(child) = child_of(sim, link) else { return true };
+    if link.child.child_run_id.is_none() && !seen.insert(child) {
+        return true;
+    }
+    close_runs(sim, by, child, HERE);
+    is_at_rest(sim, by, child, link, seen)
+}
+
+fn is_at_rest(sim: &mut Sim, by: Pid, child: TaskNo, link: &Link, seen: &mut BTreeSet<TaskNo>) -> bool {
+    let task = sim.task(child);
+    if let Some(id) = &link.child.child_run_id {
+        return match task.runs.get(id) {
+            Some(run) => !run.is_active(),
+            None => !sim.is_locked(id),
+        };
+    }
+    if sim.tasks[child].driver.is_some() || sim.is_on_its_way(child) || task.active().next().is_some() {
+        return false;
+    }
+    let further: Vec<Link> = task.open_links().map(|(_, link)| link.clone()).collect();
+    further.iter().all(|link| is_over(sim, by, link, seen))
 }
 
 /// The processes of a run whose supervisor is gone, and its agent's.

@@ -95,6 +95,11 @@ impl Driver {
         matches!(self.at, At::Lock | At::Link | At::Open)
     }
 
+    /// It is about to start a loop: a stop finds that. Of one that is adopted the stream tells already.
+    pub(super) fn is_starting(&self) -> bool {
+        self.is_new() && !self.how.adopt
+    }
+
     pub(super) fn task(&self) -> TaskNo {
         self.task
     }

@@ -54,7 +54,7 @@ pub const ALL: [&str; 15] = [
 pub(super) fn after_event(sim: &mut Sim, by: Pid, no: TaskNo, run: &Option<RunId>, event: &Event) {
     round_trip(sim, no, event);
     note_stop(sim, no, run.as_ref(), event);
-    stop_wins(sim, no, run.as_ref(), event);
+    stop_wins(sim, by, no, run.as_ref(), event);
     one_driver(sim, by, no, event);
     if let Some(run) = run {
         silence_is_true(sim, run, event);
@@ -137,7 +137,7 @@ fn one_driver(sim: &mut Sim, by: Pid, no: TaskNo, event: &Event) {
     }
 }
 
-fn stop_wins(sim: &mut Sim, no: TaskNo, run: Option<&RunId>, event: &Event) {
+fn stop_wins(sim: &mut Sim, by: Pid, no: TaskNo, run: Option<&RunId>, event: &Event) {
     let Some(told) = told(sim, no) else { return };
     let below_a_stop = |run: &RunId| {
         let mut at = Some(run.clone());
@@ -156,7 +156,11 @@ fn stop_wins(sim: &mut Sim, no: TaskNo, run: Option<&RunId>, event: &Event) {
         (Event::RunStart(_), Some(run)) => {
             told.stopping || told.runs.get(run).is_some_and(|run| run.stopping)
         }
-        (Event::LoopStart(_), _) => told.stopping && told.active().next().is_some(),
+        (Event::LoopStart(_), _) => told.stopping || sim.ledger.told_to_stop.contains(&by),
+        // A stop is over when its whole tree is.
+        (Event::LoopEnd(end), _) if end.reason == reason::STOPPED => {
+            told.active().next().is_some() || !told.links.is_empty()
+        }
         _ => false,
     };
     if wrong {

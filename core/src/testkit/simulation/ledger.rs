@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sim::{HERE, TaskNo};
+use super::sim::{HERE, Pid, TaskNo};
 use crate::event::{Event, LoopOutcome, RunOutcome};
 use crate::id::{MsgId, RunId};
 use crate::policy::agents::is_own_fault;
@@ -21,6 +21,8 @@ pub(super) struct Ledger {
     pub let_go_ms: BTreeMap<RunId, u64>,
     /// When runs were asked to stop, alone or with their task.
     pub asked_ms: BTreeMap<RunId, u64>,
+    /// Drivers that had not started their loop when a stop of its task was asked for.
+    pub told_to_stop: BTreeSet<Pid>,
     /// Since when a slot is free although somebody waits for one.
     pub free_since_ms: Option<u64>,
     pub tasks: BTreeMap<TaskNo, Told>,

@@ -2,7 +2,7 @@
 //! their steps, the machine sleeps or boots again, clocks are set, people stop, resume and answer. Then a calm one, in
 //! which everything that can come to its end has to.
 
-use super::driver::{Driver, How};
+use super::driver::How;
 use super::sim::{ELSEWHERE, HERE, Kind, Pid, Sim, TaskNo};
 use super::stop::{Stop, Target};
 use super::{Choices, Rule, close, invariants, scene};
@@ -150,7 +150,7 @@ fn reboot(sim: &mut Sim) {
 fn person(sim: &mut Sim, choices: &mut Choices) {
     let no = choices.index(sim.tasks.len());
     let drive = |sim: &mut Sim, how: How| {
-        sim.spawn(Kind::Driver(Box::new(Driver::new(no, how))), None, Some(no));
+        sim.spawn_driver(no, how);
     };
     match choices.pick(10) {
         0 => drive(sim, How::default()),
@@ -211,7 +211,7 @@ fn adopt(sim: &mut Sim) {
         let parent = origin_of(sim, no);
         let depth = ralph.driver.as_ref().map_or(0, |start| start.depth);
         let how = How { adopt: true, origin: parent, depth, ..How::default() };
-        sim.spawn(Kind::Driver(Box::new(Driver::new(no, how))), None, Some(no));
+        sim.spawn_driver(no, how);
     }
 }
 

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 
 use super::Rule;
 use super::agent::Agent;
+use super::close;
 use super::command::Command;
-use super::driver::Driver;
+use super::driver::{Driver, How};
 use super::invariants;
 use super::ledger::Ledger;
 use super::slots::Slots;
@@ -178,6 +179,26 @@ impl Sim {
         let process = Process { kind, frozen: false, asleep_until_ms: 0, set, watches, acted: self.actions };
         self.processes.insert(self.last_pid, process);
         self.last_pid
+    }
+
+    /// A driver comes up, after a stop that nothing is left to do for was ended.
+    pub(super) fn spawn_driver(&mut self, no: TaskNo, how: How) -> Pid {
+        close::close_dead(self, 1, no, HERE);
+        self.spawn(Kind::Driver(Box::new(Driver::new(no, how))), None, Some(no))
+    }
+
+    /// The drivers of this task that have not started its loop.
+    pub(super) fn new_drivers(&self, no: TaskNo) -> impl Iterator<Item = (Pid, &Driver)> {
+        self.processes.iter().filter_map(move |(pid, process)| match &process.kind {
+            Kind::Driver(driver) if driver.task() == no && driver.is_new() => Some((*pid, driver.as_ref())),
+            Kind::Driver(_) | Kind::Supervisor(_) | Kind::Command(_) | Kind::Agent(_) => None,
+            Kind::Stop(_) | Kind::AtWork => None,
+        })
+    }
+
+    /// Somebody is about to start something in this task.
+    pub(super) fn is_on_its_way(&self, no: TaskNo) -> bool {
+        self.rule != Rule::StopsMissStarts && self.new_drivers(no).any(|(_, driver)| driver.is_starting())
     }
 
     pub(super) fn is_alive(&self, pid: Pid) -> bool {

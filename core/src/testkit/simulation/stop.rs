@@ -50,7 +50,8 @@ impl Stop {
             At::See { until_ms } => self.see(sim, own, until_ms),
             At::Driver { until_ms } => {
                 let task = self.target.task;
-                let driven = sim.tasks[task].driver.is_some() && sim.task(task).ralph.stopping.is_some();
+                let driven = sim.tasks[task].driver.is_some() || sim.is_on_its_way(task);
+                let driven = driven && sim.task(task).ralph.stopping.is_some();
                 if driven && sim.clock.mono_ms < until_ms {
                     return Turn::Sleeps(1000);
                 }
@@ -69,7 +70,9 @@ impl Stop {
         let links = match &run {
             None => {
                 let event = Event::LoopStopping(self.how.clone());
-                let due = |task: &Task| if goes_on(task) { Ok(()) } else { Err(Refusal::Moot) };
+                note_told(sim, no);
+                let starts = sim.is_on_its_way(no);
+                let due = |task: &Task| if starts || goes_on(task) { Ok(()) } else { Err(Refusal::Moot) };
                 if sim.propose(own, no, vec![(None, event)], due).is_err() {
                     return self.next(sim, own);
                 }
@@ -143,6 +146,12 @@ impl Stop {
     }
 }
 
+/// Whoever has not started the task's loop by now comes behind this stop.
+fn note_told(sim: &mut Sim, no: TaskNo) {
+    let new: Vec<Pid> = sim.new_drivers(no).map(|(pid, _)| pid).collect();
+    sim.ledger.told_to_stop.extend(new);
+}
+
 fn ask_run(sim: &mut Sim, own: Pid, no: TaskNo, id: &RunId, how: &Stopping) {
     let batch = vec![(Some(id.clone()), Event::RunStopping(how.clone()))];
     // A run that ended in the meantime needs no asking.
@@ -186,7 +195,9 @@ pub(super) fn ask_links(
                 (runs, deeper)
             }
             None => {
-                let due = |task: &Task| goes_on(task) && task.ralph.stopping.is_none();
+                note_told(sim, no);
+                let starts = sim.is_on_its_way(no);
+                let due = |task: &Task| (starts || goes_on(task)) && task.ralph.stopping.is_none();
                 let event = Event::LoopStopping(how.clone());
                 let _ = sim.propose(own, no, vec![(None, event)], |task| {
                     if due(task) { Ok(()) } else { Err(Refusal::Moot) }

@@ -104,6 +104,10 @@ impl Driver {
             }
             Step::Reject { run, command, exit_code } => self.at = At::Reject { run, command, exit_code },
             Step::End(end) if end.outcome == LoopOutcome::Completed => self.at = At::Facts(end),
+            // Who is about to start something here has to find the stop standing.
+            Step::End(end) if end.reason == reason::STOPPED && sim.is_on_its_way(self.task) => {
+                return Turn::Sleeps(1000);
+            }
             Step::End(end) => self.at = At::End(end),
         }
         Turn::Goes
@@ -205,15 +209,18 @@ impl Driver {
             end.restarts += 1;
         }
         let over = end.reason != reason::INTERRUPTED;
-        let boot = sim.clock.boot_id();
+        let (boot, why) = (sim.clock.boot_id(), end.reason.clone());
         let driver = Some((own, boot.as_str()));
         let careless = sim.rule == Rule::ChildrenAreForgotten;
         let completes = end.outcome == LoopOutcome::Completed && !careless;
+        let stays = end.reason == reason::STOPPED && sim.is_on_its_way(self.task);
         let may = |task: &Task| {
-            if completes {
+            if stays {
+                Err(Refusal::Moot)
+            } else if completes {
                 decide::may_complete_loop(task, driver)
             } else {
-                decide::may_end_loop(task, driver)
+                decide::may_end_loop(task, driver, &why)
             }
         };
         match sim.propose(own, self.task, vec![(None, Event::LoopEnd(end))], may) {
