@@ -193,6 +193,8 @@ pub mod reason {
     pub const WAIT_USAGE_LIMIT: &str = "usage_limit";
     /// Of a wait: as many loops as the root allows are driven.
     pub const WAIT_LOOPS: &str = "loops";
+    /// Of a loop that is driven, between the end of a run and the next step.
+    pub const BETWEEN_RUNS: &str = "between runs";
     /// How the reason of a run begins that reached its own time limit.
     pub const TIME_LIMIT: &str = "time limit";
 
@@ -237,6 +239,10 @@ fn within_any_budget(look: Look<'_>) -> Step {
             look_again_ms: None,
         };
     }
+    let stands = matches!((marker, &task.done), (Marker::Present { .. }, Some(_)));
+    if let (false, Some(verifying)) = (stands, still_verifying(task)) {
+        return verifying;
+    }
     if marker == Marker::NotAFile {
         return end(look, LoopOutcome::Failed, reason::DONE_NOT_A_FILE);
     }
@@ -244,6 +250,15 @@ fn within_any_budget(look: Look<'_>) -> Step {
         return done::after(look, done, active, elsewhere);
     }
     restart::without_done(look, active, elsewhere)
+}
+
+/// A verify command whose DONE is gone says nothing any more, but it is the loop's own: nothing begins beside it, and the
+/// loop does not end before it.
+fn still_verifying(task: &Task) -> Option<Step> {
+    let runs: Vec<RunId> =
+        task.active().filter(|(_, run)| run.verify.is_some()).map(|(id, _)| id.clone()).collect();
+    let wait = Step::WaitRuns { runs, elsewhere: Vec::new(), reason: None, event: None, look_again_ms: None };
+    matches!(&wait, Step::WaitRuns { runs, .. } if !runs.is_empty()).then_some(wait)
 }
 
 /// The agent that the next root run is started with.

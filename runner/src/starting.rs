@@ -85,7 +85,7 @@ mod tests {
     fn a_start_is_on_its_way_until_the_last_who_began_one_is_through() {
         let root = tempfile::tempdir().unwrap();
         let tree = Tree {
-            layout: Layout::new(root.path()),
+            layout: Layout::new(root.path().to_owned()),
             store: Arc::new(MemoryStore::new()),
             durability: Durability::None,
             sync_every: Duration::from_millis(200),

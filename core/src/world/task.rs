@@ -185,6 +185,10 @@ impl Task {
         match &self.ralph.state {
             RalphState::Driven { .. } if self.ralph.stopped_root.is_some() => reason::ROOT_STOPPED.to_owned(),
             RalphState::Never | RalphState::Driven { .. } if self.is_idle() => IDLE.to_owned(),
+            // The loop decides what comes next, in a moment where its driver lives.
+            RalphState::Driven { .. } if self.active.is_empty() && self.ralph.has_begun() => {
+                reason::BETWEEN_RUNS.to_owned()
+            }
             RalphState::Never | RalphState::Driven { .. } => self.waits_for_slots().unwrap_or_default(),
             RalphState::BackingOff { reason, .. }
             | RalphState::Waiting { reason, .. }
@@ -470,6 +474,6 @@ impl RunState {
     /// What a run that is parked waits for, in words.
     #[must_use]
     pub fn waits_for(&self) -> Option<String> {
-        self.ahead().map(|ahead| format!("waiting for other agents ({ahead} ahead)"))
+        self.ahead().map(|ahead| format!("waiting for other agents, {ahead} ahead"))
     }
 }

@@ -156,7 +156,7 @@ fn who_is_asleep_is_ahead_of_nobody_and_has_its_place_again_when_it_wakes() {
     all[2].leave();
     assert!(!enters(&mut all[3], Class::New));
     assert!(enters(&mut all[1], Class::New));
-    assert_eq!(files(&tree), ["mutex", "slot-0", "ticket-1-00000000000000000003"]);
+    assert_eq!(files(&tree), ["mutex", "slot-0", "ticket-1-00000000000000000002"]);
 }
 
 #[test]

@@ -398,6 +398,37 @@ fn a_driver_that_was_killed_while_done_is_verified_is_followed_by_one_that_goes_
     assert_eq!(root.view(&task).task().status(), TaskStatus::Completed);
 }
 
+#[test]
+fn a_done_that_becomes_a_folder_ends_the_loop_only_after_its_verify_command() {
+    let root = Root::new();
+    let (task, go) = (name("builds"), root.scratch().join("go"));
+    let verify = format!("{}; true", until_there(&go));
+    let mut driver = drive(&root, &task, "run-agent done", &["--verify", &verify]);
+    let started = || {
+        let there = root.tree().task(&task).runs().is_dir();
+        let view = there.then(|| root.view(&task))?;
+        view.task().runs.values().any(|run| run.verify.is_some() && run.start().is_some()).then_some(())
+    };
+    until("a verify run at work", started, || root.run(&["replay", "builds"]).stdout);
+    let done = root.tree().task(&task).done();
+    std::fs::remove_file(&done).unwrap();
+    std::fs::create_dir(&done).unwrap();
+    run_agent_tests::kill(driver.id(), "KILL");
+    let _ = driver.wait().unwrap();
+    let mut next =
+        root.command(&["task", "--task", "builds"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    until("the next driver", || (root.count(&task, "LOOP_START") == 2).then_some(()), String::new);
+    std::fs::write(go, "").unwrap();
+    assert_eq!(next.wait().unwrap().code(), Some(1));
+    let kinds: Vec<String> =
+        root.messages(&task).iter().map(|message| message.content.kind.to_string()).collect();
+    let place =
+        |kind: &str| kinds.iter().position(|k| k == kind).unwrap_or_else(|| panic!("{kind}: {kinds:?}"));
+    assert!(place("VERIFY_STOP") < place("LOOP_END"), "{kinds:?}");
+    let view = root.view(&task);
+    assert_eq!((view.task().reason().as_str(), view.task().active().count()), ("done_not_a_file", 0));
+}
+
 const TWO_AGENTS: &str = r#"
 agents { order = ["one", "two"] }
 agent "one" {

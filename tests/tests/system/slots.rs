@@ -125,9 +125,9 @@ fn those_who_wait_start_in_the_order_in_which_they_came() {
     until("the last one is parked", || is_parked(&root, &name("d")), || root.run(&["list"]).stdout);
     assert_eq!(status(&root, &all[0].0, &all[0].1), RunStatus::Running);
     let shown = root.ok(&["status", "--task", all[2].0.task.as_str()]);
-    assert!(shown.contains("queued (waiting for other agents (1 ahead))"), "{shown}");
+    assert!(shown.contains("queued (waiting for other agents, 1 ahead)"), "{shown}");
     let row = root.json(&["status", "--task", all[2].0.task.as_str(), "--json"]);
-    assert_eq!(row["runs"][0]["reason"], "waiting for other agents (1 ahead)");
+    assert_eq!(row["runs"][0]["reason"], "waiting for other agents, 1 ahead");
     assert_eq!(order(&root), ["a"]);
     for slug in ["a", "b", "c", "d"] {
         until("its turn comes", || (order(&root).last().unwrap() == slug).then_some(()), String::new);
@@ -169,7 +169,7 @@ fn a_loop_that_waits_for_a_slot_is_queued_and_tells_so() {
     let shown = root.json(&["status", "--task", task.task.as_str(), "--json"]);
     assert_eq!(
         (shown["status"].as_str(), shown["reason"].as_str()),
-        (Some("queued"), Some("waiting for other agents (0 ahead)"))
+        (Some("queued"), Some("waiting for other agents, 0 ahead"))
     );
     go(&root, "a");
     let done = Done::of(driver.wait_with_output().unwrap(), &[]);

@@ -179,6 +179,25 @@ fn a_verify_command_that_fails_rejects_done_and_each_done_is_verified_anew() {
 }
 
 #[test]
+fn a_loop_does_not_end_nor_start_anything_before_a_verify_command_whose_done_is_gone() {
+    let mut story = Story::new().root(1, 1).ends(1, RunOutcome::Completed).done();
+    story.policy.verify = vec!["make".to_owned()];
+    let Step::Verify { command, key, .. } = story.next() else { panic!("{:?}", story.next()) };
+    let intent = RunIntent { key: Some(key), verify: Some(command), ..RunIntent::default() };
+    let mut story = story.event(Some(run(2)), Event::RunIntent(intent));
+    story.marker = Marker::NotAFile;
+    assert!(matches!(story.next(), Step::WaitRuns { runs, .. } if runs == [run(2)]));
+    let mut ended = story.clone().ends(2, RunOutcome::Completed);
+    assert!(is_end(&ended.next(), LoopOutcome::Failed, reason::DONE_NOT_A_FILE));
+    ended.marker = Marker::Present { written: None };
+    assert!(is_end(&ended.next(), LoopOutcome::Completed, reason::DONE), "it was mended in time");
+    story.marker = Marker::Absent;
+    story.policy.restart_with_children = RestartWithChildren::Overlap;
+    story.policy.max_restarts = 0;
+    assert!(matches!(story.next(), Step::WaitRuns { runs, .. } if runs == [run(2)]));
+}
+
+#[test]
 fn a_verify_command_that_was_lost_with_its_supervisor_says_nothing_of_done() {
     let mut story = Story::new().root(1, 1).done().ends(1, RunOutcome::Completed);
     story.policy.verify = vec!["make".to_owned()];

@@ -5,7 +5,7 @@ mod at_end;
 use std::collections::BTreeMap;
 
 pub(super) use self::at_end::{at_end, has_work};
-use super::ledger::Told;
+use super::ledger::{Told, ToldRun};
 use super::silence::{POLICY, TIMEOUT_MS};
 use super::sim::{Kind, Pid, Sim, TaskNo};
 use crate::event::{Event, LoopEnd, LoopOutcome};
@@ -61,6 +61,7 @@ pub(super) fn after_event(sim: &mut Sim, by: Pid, no: TaskNo, run: &Option<RunId
         foreign_is_untouched(sim, by, no, run, event);
     }
     if let Event::LoopEnd(end) = event {
+        no_verify_is_left(sim, no, end);
         done_is_true(sim, no, end);
         restarts_are_right(sim, no, end);
     }
@@ -204,6 +205,16 @@ fn silence_is_true(sim: &mut Sim, run: &RunId, event: &Event) {
     };
     if lasted_ms + FIRST_LOOK_MS < least_ms {
         sim.violate(SILENCE, format!("{run}: {event:?} after {lasted_ms} ms"));
+    }
+}
+
+/// What the loop itself started has ended with it.
+fn no_verify_is_left(sim: &mut Sim, no: TaskNo, end: &LoopEnd) {
+    let is_verify = |run: &ToldRun| run.key.as_ref().is_some_and(|key| key.starts_with("verify:"));
+    let left = told(sim, no).and_then(|told| told.active().find(|(_, run)| is_verify(run)));
+    if let (Some((run, _)), true) = (left, end.reason != reason::INTERRUPTED) {
+        let what = format!("{end:?} while {run} verifies");
+        sim.violate(DONE_IS_TRUE, what);
     }
 }
 
