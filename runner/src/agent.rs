@@ -19,6 +19,14 @@ pub trait Backend: std::fmt::Debug {
     /// The name under which events and files show it.
     fn name(&self) -> &str;
 
+    /// Known before anything is made: whether the program is there.
+    ///
+    /// # Errors
+    /// When the agent cannot be started on this machine.
+    fn is_there(&self) -> Result<(), AgentError> {
+        Ok(())
+    }
+
     /// What is to be started for this prompt. `prompt` is the task's own text, without the preamble.
     ///
     /// # Errors

@@ -5,12 +5,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use run_agent_core::cause::Cause;
+use run_agent_core::decide::Refusal;
 use run_agent_core::event::{Event, ProjectCreated, Scope, TaskText};
 use run_agent_core::store::{AppendError, OpenError};
+use run_agent_core::world::Task;
 use run_agent_core::{Draft, ProjectId, StreamKey, TaskId, Timestamp, text};
 
 use crate::starting::Starting;
 use crate::tree::{TaskName, Tree};
+use crate::view::{TaskView, ViewError};
 use crate::{failpoint, files};
 
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +138,21 @@ pub fn update_prompt(
     update(tree, name, task_text(prompt, source, depends_on), cause, "the prompt was changed")
 }
 
+/// Says that a task was made whose maker was killed before it could, or that a hand made. Nothing where the stream tells.
+///
+/// # Errors
+/// When something cannot be written.
+pub fn heal(view: &mut TaskView, prompt: &str, cause: &Cause) -> Result<(), ViewError> {
+    if view.task().created.is_some() {
+        return Ok(());
+    }
+    let text = task_text(prompt, "file", Vec::new());
+    let line = format!("task found: {}", text.title);
+    let draft = Event::TaskCreated(text).draft(&view.name.scope(None), cause, line);
+    let is_new = |task: &Task| if task.created.is_none() { Ok(()) } else { Err(Refusal::Moot) };
+    view.propose(vec![draft], is_new).map(drop)
+}
+
 /// Says what a task depends on from here on.
 ///
 /// # Errors
@@ -146,7 +164,10 @@ pub fn update_dependencies(
     cause: &Cause,
 ) -> Result<(), MakeError> {
     let all: Vec<&str> = text.depends_on.iter().map(TaskId::as_str).collect();
-    let line = format!("depends on {}", all.join(" "));
+    let line = match all.as_slice() {
+        [] => "depends on no other task".to_owned(),
+        all => format!("depends on {}", all.join(" ")),
+    };
     update(tree, name, text, cause, &line)
 }
 

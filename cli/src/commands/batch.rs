@@ -29,6 +29,7 @@ use run_agent_runner::wake::Wake;
 use self::report::Report;
 use self::spec::{Item, Spec};
 use super::target::{self, New, Target};
+use super::task::fleet::{self, LUCKY};
 use crate::args::{self, Global, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -203,7 +204,10 @@ fn prepare(context: &Context, target: &Target, spec: Spec) -> Result<(Vec<Work>,
             Some(name) => name.clone(),
             None => config.default_agent()?,
         };
-        if !backends.contains_key(&agent) {
+        if agent == LUCKY {
+            // Whose turn it is tells the task, when the item starts.
+            config.default_agent()?;
+        } else if !backends.contains_key(&agent) {
             match config.agent(&agent) {
                 Ok(backend) => drop(backends.insert(agent.clone(), backend)),
                 Err(failure) => mistakes.of_item(item.entry, "agent", failure.text()),
@@ -394,12 +398,20 @@ impl Batch<'_> {
     fn start(&mut self, n: usize, attempt: u32) -> Result<State, Failure> {
         let work = &self.work[n];
         let config = self.context.config()?;
-        let Some(backend) = self.backends.get(&work.agent) else {
-            return Err(Failure::new(Exit::NotFound, format!("no agent `{}`", work.agent)));
+        let picked = match work.agent.as_str() {
+            LUCKY => match fleet::next_of(config, &self.view).and_then(|name| config.agent(&name)) {
+                Ok(agent) => Some(agent),
+                Err(failure) => return Ok(State::Failed { run: None, why: failure.text().to_owned() }),
+            },
+            _ => None,
+        };
+        let named = self.backends.get(&work.agent);
+        let Some(backend) = picked.as_deref().or(named.map(AsRef::as_ref)) else {
+            return Err(Failure::not_found(format!("no agent `{}`", work.agent)));
         };
         let key = key_of_attempt(&work.key, attempt);
         let request = Request {
-            backend: backend.as_ref(),
+            backend,
             prompt: &work.item.prompt,
             streams: Streams::Prompt,
             cwd: &work.cwd,
@@ -411,7 +423,7 @@ impl Batch<'_> {
             depth: self.depth,
             max_depth: config.max_depth(),
             grace: config.grace(),
-            timeout: args::time_limit([work.item.timeout, self.timeout, config.timeout_of(&work.agent)]),
+            timeout: args::time_limit([work.item.timeout, self.timeout, config.timeout_of(backend.name())]),
             watch: config.watch(),
             max_agents: config.max_agents(),
             budget: Some(config.budget()),

@@ -5,8 +5,8 @@ use run_agent_core::event::{DoneCleared, Event};
 use run_agent_core::world::Marker;
 use run_agent_runner::{Proposed, TaskView, files};
 
-use super::target;
-use super::task::{Driving, Prepared, Settings, detach, run_loop};
+use super::target::{self, Target};
+use super::task::{Driving, Prepared, Settings, dependencies, detach, run_loop};
 use crate::args::{self, Global, ResumeArgs};
 use crate::context::{Context, person};
 use crate::error::{Exit, Failure, Outcome};
@@ -39,6 +39,11 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
     if !args.no_start {
         Prepared::new(&context, &name, &settings)?;
     }
+    let depends_on = match (args.depends_on.as_slice(), args.no_depends_on.as_slice()) {
+        ([], []) => None,
+        ([], gone) => Some(dependencies::without(&context, &name, gone)?),
+        (on, _) => Some(dependencies::named(&context, &Target::Existing(name.clone()), on)?),
+    };
     let done = paths.done();
     let marker = files::marker(&done).map_err(|e| Failure::io(done.display(), &e))?;
     if marker == Marker::NotAFile {
@@ -58,6 +63,9 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
     let draft = cleared.draft(&name.scope(None), &context.cause(), line);
     if let Proposed::Refused(refusal) = view.propose(vec![draft], decide::may_start_loop)? {
         return Err(refusal.into());
+    }
+    if let Some(depends_on) = depends_on {
+        dependencies::update(&context, &name, depends_on)?;
     }
     if marker != Marker::Absent {
         std::fs::remove_file(&done)

@@ -204,9 +204,13 @@ pub(crate) fn prompt_of(context: &Context, name: &TaskName) -> Result<String, Fa
         Ok(text) if text.trim().is_empty() => Failure::usage(format!("{} is empty", path.display())),
         Ok(text) => return Ok(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Failure::usage(format!("cannot read {}: {error}", path.display()))
+            // Its maker was killed before it was whole.
+            Failure::usage(format!("task {name} has no prompt: {} is not there", path.display()))
         }
         Err(error) => Failure::unread(&path, &error),
     };
-    Err(failure.hint("give the task a prompt with --prompt and --update-prompt"))
+    Err(failure.hint(format!(
+        "give it one with `run-agent task{} --update-prompt --prompt …`",
+        context.flags_for(name)
+    )))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 mod delete;
+pub(crate) mod dependencies;
 pub(crate) mod detach;
 pub(crate) mod fleet;
 mod follow;
@@ -11,11 +12,11 @@ use std::io;
 use std::time::Duration;
 
 use clap::Subcommand;
-use run_agent_core::event::{LoopEnd, LoopOutcome, TaskText};
+use run_agent_core::event::{LoopEnd, LoopOutcome};
 use run_agent_core::plan::reason;
 use run_agent_core::policy::agents::Pool;
 use run_agent_core::world::{Marker, TaskStatus};
-use run_agent_core::{Cause, TaskId, Timestamp};
+use run_agent_core::{Cause, Timestamp};
 use run_agent_runner::drive::{Loop, drive};
 use run_agent_runner::make;
 use run_agent_runner::starting::Starting;
@@ -30,7 +31,6 @@ use super::{prompt, target};
 use crate::args::{self, Global, TaskArgs, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
-use crate::find;
 use crate::render::{self, Hue, Paint};
 
 #[derive(Debug, Subcommand)]
@@ -61,14 +61,16 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         fresh: false,
     };
     let target = target::target(&context, given.is_some())?;
-    let depends_on = depends_on(&context, &target, &args.depends_on)?;
+    let depends_on = dependencies::named(&context, &target, &args.depends_on)?;
     if args.cwd.is_some() || matches!(target, target::Target::New(_)) {
         target::working_folder(&context, &target, args.cwd.as_deref())?;
     }
     let (name, starting) = match target {
         target::Target::Existing(name) => {
             check_prompt(&context, &name, given.as_deref(), args.update_prompt)?;
-            update_dependencies(&context, &name, depends_on)?;
+            if !depends_on.is_empty() {
+                dependencies::update(&context, &name, depends_on)?;
+            }
             let starting = target::starting(&context, &name)?;
             (name, starting)
         }
@@ -102,44 +104,6 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     let _blocked = context.blocks();
     let driving = Driving { follow: args.follow, starting: Some(starting), ..Driving::default() };
     run_loop(&context, &name, &settings, driving)
-}
-
-/// The tasks that `--depends-on` names: of the same project, and there.
-fn depends_on(context: &Context, target: &target::Target, given: &[String]) -> Result<Vec<TaskId>, Failure> {
-    let (project, _) = target::project_and_home(context, target);
-    let mut all = Vec::new();
-    for text in given {
-        let name = find::task(&context.tree, Some(project), text)?;
-        if matches!(target, target::Target::Existing(own) if *own == name) {
-            return Err(Failure::usage(format!("task {name} cannot depend on itself")));
-        }
-        if name.project != *project {
-            return Err(Failure::usage(format!(
-                "{name} is in another project; a task depends on tasks of its own"
-            )));
-        }
-        if !all.contains(&name.task) {
-            all.push(name.task);
-        }
-    }
-    Ok(all)
-}
-
-/// Other dependencies than the task has replace them.
-fn update_dependencies(context: &Context, name: &TaskName, depends_on: Vec<TaskId>) -> Result<(), Failure> {
-    let view = TaskView::open(&context.tree, name)?;
-    let before = view.task().created.as_ref().map(|(text, _)| text.clone());
-    let before = before.unwrap_or_else(|| TaskText {
-        title: String::new(),
-        source: "cli".to_owned(),
-        depends_on: Vec::new(),
-        thread_parent: None,
-    });
-    if depends_on.is_empty() || depends_on == before.depends_on {
-        return Ok(());
-    }
-    make::update_dependencies(&context.tree, name, TaskText { depends_on, ..before }, &context.cause())?;
-    Ok(())
 }
 
 /// What stands before `delete` on the command line would be passed over in silence.
@@ -265,6 +229,7 @@ pub(crate) fn run_loop(
     driving: Driving<'_>,
 ) -> Outcome {
     let mut prepared = Prepared::new(context, name, settings)?;
+    make::heal(&mut prepared.view, &prepared.prompt, &context.cause())?;
     let end = drive_loop(context, &mut prepared, driving)?;
     let outcome = finish(context, name, &prepared.view, Some(&end));
     super::gc::keep_newest(context, &mut prepared.view);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::plain::{Entry, Plain, Span};
 use super::problem::{Place, Problem, Source};
-use super::schema::{self, AGENT, AGENT_TYPES, BLOCKS};
+use super::schema::{self, AGENT, AGENT_TYPES, BLOCKS, LUCKY};
 use super::value::Value;
 use super::{hcl, yaml};
 use crate::find::near;
@@ -135,6 +135,11 @@ impl Reader<'_> {
         for entry in entries {
             if entry.name.is_empty() || entry.name.chars().any(char::is_control) {
                 self.problems.push(Problem::new(entry.at.clone(), "an agent needs a name"));
+                continue;
+            }
+            if entry.name == LUCKY {
+                let what = "an agent cannot be called `lucky`: as an agent's name that means whoever's turn it is; give it another name";
+                self.problems.push(Problem::new(entry.at.clone(), what));
                 continue;
             }
             let Some(inner) = self.inner(entry) else { continue };

@@ -59,6 +59,9 @@ sync_every or sync_messages while anything runs, for a sync now and then; with \
 pub(crate) const AGENT_TYPES: &[&str] =
     &["claude", "codex", "gemini", "opencode", "xai", "perplexity", "shell", "command"];
 
+/// As an agent's name: whoever's turn it is.
+pub(crate) const LUCKY: &str = "lucky";
+
 /// The stores of this version.
 pub(crate) const STORES: &[&str] = &["fs"];
 

@@ -19,6 +19,13 @@ impl Backend for Command {
         &self.name
     }
 
+    fn is_there(&self) -> Result<(), AgentError> {
+        match self.argv.first() {
+            Some(program) => locate(&self.name, program).map(drop),
+            None => Err(AgentError::NoCommand { agent: self.name.clone() }),
+        }
+    }
+
     fn call(&self, run: &RunPaths, _: &str) -> Result<Call, AgentError> {
         let prompt = run.prompt().display().to_string();
         let mut argv: Vec<String> =

@@ -292,3 +292,21 @@ fn files_that_never_end_are_read_to_a_limit() {
         assert_eq!((done.code, done.stderr.contains("bytes, the most that is read")), (2, true), "{done:?}");
     }
 }
+
+#[test]
+fn lucky_items_take_turns() {
+    let root = Root::made();
+    let agent = |name: &str| format!("agent \"{name}\" {{\n type = \"command\"\n argv = [\"true\"]\n}}\n");
+    let config = format!("agents {{ order = [\"a\", \"b\"] }}\n{}{}", agent("a"), agent("b"));
+    std::fs::write(root.path().join("config.hcl"), config).unwrap();
+    let task = name("turns");
+    let text =
+        "agent: lucky\ntasks:\n- {id: one, prompt: x}\n- {id: two, prompt: x}\n- {id: three, prompt: x}\n";
+    let args = with(&batch(&root, &task, text), &["--json", "--max-parallel", "1"]);
+    let done = root.json(&args);
+    let agents: Vec<_> = root.view(&task).task().runs.values().map(|run| run.agent.clone()).collect();
+    assert_eq!(agents, ["a", "b", "a"]);
+    assert_eq!(done["items"][1]["agent"], "b", "{done}");
+    let again = root.json(&args);
+    assert!(again["items"].as_array().unwrap().iter().all(|item| item["done_before"] == true), "{again}");
+}

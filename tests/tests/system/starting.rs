@@ -213,3 +213,65 @@ fn a_stop_ends_where_the_loop_below_lost_its_driver_and_its_runs() {
     assert_eq!(root.view(&parent).task().status(), TaskStatus::Stopped);
     assert_eq!(root.view(&child).task().active().count(), 0);
 }
+
+#[test]
+fn a_task_whose_maker_was_killed_halfway_says_what_to_do_and_is_made_whole() {
+    let root = Root::new();
+    let (bare, whole) = (name("bare"), name("whole"));
+    for (task, step) in [(&bare, "make.folder"), (&whole, "make.prompt")] {
+        let args = shell_args("task", task, "run-agent done", &[]);
+        let killed = root.command(&args).env("RUN_AGENT_FAILPOINT", format!("{step}=kill")).output().unwrap();
+        assert!(!killed.status.success(), "{killed:?}");
+    }
+    for command in ["task", "resume"] {
+        let told = root.run(&[command, "--task", bare.task.as_str()]);
+        assert_eq!(told.code, 2, "{told:?}");
+        assert!(told.stderr.contains("has no prompt") && told.stderr.contains("run-agent task"), "{told:?}");
+    }
+    let given = root.run(&["task", "--task", "bare", "--agent", "shell", "--prompt", "run-agent done"]);
+    assert_eq!(given.code, 0, "{given:?}");
+    let found = root.run(&["task", "--task", "whole", "--agent", "shell"]);
+    assert_eq!(found.code, 0, "{found:?}");
+    for task in [&bare, &whole] {
+        assert_eq!(root.view(task).task().title(), "run-agent done");
+    }
+    assert_eq!(root.count(&whole, "TASK_CREATED"), 1);
+}
+
+#[test]
+fn a_loop_whose_agents_program_is_missing_fails_before_anything_is_made() {
+    let root = Root::made();
+    let agent = "agent \"gone\" {\n  type = \"command\"\n  argv = [\"no-such-program\"]\n}\n";
+    std::fs::write(root.path().join("config.hcl"), agent).unwrap();
+    for more in [&["--detach"][..], &[]] {
+        let task = name("none");
+        let args =
+            ["task", "--project", "p", "--task", task.task.as_str(), "--agent", "gone", "--prompt", "x"];
+        let done = root.run(&[&args[..], more].concat());
+        assert_eq!(done.code, 5, "{done:?}");
+        assert!(done.stderr.contains("program `no-such-program` was not found"), "{done:?}");
+        assert!(!root.tree().task(&task).folder().exists());
+    }
+}
+
+#[test]
+fn what_a_task_depends_on_is_changed_and_taken_away_when_it_is_resumed() {
+    let root = Root::new();
+    let (task, other) = (name("second"), name("first"));
+    for (task, code) in [(&task, 0), (&other, 3)] {
+        let prompt = if code == 0 { "run-agent done" } else { "exit 1" };
+        let done = root.run(&shell_args("task", task, prompt, &["--max-restarts", "0"]));
+        assert_eq!(done.code, code, "{done:?}");
+    }
+    let resume = |more: &[&str]| root.run(&[&["resume", "--task", "second"][..], more].concat());
+    let begun = resume(&["--depends-on", "first", "--detach"]);
+    assert_eq!(begun.code, 0, "{begun:?}");
+    until("it waits", || (root.count(&task, "LOOP_BLOCKED") == 1).then_some(()), String::new);
+    assert_eq!(root.run(&["stop", "--task", "second"]).code, 0);
+    let own = resume(&["--depends-on", "second"]);
+    assert!(own.code == 2 && own.stderr.contains("cannot depend on itself"), "{own:?}");
+    let freed = resume(&["--no-depends-on", "first"]);
+    assert_eq!(freed.code, 0, "{freed:?}");
+    let again = resume(&["--no-depends-on", "first", "--no-start"]);
+    assert!(again.code == 2 && again.stderr.contains("does not depend on"), "{again:?}");
+}

@@ -135,6 +135,7 @@ impl<'a> Report<'a> {
         });
         if let Some((id, run)) = run {
             let row = run.row(&self.name.task, id);
+            value["agent"] = serde_json::json!(run.agent);
             value["run_id"] = serde_json::json!(id);
             value["start_time"] = serde_json::json!(row.start_time);
             value["end_time"] = serde_json::json!(row.end_time);
@@ -233,7 +234,7 @@ fn row(work: &Work, task: &Task) -> Vec<String> {
     vec![
         status(&work.state).replace('_', " "),
         render::safe_line(&work.item.id),
-        work.agent.clone(),
+        run.map_or(&work.agent, |run| &run.agent).clone(),
         run.map(time_of).unwrap_or_default(),
         id.map(ToString::to_string).unwrap_or_default(),
         render::safe_line(reason(&work.state)),

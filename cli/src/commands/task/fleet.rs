@@ -15,8 +15,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
 
-/// As an agent's name: whoever's turn it is.
-pub(crate) const LUCKY: &str = "lucky";
+pub(crate) use crate::config::schema::LUCKY;
 
 /// The agent whose turn it is among the runs of a task.
 pub(crate) fn next_of(config: &Config, view: &TaskView) -> Result<String, Failure> {
@@ -73,7 +72,7 @@ pub(super) fn pool(
             return if pool.names.is_empty() { Err(config.no_agent()) } else { Ok(pool) };
         }
     };
-    // A name that is none is known before anything is made.
-    config.agent(&one)?;
+    // A name that is none, or a program that is not there, is known before anything is made.
+    config.agent(&one)?.is_there()?;
     Ok(Pool { names: vec![one], ..order() })
 }

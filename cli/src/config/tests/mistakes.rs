@@ -82,6 +82,7 @@ fn what_is_wrong_is_named_with_its_place_and_what_was_probably_meant() {
         ),
         ("agent \"x\" { tpye = \"shell\" }", "1:7: agent `x` has no type"),
         ("agent \"claud\" { }", "did you mean `claude`?"),
+        ("agent \"lucky\" { type = \"shell\" }", "1:7: an agent cannot be called `lucky`"),
         ("agent \"x\" { type = \"shel\" }", "1:20: agent.type: `shel` is not one of"),
         (
             "agents { order = [\"claude\", \"codx\"] }",
