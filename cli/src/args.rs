@@ -187,10 +187,10 @@ pub(crate) struct ResumeArgs {
     #[arg(long, conflicts_with = "no_start")]
     pub(crate) detach: bool,
     /// Begin only when this task of the same project is completed; replaces what it depended on
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, value_name = "TASK", add = Complete::new(tasks))]
     pub(crate) depends_on: Vec<String>,
     /// Depend no more on this task
-    #[arg(long, value_name = "TASK", conflicts_with = "depends_on")]
+    #[arg(long, value_name = "TASK", conflicts_with = "depends_on", add = Complete::new(tasks))]
     pub(crate) no_depends_on: Vec<String>,
     /// A command that has to succeed before DONE counts [default: those that the loop before was given]
     #[arg(long, value_name = "COMMAND")]

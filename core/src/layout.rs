@@ -72,6 +72,12 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("loops")
     }
 
+    /// Which runs wait for which.
+    #[must_use]
+    pub fn waits(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("waits")
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.hcl")

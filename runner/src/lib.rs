@@ -20,7 +20,7 @@
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
 //! | what disagrees, and how is it mended? | [`doctor`] |
-//! | who waits for what? | [`wait`], [`wake`], `folders` |
+//! | who waits for what? | [`wait`], [`waits`], [`wake`], `folders` |
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how much time passed in which this process ran? | [`own_time`] |
@@ -66,6 +66,7 @@ pub mod sync_clock;
 pub mod tree;
 pub mod view;
 pub mod wait;
+pub mod waits;
 pub mod wake;
 
 pub use tree::Tree;

@@ -100,6 +100,10 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if args.detach {
         return detached(&context, &name, &run);
     }
+    let _waiting = match context.caller()? {
+        Some(caller) => super::wait::written_down(&context, &caller.run, std::slice::from_ref(&run))?,
+        None => None,
+    };
     wait_for(&context, &name, &mut view, &run, &wake, args.follow)
 }
 

@@ -8,6 +8,7 @@ use run_agent_core::{RunId, Timestamp};
 use run_agent_runner::TaskView;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
+use run_agent_runner::waits::{self, WaitError, Waiting};
 use run_agent_runner::wake::Wake;
 
 use crate::args::{Global, WaitArgs};
@@ -33,6 +34,13 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
         by_task.entry(name.clone()).or_default().push(run.clone());
         order.push((name, run));
     }
+    let _waiting = match &caller {
+        Some(caller) if args.wait.is_none() => {
+            let runs: Vec<RunId> = order.iter().map(|(_, run)| run.clone()).collect();
+            written_down(&context, caller, &runs)?
+        }
+        Some(_) | None => None,
+    };
     let mut views = BTreeMap::new();
     for name in by_task.keys() {
         views.insert(name.clone(), TaskView::open(&context.tree, name)?);
@@ -59,6 +67,24 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
     }
     drop(progress);
     report(&context, &order, &views, waited)
+}
+
+/// A wait without a limit is known to those who would wait for the caller.
+pub(super) fn written_down(
+    context: &Context,
+    caller: &RunId,
+    on: &[RunId],
+) -> Result<Option<Waiting>, Failure> {
+    match waits::begin(&context.tree, caller, on) {
+        Ok(waiting) => Ok(Some(waiting)),
+        Err(circle @ WaitError::Circle(_)) => Err(Failure::usage(circle.to_string())
+            .hint("wait with a limit, such as `run-agent wait RUN --wait 90s`, or go on without it")),
+        // Whoever cannot be told of it waits all the same.
+        Err(error @ WaitError::Io { .. }) => {
+            tracing::warn!(%error, "this wait is not known to others");
+            Ok(None)
+        }
+    }
 }
 
 fn row(id: &RunId, status: &str, hue: Hue, reason: &str) -> Vec<Cell> {

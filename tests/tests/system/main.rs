@@ -43,6 +43,7 @@ mod stops;
 mod store;
 mod sweep;
 mod tree;
+mod waits;
 mod watch;
 mod why;
 mod wrap;

@@ -226,8 +226,7 @@ fn done_is_true(sim: &mut Sim, no: TaskNo, end: &LoopEnd) {
     let done = told.done.clone();
     let passed = |n: usize| {
         let key = done.as_ref().map(|done| format!("verify:{done}:{n}:")).unwrap_or_default();
-        let is_this =
-            |run: &&super::ledger::ToldRun| run.key.as_ref().is_some_and(|own| own.starts_with(&key));
+        let is_this = |run: &&ToldRun| run.key.as_ref().is_some_and(|own| own.starts_with(&key));
         told.runs.values().filter(is_this).any(|run| run.outcome == Some(crate::event::RunOutcome::Completed))
     };
     let active: Vec<String> = told.active().map(|(id, _)| id.to_string()).collect();
