@@ -59,7 +59,7 @@ pub fn start(
     command.env("JRUN_ROOT", tree.layout.root());
     // A loop that a run starts is not that run's process.
     let outside = os::cgroup::outside().and_then(|cgroup| cgroup.open().ok());
-    debug_assert_eq!([REPORT_FD, STARTING_FD], [3, 4]);
+    debug_assert_eq!((REPORT_FD, STARTING_FD), (3, 4));
     let mut fds = vec![report_write.as_fd()];
     fds.extend(starting.as_ref().map(AsFd::as_fd));
     let driver = os::spawn(&os::Start {
