@@ -83,7 +83,8 @@ fn run_once(
         return Ok(Stopped::HadEnded(status.to_owned()));
     }
     let keep = how.keep_children;
-    let mut stopped = elsewhere::ask(tree, &linked, how, &mut seen.clone());
+    let active_elsewhere = elsewhere::active(tree, &linked);
+    elsewhere::ask(tree, &linked, how, &mut seen.clone());
     let left = see_to(tree, view, how, |task| {
         // Looked up anew each time: a child may have been started just before its parent was asked.
         let tree = if keep { vec![id.clone()] } else { task.with_descendants(id) };
@@ -94,6 +95,7 @@ fn run_once(
         return Ok(left);
     }
     let runs = if keep { wanted } else { view.task().with_descendants(id) };
+    let mut stopped = elsewhere::stopped_of(tree, active_elsewhere);
     let was_asked = |id: &RunId| view.run(id).is_some_and(|run| run.stopping.is_some());
     stopped.extend(runs.into_iter().filter(|id| was_asked(id) && !before.contains(id)));
     stopped.extend(others.stopped);
@@ -118,6 +120,7 @@ fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Re
     let scope = name.scope(None);
     let stopping =
         Event::LoopStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
+    let active_elsewhere = elsewhere::active(tree, &elsewhere::of_task(view.task()));
     // Looked at under the append lock: a start that is on its way there comes behind this stop, and is refused.
     let due = |task: &Task| goes_on(task) || starting::is_on_its_way(tree, &name);
     let asked = view.propose(vec![stopping], |task| if due(task) { Ok(()) } else { Err(Refusal::Moot) })?;
@@ -126,7 +129,7 @@ fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Re
     }
     failpoint::here("stop.asked");
     let linked = elsewhere::of_task(view.task());
-    let mut stopped = elsewhere::ask(tree, &linked, how, &mut seen.clone());
+    elsewhere::ask(tree, &linked, how, &mut seen.clone());
     let left = see_to(tree, view, how, |task| task.active().map(|(id, _)| id.clone()).collect())?;
     let others = elsewhere::stop(tree, view, &linked, how, seen)?;
     if let Some(left) = left.and(others.left).stopped() {
@@ -138,6 +141,7 @@ fn task_once(tree: &Tree, view: &mut TaskView, how: &How, seen: &mut Seen) -> Re
         return Ok(what_hangs(tree, view));
     }
     // A supervisor that reads of the task's stop itself needs no request of its own.
+    let mut stopped = elsewhere::stopped_of(tree, active_elsewhere);
     let was_stopped = |run: &Run| run.stopping.is_some() || run.status() == RunStatus::Stopped;
     let runs = view.task().runs.iter().filter(|(id, run)| was_stopped(run) && !before.contains(id));
     stopped.extend(runs.map(|(id, _)| id.clone()));
@@ -178,14 +182,13 @@ fn stopping(how: &How) -> Stopping {
     }
 }
 
-/// True when it was asked now.
-fn ask_run(view: &mut TaskView, id: &RunId, how: &How) -> Result<bool, ViewError> {
+fn ask_run(view: &mut TaskView, id: &RunId, how: &How) -> Result<(), ViewError> {
     let scope = view.name.scope(Some(id.clone()));
     let draft =
         Event::RunStopping(stopping(how)).draft(&scope, &how.cause, format!("stop asked for by {}", how.by));
     // A run that ended in the meantime needs no asking.
-    let asked = view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
-    Ok(matches!(asked, Proposed::Appended(_)))
+    view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
+    Ok(())
 }
 
 /// Runs that a stop does not end.

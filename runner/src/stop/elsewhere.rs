@@ -1,14 +1,14 @@
 //! A stop's way into other tasks: what a run started there is stopped with it, and what that started in turn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use run_agent_core::RunId;
 use run_agent_core::event::Event;
-use run_agent_core::world::{Link, Task};
+use run_agent_core::world::{Link, Run, RunStatus, Task};
 
 use super::{How, Left, Stopped, ask_run, goes_on, run_once, stopping, task_once};
 use crate::supervise::ring;
-use crate::tree::Tree;
+use crate::tree::{TaskName, Tree};
 use crate::view::{TaskView, ViewError};
 use crate::{link, starting};
 use run_agent_core::decide::Refusal;
@@ -26,27 +26,18 @@ pub(super) fn of_runs(task: &Task, runs: &[RunId]) -> Vec<Link> {
 }
 
 /// Says on the streams of other tasks that what is linked there is to stop, and wakes its supervisors, so that all of
-/// them work at it at the same time. What cannot be told is seen to by [`stop`]. Returns the runs that were asked: when
-/// [`stop`] comes to them they may have ended.
-pub(crate) fn ask(tree: &Tree, links: &[Link], how: &How, seen: &mut Seen) -> BTreeSet<RunId> {
-    let mut asked = BTreeSet::new();
+/// them work at it at the same time. What cannot be told is seen to by [`stop`].
+pub(crate) fn ask(tree: &Tree, links: &[Link], how: &How, seen: &mut Seen) {
     for link in links {
         if seen.insert(link.child.key())
-            && let Err(error) = ask_one(tree, link, how, seen, &mut asked)
+            && let Err(error) = ask_one(tree, link, how, seen)
         {
             tracing::warn!(link = link.child.key(), %error, "cannot ask a child in another task to stop");
         }
     }
-    asked
 }
 
-fn ask_one(
-    tree: &Tree,
-    link: &Link,
-    how: &How,
-    seen: &mut Seen,
-    asked: &mut BTreeSet<RunId>,
-) -> Result<(), ViewError> {
+fn ask_one(tree: &Tree, link: &Link, how: &How, seen: &mut Seen) -> Result<(), ViewError> {
     let mut view = TaskView::open(tree, &link::child_of(link))?;
     let active: Vec<RunId> = match &link.child.child_run_id {
         Some(run) => view.task().with_descendants(run),
@@ -65,15 +56,50 @@ fn ask_one(
         None => of_task(view.task()),
     };
     for id in &active {
-        if view.run(id).is_some_and(|run| run.is_active() && run.stopping.is_none())
-            && ask_run(&mut view, id, how)?
-        {
-            asked.insert(id.clone());
+        if view.run(id).is_some_and(|run| run.is_active() && run.stopping.is_none()) {
+            ask_run(&mut view, id, how)?;
         }
         ring(&tree.run(&view.name, id));
     }
-    asked.extend(ask(tree, &deeper, how, seen));
+    ask(tree, &deeper, how, seen);
     Ok(())
+}
+
+/// The runs that are active behind these links, before anybody asks them to stop: the drivers there may be quicker than
+/// [`stop`], which then finds them ended.
+pub(super) fn active(tree: &Tree, links: &[Link]) -> BTreeMap<TaskName, BTreeSet<RunId>> {
+    let (mut found, mut seen) = (BTreeMap::<TaskName, BTreeSet<RunId>>::new(), Seen::new());
+    let mut ahead = links.to_vec();
+    while let Some(link) = ahead.pop() {
+        if !seen.insert(link.child.key()) {
+            continue;
+        }
+        // What cannot be read is not counted.
+        let Ok(view) = TaskView::open(tree, &link::child_of(&link)) else { continue };
+        let task = view.task();
+        let runs: Vec<RunId> = match &link.child.child_run_id {
+            Some(run) => task.with_descendants(run),
+            None => task.active().map(|(id, _)| id.clone()).collect(),
+        };
+        ahead.extend(match &link.child.child_run_id {
+            Some(_) => of_runs(task, &runs),
+            None => of_task(task),
+        });
+        let is_active = |id: &RunId| view.run(id).is_some_and(Run::is_active);
+        found.entry(view.name.clone()).or_default().extend(runs.into_iter().filter(is_active));
+    }
+    found
+}
+
+/// Those of them that were stopped.
+pub(super) fn stopped_of(tree: &Tree, active: BTreeMap<TaskName, BTreeSet<RunId>>) -> BTreeSet<RunId> {
+    let mut stopped = BTreeSet::new();
+    for (name, runs) in active {
+        let Ok(view) = TaskView::open(tree, &name) else { continue };
+        let was = |run: &Run| run.stopping.is_some() || run.status() == RunStatus::Stopped;
+        stopped.extend(runs.into_iter().filter(|id| view.run(id).is_some_and(was)));
+    }
+    stopped
 }
 
 #[derive(Debug, Default)]
