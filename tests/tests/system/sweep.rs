@@ -78,6 +78,8 @@ fn kills_and_halts_at_random_moments_lose_nothing_and_double_nothing() {
                     round(&root, &name(&format!("l{lane}-n{done:04}")), victim, seed);
                     done += 1;
                 }
+                let left = root.run(&["doctor"]);
+                assert!(!left.stdout.contains("left_cgroup"), "lane {lane}: {left:?}");
                 done
             })
         };
