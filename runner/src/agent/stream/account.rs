@@ -200,11 +200,17 @@ impl Account {
     }
 
     pub(crate) fn notice(&mut self, text: &str, heard: &mut Vec<Heard>) {
-        heard.push(Heard::Notice(one_line(text, MESSAGE_MAX)));
+        let line = one_line(text, MESSAGE_MAX);
+        if !line.is_empty() {
+            heard.push(Heard::Notice(line));
+        }
     }
 
     /// An error that may be the end: it is, unless the agent says afterwards that it went on.
-    pub(crate) fn problem(&mut self, trouble: Trouble, heard: &mut Vec<Heard>) {
+    pub(crate) fn problem(&mut self, mut trouble: Trouble, heard: &mut Vec<Heard>) {
+        if trouble.message.is_empty() {
+            trouble.message = "an error that says nothing".to_owned();
+        }
         let same = self.failure.as_ref().is_some_and(|known| known.message == trouble.message);
         if !same {
             heard.push(Heard::Problem { class: trouble.word(), message: trouble.message.clone() });

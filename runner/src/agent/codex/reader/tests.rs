@@ -152,6 +152,14 @@ fn a_turn_that_was_killed_has_failed() {
 }
 
 #[test]
+fn an_error_without_words_is_told_with_some() {
+    let told = lines(&[START, TURN, &failed("")], 1);
+    assert!(told.ends_with("= failed unknown: an error that says nothing\n"), "{told}");
+    let nothing = r#"{"type":"item.completed","item":{"id":"i","type":"error","message":" "}}"#;
+    assert!(!lines(&[START, nothing], 1).contains("notice"));
+}
+
+#[test]
 fn only_a_shell_call_of_one_quoted_word_is_taken_off() {
     assert_eq!(without_shell("/bin/bash -lc 'ls -l'"), "ls -l");
     assert_eq!(without_shell("bash -lc ls"), "ls");
