@@ -296,7 +296,7 @@ impl Config {
     pub(crate) fn pool(&self, seed: &str) -> Pool {
         let cooldown = self.span("agents", "cooldown");
         let mut names = self.texts("agents", "order");
-        names.retain(|name| self.agent(name).is_ok());
+        names.retain(|name| self.is_startable(name));
         let selection = match self.text("agents", "selection").as_str() {
             "weighted" => Selection::Weighted { weights: self.weights(), seed: spread(seed) },
             _ => Selection::RoundRobin,

@@ -190,7 +190,9 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn plus(self, other: &Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
         Self {
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),

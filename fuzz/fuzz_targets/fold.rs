@@ -199,8 +199,16 @@ fn ask(world: &World, u: &mut Unstructured<'_>) -> Result<()> {
             let clock =
                 Clock { active_ms: u.arbitrary()?, since_root_ms: u.arbitrary()?, waiting: waiting(u)? };
             let (unmet, now, spent) = (unmet(u)?, moment(u)?, spent(u)?);
-            let _ =
-                plan::next(Look { task, marker, policy: &policy, pool: &pool, unmet: &unmet, spent, clock, now });
+            let _ = plan::next(Look {
+                task,
+                marker,
+                policy: &policy,
+                pool: &pool,
+                unmet: &unmet,
+                spent,
+                clock,
+                now,
+            });
             let _ = decide::may_start_loop(task);
             let _ = decide::may_end_loop(task, None, "stopped");
             let _ = decide::may_complete_loop(task, None);

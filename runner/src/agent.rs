@@ -7,6 +7,7 @@ mod command;
 pub mod gemini;
 pub mod opencode;
 pub mod perplexity;
+mod setup;
 mod shell;
 pub mod stream;
 mod verify;
@@ -15,11 +16,19 @@ pub mod xai;
 use std::collections::BTreeMap;
 
 use run_agent_core::layout::RunPaths;
+use serde::{Deserialize, Serialize};
 
 pub use by_hand::ByHand;
+pub use claude::Claude;
+pub use codex::Codex;
 pub use command::Command;
+pub use gemini::Gemini;
+pub use opencode::Opencode;
+pub use setup::Setup;
 pub use shell::Shell;
 pub use verify::Verify;
+
+use self::stream::{Listener, Used};
 
 /// One kind of agent, set up.
 pub trait Backend: std::fmt::Debug {
@@ -31,14 +40,36 @@ pub trait Backend: std::fmt::Debug {
     /// # Errors
     /// When the agent cannot be started on this machine.
     fn is_there(&self) -> Result<(), AgentError> {
-        Ok(())
+        self.program().map_or(Ok(()), |program| locate(self.name(), program.name).map(drop))
     }
 
-    /// What is to be started for this prompt. `prompt` is the task's own text, without the preamble.
+    /// What is to be started for this work.
     ///
     /// # Errors
     /// When the agent cannot be started on this machine.
-    fn call(&self, run: &RunPaths, prompt: &str) -> Result<Call, AgentError>;
+    fn call(&self, run: &RunPaths, work: Work<'_>) -> Result<Call, AgentError>;
+
+    /// The program of others that it is, if it is one whose versions differ.
+    fn program(&self) -> Option<Program<'_>> {
+        None
+    }
+}
+
+/// What an agent is started for.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// The task's own text, without the preamble.
+    pub prompt: &'a str,
+    /// The conversation that it takes up, by the agent's own id.
+    pub session: Option<&'a str>,
+}
+
+/// A program of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program<'a> {
+    pub name: &'a str,
+    /// Older ones are warned of; empty: none is too old.
+    pub min_version: &'a str,
 }
 
 /// What the supervisor starts. stdin is the run's `prompt.md`.
@@ -49,6 +80,31 @@ pub struct Call {
     pub env: BTreeMap<String, String>,
     /// Written into the run's folder before the start, for agents that run a script.
     pub script: Option<String>,
+    /// How its stdout is read; none: as it is.
+    pub stream: Option<Stream>,
+}
+
+/// The form of what an agent prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    Claude,
+    Codex,
+    Gemini,
+    Opencode,
+}
+
+impl Stream {
+    /// `before` is what earlier runs of the conversation that this run takes up reported together.
+    #[must_use]
+    pub fn listener(self, before: Option<&Used>) -> Listener {
+        Listener::new(match self {
+            Self::Claude => Box::new(claude::ClaudeReader::new(before)),
+            Self::Codex => Box::new(codex::CodexReader::new(before)),
+            Self::Gemini => Box::new(gemini::GeminiReader::new()),
+            Self::Opencode => Box::new(opencode::OpencodeReader::new()),
+        })
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +113,10 @@ pub enum AgentError {
         "agent `{agent}`: program `{program}` was not found on PATH; install it, or set the agent's argv to where it is"
     )]
     NotFound { agent: String, program: String },
+    #[error("agent `{agent}`: its prompt is longer than the {max} bytes that the agent takes; put the text into a file, and name it")]
+    PromptTooLong { agent: String, max: usize },
+    #[error("agent `{agent}`: {why}")]
+    Settings { agent: String, why: String },
     #[error("agent `{agent}`: argv is empty")]
     NoCommand { agent: String },
     #[error("no program `{program}` was found on PATH; check its name, or give its path")]

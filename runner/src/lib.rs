@@ -45,6 +45,7 @@ mod failpoint;
 pub mod files;
 mod folders;
 pub mod gc;
+mod hear;
 pub mod history;
 pub mod ledger;
 pub mod leftovers;

@@ -142,6 +142,19 @@ pub(crate) fn see_to_final(tree: &Tree, run: &RunPaths) -> io::Result<()> {
     }
 }
 
+/// Writes `output.md` with what the agent's stream gives as its answer, unless the agent wrote one itself. What cannot be
+/// written here is made from the raw output when the run is closed.
+pub(crate) fn write_final(tree: &Tree, run: &RunPaths, text: &str) {
+    let output = run.output();
+    if tree.no_link(run.folder()).is_err() || output.symlink_metadata().is_ok() {
+        return;
+    }
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    if let Err(error) = crate::files::replace(&output, format!("{text}{end}").as_bytes(), false) {
+        tracing::warn!(path = %output.display(), %error, "cannot write the agent's answer");
+    }
+}
+
 /// The last `lines` lines of a file below the root, reading at most `max` bytes of it.
 ///
 /// # Errors

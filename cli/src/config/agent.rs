@@ -1,6 +1,6 @@
 //! From an agent's name to what is started: its type, command line, variables and token.
 
-use run_agent_runner::agent::{Backend, Command, Shell};
+use run_agent_runner::agent::{Backend, Claude, Codex, Command, Gemini, Opencode, Setup, Shell};
 
 use super::schema::AGENT_TYPES;
 use super::{Config, home_path};
@@ -11,15 +11,32 @@ use crate::render;
 impl Config {
     /// The agent of this name, ready to be started.
     pub(crate) fn agent(&self, name: &str) -> Result<Box<dyn Backend>, Failure> {
+        self.agent_with(name, |config| config.token(name))
+    }
+
+    /// Is it defined, and its program there? Its token is not looked at.
+    pub(crate) fn is_startable(&self, name: &str) -> bool {
+        self.agent_with(name, |_| None).is_ok_and(|agent| agent.is_there().is_ok())
+    }
+
+    fn agent_with(
+        &self,
+        name: &str,
+        token: impl FnOnce(&Self) -> Option<String>,
+    ) -> Result<Box<dyn Backend>, Failure> {
         let defined = self.settings.agents.contains_key(name);
         let kind = self.agent_text(name, "type").unwrap_or_else(|| name.to_owned());
         match kind.as_str() {
             "shell" => Ok(Box::new(Shell { name: name.to_owned() })),
-            "command" if defined => self.command(name),
+            "command" if defined => self.command(name, token(self)),
+            "claude" => Ok(Box::new(Claude(self.setup(name, token(self))?))),
+            "codex" => Ok(Box::new(Codex(self.setup(name, token(self))?))),
+            "gemini" => Ok(Box::new(Gemini(self.setup(name, token(self))?))),
+            "opencode" => Ok(Box::new(Opencode(self.setup(name, token(self))?))),
             kind if defined || (kind != "command" && AGENT_TYPES.contains(&kind)) => Err(Failure::new(
                 Exit::NotFound,
                 format!(
-                    "agent `{name}`: type `{kind}` is not supported by this version; supported are shell and command"
+                    "agent `{name}`: type `{kind}` is not supported by this version; supported are claude, codex, gemini, opencode, shell and command"
                 ),
             )),
             _ => {
@@ -38,7 +55,25 @@ impl Config {
         }
     }
 
-    fn command(&self, name: &str) -> Result<Box<dyn Backend>, Failure> {
+    fn setup(&self, name: &str, token: Option<String>) -> Result<Setup, Failure> {
+        if !self.agent_texts(name, "argv").is_empty() {
+            return Err(Failure::usage(format!(
+                "agent `{name}`: argv is for agents of the type command; use args, which are added to the command line"
+            )));
+        }
+        Ok(Setup {
+            name: name.to_owned(),
+            model: self.agent_text(name, "model"),
+            base_url: self.agent_text(name, "base_url"),
+            args: self.agent_texts(name, "args"),
+            env: self.agent_env(name),
+            token,
+            token_env: self.agent_text(name, "token_env"),
+            min_version: self.agent_text(name, "min_version"),
+        })
+    }
+
+    fn command(&self, name: &str, token: Option<String>) -> Result<Box<dyn Backend>, Failure> {
         let mut argv = self.agent_texts(name, "argv");
         if argv.is_empty() {
             return Err(Failure::usage(format!(
@@ -47,7 +82,7 @@ impl Config {
         }
         argv.extend(self.agent_texts(name, "args"));
         let mut env = self.agent_env(name);
-        if let Some(token) = self.token(name) {
+        if let Some(token) = token {
             let Some(variable) = self.agent_text(name, "token_env") else {
                 return Err(Failure::usage(format!(
                     "agent `{name}`: a token needs token_env, the variable it is given in"

@@ -161,9 +161,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
     now(AGENT, "token", Kind::Secret, r#""""#, r#"the token or "@path"; never together with token_file"#),
     now(AGENT, "token_file", Kind::Text, r#""""#, "a file with the token"),
     now(AGENT, "token_env", Kind::Text, r#""""#, "command: the variable that carries the token"),
-    later(AGENT, "model", Kind::Text, r#""""#, "empty = the agent's own choice"),
-    later(AGENT, "base_url", Kind::Text, r#""""#, "another endpoint for the agent's API"),
-    later(AGENT, "min_version", Kind::Text, r#""""#, r#"of the agent's CLI, as "1.0.0""#),
+    now(AGENT, "model", Kind::Text, r#""""#, "empty = the agent's own choice"),
+    now(AGENT, "base_url", Kind::Text, r#""""#, "another endpoint for the agent's API"),
+    now(AGENT, "min_version", Kind::Text, r#""""#, r#"of the agent's CLI, as "1.0.0""#),
     now(AGENT, "timeout", Kind::Duration, r#""0s""#, "time limit of one run; 0s = none"),
 ];
 

@@ -54,6 +54,10 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("agents", "cooldown") => ("\"77s\"", |c| format!("{:?}", c.pool(""))),
         ("limits", "max_agents") => ("3", |c| c.max_agents().to_string()),
         ("limits", "max_tasks") => ("3", |c| c.max_tasks().to_string()),
+        ("limits", "max_tokens") => ("1000", policy),
+        ("limits", "max_cost_usd") => ("2.5", policy),
+        ("loop", "session") => ("\"resume\"", policy),
+        ("loop", "on_budget") => ("\"finish\"", policy),
         ("limits", "max_depth") => ("3", |c| c.max_depth().to_string()),
         ("loop", "max_restarts") => ("3", policy),
         ("loop", "max_wall_time" | "restart_delay" | "child_wait_timeout" | "question_timeout") => {
@@ -71,6 +75,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("retention", "older_than") => ("\"168h\"", |c| format!("{:?}", c.retention())),
         ("retention", "max_runs_per_task") => ("7", |c| format!("{:?}", c.retention())),
         ("stop", "grace") => ("\"2s\"", |c| format!("{:?}", c.grace())),
+        ("agent", "model" | "base_url" | "min_version") => ("\"1.2.3\"", agent),
         ("agent", "type") => ("\"shell\"", agent),
         ("agent", "argv" | "args") => ("[\"more\"]", agent),
         ("agent", "env") => ("{ A = \"b\" }", agent),
@@ -90,6 +95,9 @@ fn every_setting_in_force_reaches_the_value_that_the_code_uses() {
             // An agent that can be started, but for the setting in question.
             let mut block =
                 BTreeMap::from([("type", "\"command\""), ("argv", "[\"a\"]"), ("token_env", "\"T\"")]);
+            if matches!(setting.name, "model" | "base_url" | "min_version") {
+                block = BTreeMap::from([("type", "\"claude\"")]);
+            }
             if setting.name == "token_env" {
                 block.insert("token", "\"s\"");
             }
@@ -128,7 +136,8 @@ fn the_defaults_are_those_of_the_code() {
     assert_eq!((config.grace(), config.max_depth()), (Duration::from_secs(30), 16));
     assert_eq!(config.max_agents(), 16);
     assert_eq!(config.root(), None);
-    assert!(format!("{:?}", config.default_agent().unwrap_err()).contains("claude, codex, gemini"));
+    let nobody = good("agents { order = [\"claude\"] }\nagent \"claude\" {\n type = \"command\"\n argv = [\"/nowhere\"]\n}");
+    assert!(format!("{:?}", nobody.default_agent().unwrap_err()).contains("looked for claude;"));
     assert_eq!(config.timeout_of("shell"), None);
 }
 

@@ -2,7 +2,7 @@
 
 use run_agent_core::layout::RunPaths;
 
-use super::{AgentError, Backend, Call};
+use super::{AgentError, Backend, Call, Work};
 
 #[derive(Debug)]
 pub struct ByHand {
@@ -33,7 +33,7 @@ impl Backend for ByHand {
         &self.name
     }
 
-    fn call(&self, _: &RunPaths, _: &str) -> Result<Call, AgentError> {
+    fn call(&self, _: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {
         Ok(Call { argv: self.argv.clone(), ..Call::default() })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use run_agent_core::layout::RunPaths;
 
-use super::{AgentError, Backend, Call, locate};
+use super::{AgentError, Backend, Call, Work, locate};
 
 #[derive(Debug)]
 pub struct Command {
@@ -26,7 +26,7 @@ impl Backend for Command {
         }
     }
 
-    fn call(&self, run: &RunPaths, _: &str) -> Result<Call, AgentError> {
+    fn call(&self, run: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {
         let prompt = run.prompt().display().to_string();
         let mut argv: Vec<String> =
             self.argv.iter().map(|arg| arg.replace("{prompt_file}", &prompt)).collect();
@@ -34,6 +34,6 @@ impl Backend for Command {
             return Err(AgentError::NoCommand { agent: self.name.clone() });
         };
         *program = locate(&self.name, program)?;
-        Ok(Call { argv, env: self.env.clone(), script: None })
+        Ok(Call { argv, env: self.env.clone(), ..Call::default() })
     }
 }

@@ -1,5 +1,70 @@
-//! `opencode`: an agent for the models of many providers.
+//! `opencode`: the CLI for models of many providers.
 
 mod reader;
 
+use run_agent_core::layout::RunPaths;
+use serde_json::json;
+
+use super::setup::Words;
+use super::{AgentError, Backend, Call, Program, Setup, Stream, Work};
+
 pub use reader::OpencodeReader;
+
+#[derive(Debug)]
+pub struct Opencode(pub Setup);
+
+impl Opencode {
+    /// The provider in `provider/model`.
+    fn provider(&self) -> Option<&str> {
+        self.0.model.as_deref()?.split_once('/').map(|(provider, _)| provider)
+    }
+
+    /// The variable in which the provider's key is looked for.
+    fn token_variable(&self) -> String {
+        match self.provider() {
+            Some("google") => "GOOGLE_GENERATIVE_AI_API_KEY".to_owned(),
+            Some("opencode" | "zen") | None => "OPENCODE_API_KEY".to_owned(),
+            Some(provider) => format!("{}_API_KEY", provider.to_uppercase().replace('-', "_")),
+        }
+    }
+
+    /// Its settings for this run: unattended, and with the endpoint that was asked for.
+    fn config(&self) -> String {
+        let mut config = json!({ "autoupdate": false, "share": "disabled", "permission": { "*": "allow" } });
+        if let (Some(provider), Some(url)) = (self.provider(), &self.0.base_url) {
+            config["provider"] = json!({ provider: { "options": { "baseURL": url } } });
+        }
+        config.to_string()
+    }
+}
+
+impl Backend for Opencode {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn call(&self, _: &RunPaths, work: Work<'_>) -> Result<Call, AgentError> {
+        let setup = &self.0;
+        if setup.base_url.is_some() && self.provider().is_none() {
+            return Err(AgentError::Settings {
+                agent: setup.name.clone(),
+                why: "base_url needs a model of the form provider/model, so that it is known whose endpoint it is"
+                    .to_owned(),
+            });
+        }
+        let argv = Words::new(&["opencode", "run", "--auto", "--format", "json"])
+            .flag("-m", setup.model.as_deref())
+            .flag("-s", work.session)
+            .all(&setup.args)
+            .done();
+        let env = [
+            ("OPENCODE_CONFIG_CONTENT", self.config()),
+            ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()),
+        ];
+        setup.call(argv, &[&self.token_variable()], env, Stream::Opencode)
+    }
+
+    fn program(&self) -> Option<Program<'_>> {
+        Some(Program { name: "opencode", min_version: self.0.min_version.as_deref().unwrap_or("") })
+    }
+}

@@ -3,7 +3,7 @@
 
 use run_agent_core::layout::RunPaths;
 
-use super::{AgentError, Backend, Call, locate};
+use super::{AgentError, Backend, Call, Work, locate};
 
 #[derive(Debug)]
 pub struct Shell {
@@ -15,8 +15,8 @@ impl Backend for Shell {
         &self.name
     }
 
-    fn call(&self, run: &RunPaths, prompt: &str) -> Result<Call, AgentError> {
-        let Script { shell, text } = script(prompt);
+    fn call(&self, run: &RunPaths, work: Work<'_>) -> Result<Call, AgentError> {
+        let Script { shell, text } = script(work.prompt);
         let shell = locate(&self.name, shell)?;
         // -e: a block that fails ends the run with its code, as a step of any build does.
         let argv = vec![shell, "-e".to_owned(), run.script().display().to_string()];

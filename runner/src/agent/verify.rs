@@ -2,7 +2,7 @@
 
 use run_agent_core::layout::RunPaths;
 
-use super::{AgentError, Backend, Call, locate};
+use super::{AgentError, Backend, Call, Work, locate};
 
 /// Under this name verify runs are listed.
 const NAME: &str = "verify";
@@ -17,7 +17,7 @@ impl Backend for Verify<'_> {
         NAME
     }
 
-    fn call(&self, _: &RunPaths, _: &str) -> Result<Call, AgentError> {
+    fn call(&self, _: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {
         let shell = locate(NAME, "sh")?;
         Ok(Call { argv: vec![shell, "-c".to_owned(), self.command.to_owned()], ..Call::default() })
     }

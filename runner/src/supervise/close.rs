@@ -18,7 +18,7 @@ use super::{ladder, left_overs};
 use crate::link;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
-use crate::{files, output, starting};
+use crate::{files, hear, output, starting};
 
 /// The ownership of a run whose terminal keeps it: what it leaves running is not ours to end.
 pub(super) const EXTERNAL: &str = "external";
@@ -146,6 +146,7 @@ pub(crate) fn close_runs(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>,
     end_left_overs(&mut dead);
     let mut closed = Vec::new();
     for Dead { id, run, notes, left, lock: _held } in dead {
+        tell_unheard(tree, view, &id, &run, &notes)?;
         let (mut end, cause) = end_of_dead(&run, notes);
         end.left_overs = end.left_overs.or(left);
         if end_run(tree, view, &id, end, &cause)? {
@@ -153,6 +154,24 @@ pub(crate) fn close_runs(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>,
         }
     }
     Ok(closed)
+}
+
+/// What the agent printed and nobody told: its usage, and its answer.
+fn tell_unheard(tree: &Tree, view: &mut TaskView, id: &RunId, run: &Run, notes: &Notes) -> Result<(), ViewError> {
+    let Some(launch) = notes.terms.as_ref().map(|terms| &terms.launch) else { return Ok(()) };
+    let (Some(stream), None) = (launch.stream, &notes.exit) else { return Ok(()) };
+    let paths = tree.run(&view.name, id);
+    let told = hear::whole(&paths, stream, launch.before.as_ref());
+    if let Some(text) = told.output() {
+        output::write_final(tree, &paths, text);
+    }
+    if let Some(usage) = hear::untold(&told, &run.usage) {
+        let line = format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens);
+        let cause = Cause::Process("output of the agent".to_owned());
+        let draft = Event::RunUsage(usage).draft(&view.name.scope(Some(id.clone())), &cause, line);
+        view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
+    }
+    Ok(())
 }
 
 /// A run that this process closes.

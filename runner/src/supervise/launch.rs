@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use run_agent_core::event::Usage;
 use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::{ProjectId, RunId, TaskId};
 use serde::{Deserialize, Serialize};
+
+use crate::agent::Stream;
 
 /// Sent as JSON through a pipe, never written to a file: it may hold tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,15 @@ pub struct Launch {
     /// How many agents of the root may be at work, as the starter's configuration says; 0: this run needs no slot.
     #[serde(default)]
     pub max_agents: u32,
+    /// How what the agent prints is read.
+    #[serde(default)]
+    pub stream: Option<Stream>,
+    /// What earlier runs reported of the conversation that this one takes up.
+    #[serde(default)]
+    pub before: Option<Usage>,
+    /// The agent's version, where it is known.
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 impl Launch {

@@ -22,9 +22,10 @@ use super::hand_over::hand_over;
 use super::launch::{Launch, Order, Report, Streams};
 use super::os::{self, Machine};
 use super::{close, record};
-use crate::agent::{AgentError, Backend};
+use crate::agent::{AgentError, Backend, Work};
 use crate::failpoint;
 use crate::files;
+use crate::hear;
 use crate::history::{self, Asked};
 use crate::link::{self, Origin};
 use crate::prompt::{self, Preamble};
@@ -193,7 +194,8 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     let lock = record::create(&lock_path).map_err(write(lock_path.clone()))?;
     failpoint::here("starter.lock");
 
-    let call = request.backend.call(&paths, request.prompt)?;
+    let session = request.root.as_ref().and_then(|root| root.session.as_deref());
+    let call = request.backend.call(&paths, Work { prompt: request.prompt, session })?;
     let text = match request.streams {
         Streams::Prompt => prompt_text(tree, view, request, &id, &paths),
         Streams::CallerInput | Streams::Terminal | Streams::Nothing => request.prompt.to_owned(),
@@ -220,6 +222,9 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         watch: request.watch,
         streams: request.streams,
         max_agents: request.max_agents,
+        stream: call.stream,
+        before: session.and_then(|session| hear::before(view.task(), session)),
+        version: None,
     };
     // Known to be sendable before the run is: a path that is no text is not.
     let order = Order::Start(Box::new(launch.clone()));

@@ -4,6 +4,7 @@
 mod begin;
 mod ears;
 mod end;
+pub(crate) mod hearing;
 mod silence;
 mod slot;
 mod take_over;
@@ -26,6 +27,7 @@ use run_agent_core::store::ReadError;
 
 use self::begin::Begun;
 use self::ears::{Commands, Heard};
+use self::hearing::Hearing;
 use self::silence::Silence;
 pub use self::terminal::keep_terminal;
 use super::launch::{HERE, LOCK_FD, Order, REPORT_FD, Report, STDIN_FD};
@@ -95,6 +97,8 @@ struct Supervisor<'a> {
     marker: Marker,
     /// Output has grown: when a mark of it is made, and what tells that it was.
     mark: Option<(Instant, Arc<AtomicBool>)>,
+    /// What its output says, where somebody can read it.
+    hearing: Option<Hearing>,
     silence: Silence,
 }
 
@@ -155,6 +159,7 @@ pub fn supervise(tree: &Tree, order: Order) -> Result<(), SuperviseError> {
     let marker = Marker::new(&run);
     let slots = Slots::of(tree, &name, &launch.run, launch.max_agents);
     Supervisor { stdin, slots, ..Supervisor::new(tree, launch, view, run, lock, marker) }
+        .begin_to_hear()
         .run(Starter(Some(report)))
 }
 
@@ -237,8 +242,14 @@ impl<'a> Supervisor<'a> {
             began,
             marker,
             mark: None,
+            hearing: None,
             silence,
         }
+    }
+
+    fn begin_to_hear(mut self) -> Self {
+        self.hearing = Hearing::of(&self);
+        self
     }
 
     fn run(mut self, mut starter: Starter) -> Result<(), SuperviseError> {
@@ -318,6 +329,9 @@ impl<'a> Supervisor<'a> {
         grown.store(false, Ordering::Relaxed);
         self.marker.look(&self.run);
         self.silence.output_grew();
+        if self.hear() {
+            self.mark = Some((Instant::now(), grown));
+        }
     }
 
     fn woken(&mut self, wake: Wake) {

@@ -134,5 +134,8 @@ fn launch_of(tree: &Tree, view: &TaskView, id: &RunId, run: &Run) -> Option<Laun
         watch: WatchPolicy::NEVER,
         streams: Streams::Prompt,
         max_agents: 0,
+        stream: None,
+        before: None,
+        version: None,
     })
 }

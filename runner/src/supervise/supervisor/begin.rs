@@ -153,7 +153,7 @@ impl Supervisor<'_> {
         };
         let start = RunStart {
             agent: self.launch.agent.clone(),
-            agent_version: None,
+            agent_version: self.launch.version.clone(),
             attempt: self.launch.attempt,
             parent_run_id: self.launch.parent.clone(),
             previous_run_id: self.launch.previous.clone(),

@@ -72,6 +72,7 @@ impl Supervisor<'_> {
             end.reason = format!("stopped on request of {}", stopping.by);
             end.error_class = None;
         }
+        self.hear_out(exit, &mut end);
         self.end(end, &exit.cause())
     }
 
@@ -81,7 +82,10 @@ impl Supervisor<'_> {
         self.commands.let_go();
         let climbed = self.end_processes(Patience { alone_ms: 0, grace_ms: how.grace_ms }, &[]);
         self.marker.look(&self.run);
-        let mut end = self.end_with(self.exit.unwrap_or(Exit::Unknown));
+        let exit = self.exit.unwrap_or(Exit::Unknown);
+        let mut end = self.end_with(exit);
+        // What it said is kept; why it ended is known better here.
+        self.hear_out(exit, &mut RunEnd { status: RunOutcome::Stopped, ..RunEnd::default() });
         (end.status, end.reason) = (ending.outcome, ending.reason);
         end.error_class = (ending.outcome == RunOutcome::Failed).then(|| "killed".to_owned());
         end.left_overs = left_overs::names(&climbed.left).map(|names| format!("could not be ended: {names}"));

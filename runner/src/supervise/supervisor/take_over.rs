@@ -57,7 +57,8 @@ pub(super) fn take_over(
         slots,
         began,
         ..Supervisor::new(tree, launch, view, paths, lock, marker)
-    };
+    }
+    .begin_to_hear();
     ears::listen(&supervisor.run, true, supervisor.wake.clone()).map_err(SuperviseError::Prepare)?;
     supervisor.watch_agent(agent).map_err(SuperviseError::Prepare)?;
     if !supervisor.post_restart(previous)? {
