@@ -28,6 +28,8 @@ impl Backend for Codex {
         let url = setup.base_url.as_deref().map(|url| format!("openai_base_url={}", toml_text(url)));
         let argv = Words::new(&["codex", "exec", "--dangerously-bypass-approvals-and-sandbox"])
             .add(&["--skip-git-repo-check", "--json"])
+            // A login shell sets PATH anew, and with that loses where this tool lies.
+            .add(&["-c", "allow_login_shell=false"])
             .flag("-m", setup.model.as_deref())
             .flag("-c", url.as_deref())
             .all(&setup.args)
