@@ -368,7 +368,7 @@ impl Config {
         Failure::new(
             Exit::NotFound,
             format!(
-                "no agent to start: looked for {}; name one with --agent (`--agent shell` needs nothing)",
+                "no agent to start: looked for {}, and none is installed; name one with --agent (`--agent shell` needs nothing)",
                 self.texts("agents", "order").join(", ")
             ),
         )

@@ -110,10 +110,12 @@ impl Stream {
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error(
-        "agent `{agent}`: program `{program}` was not found on PATH; install it, or set the agent's argv to where it is"
+        "agent `{agent}`: program `{program}` was not found on PATH; install it, or put its folder on PATH"
     )]
     NotFound { agent: String, program: String },
-    #[error("agent `{agent}`: its prompt is longer than the {max} bytes that the agent takes; put the text into a file, and name it")]
+    #[error(
+        "agent `{agent}`: its prompt is longer than the {max} bytes that the agent takes; put the text into a file, and name it"
+    )]
     PromptTooLong { agent: String, max: usize },
     #[error("agent `{agent}`: {why}")]
     Settings { agent: String, why: String },

@@ -9,7 +9,7 @@ use run_agent_core::layout::RunPaths;
 use run_agent_core::world::{Task, Totals};
 
 use crate::agent::Stream;
-use crate::agent::stream::{Exit, Told, Tokens, Used};
+use crate::agent::stream::{Exit, Tokens, Told, Used};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 

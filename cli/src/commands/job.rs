@@ -44,6 +44,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         Some(_) | None => config.default_agent()?,
     };
     let mut backend = config.agent(&agent)?;
+    backend.is_there()?;
     let (parent, depth) = parent_and_depth(&context)?;
     let text = prompt::read(&args.prompt, true)?.unwrap_or_default();
     if text.trim().is_empty() {

@@ -136,7 +136,9 @@ fn the_defaults_are_those_of_the_code() {
     assert_eq!((config.grace(), config.max_depth()), (Duration::from_secs(30), 16));
     assert_eq!(config.max_agents(), 16);
     assert_eq!(config.root(), None);
-    let nobody = good("agents { order = [\"claude\"] }\nagent \"claude\" {\n type = \"command\"\n argv = [\"/nowhere\"]\n}");
+    let nobody = good(
+        "agents { order = [\"claude\"] }\nagent \"claude\" {\n type = \"command\"\n argv = [\"/nowhere\"]\n}",
+    );
     assert!(format!("{:?}", nobody.default_agent().unwrap_err()).contains("looked for claude;"));
     assert_eq!(config.timeout_of("shell"), None);
 }

@@ -57,10 +57,8 @@ impl Backend for Opencode {
             .flag("-s", work.session)
             .all(&setup.args)
             .done();
-        let env = [
-            ("OPENCODE_CONFIG_CONTENT", self.config()),
-            ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()),
-        ];
+        let env =
+            [("OPENCODE_CONFIG_CONTENT", self.config()), ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned())];
         setup.call(argv, &[&self.token_variable()], env, Stream::Opencode)
     }
 

@@ -157,7 +157,13 @@ pub(crate) fn close_runs(tree: &Tree, view: &mut TaskView) -> Result<Vec<RunId>,
 }
 
 /// What the agent printed and nobody told: its usage, and its answer.
-fn tell_unheard(tree: &Tree, view: &mut TaskView, id: &RunId, run: &Run, notes: &Notes) -> Result<(), ViewError> {
+fn tell_unheard(
+    tree: &Tree,
+    view: &mut TaskView,
+    id: &RunId,
+    run: &Run,
+    notes: &Notes,
+) -> Result<(), ViewError> {
     let Some(launch) = notes.terms.as_ref().map(|terms| &terms.launch) else { return Ok(()) };
     let (Some(stream), None) = (launch.stream, &notes.exit) else { return Ok(()) };
     let paths = tree.run(&view.name, id);

@@ -139,8 +139,17 @@ fn an_agent_that_is_not_there_burns_no_restart_and_with_none_left_the_loop_ends(
     assert_eq!(done.code, 0, "{done:?}");
     config(&root, &format!("{}{}{}", order("\"a\", \"b\""), missing("a"), missing("b")));
     let none = root.run(&["task", "--project", "p", "--prompt", "y"]);
-    assert_eq!(none.code, 3, "{none:?}");
-    assert!(none.stderr.contains("no-such-program") && none.stderr.contains("no agent is left"), "{none:?}");
+    assert_eq!(none.code, 5, "{none:?}");
+    assert!(none.stderr.contains("looked for a, b"), "{none:?}");
+    // One that is there when the loop begins, and is gone when it is to be started again.
+    let program = root.scratch().join("goes-away");
+    std::fs::write(&program, "#!/bin/sh\nrm \"$0\"\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let vanishes = missing("a").replace("no-such-program", &program.display().to_string());
+    config(&root, &format!("{}{vanishes}", order("\"a\"")));
+    let gone = root.run(&["task", "--project", "p", "--prompt", "z"]);
+    assert_eq!(gone.code, 3, "{gone:?}");
+    assert!(gone.stderr.contains("goes-away") && gone.stderr.contains("no agent is left"), "{gone:?}");
 }
 
 #[test]
