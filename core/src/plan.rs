@@ -364,7 +364,8 @@ const NAMED_MAX: usize = 50;
 
 /// Which limit the loop has reached.
 fn exhausted(ralph: &Ralph, policy: &LoopPolicy, clock: Clock) -> Option<&'static str> {
-    if ralph.has_begun() && ralph.restarts >= policy.max_restarts {
+    // After what was no attempt the next start is no restart.
+    if ralph.has_begun() && !ralph.unspent && ralph.restarts >= policy.max_restarts {
         return Some("max_restarts");
     }
     if policy.max_wall_time_ms > 0 && clock.active_ms >= policy.max_wall_time_ms {

@@ -136,8 +136,12 @@ fn an_account_at_its_limit_burns_no_restart_and_goes_on_at_the_reset() {
         matches!(story.next(), Step::StartRoot { agent, .. } if agent == "other"),
         "another goes on at once"
     );
-    let story = story.root_of("other", 2, 2);
+    let mut story = story.root_of("other", 2, 2);
     assert_eq!(story.task().ralph.restarts, 0);
+    story.policy.max_restarts = 0;
+    let story = story.fails_with(2, RunEnd { error_class: Some("auth".to_owned()), ..RunEnd::default() });
+    let (story, _) = story.degraded_until();
+    assert!(matches!(story.next(), Step::Hold { reason: reason::WAIT_USAGE_LIMIT, .. }), "it is no restart");
 }
 
 #[test]
