@@ -365,8 +365,11 @@ fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
             format!("{agent} failed{lasted}: {}{left}", end.reason)
         }
         RunOutcome::Failed => {
-            let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            format!("{agent} failed{lasted}: {}: {last}{left}\n\nstderr:\n{stderr}", end.reason)
+            // Where the agent's output says why, the end of stderr seldom says it better.
+            let said = end.reason.contains(": ");
+            let last = stderr.lines().rev().find(|line| !said && !line.trim().is_empty());
+            let last = last.map(|line| format!(": {line}")).unwrap_or_default();
+            format!("{agent} failed{lasted}: {}{last}{left}\n\nstderr:\n{stderr}", end.reason)
         }
     }
 }
