@@ -61,6 +61,11 @@ pub(crate) fn width() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)).filter(|w| *w > 0)
 }
 
+/// A person sees the talk as it comes.
+pub(crate) fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// As [`width`], for talk.
 pub(crate) fn width_of_stderr() -> Option<usize> {
     if !io::stderr().is_terminal() {

@@ -40,6 +40,7 @@ use crate::stop::{self, elsewhere};
 use crate::supervise::start::{RootStart, StartError, Started};
 use crate::supervise::take_over::LookAfter;
 use crate::supervise::{close, os, ring};
+use crate::sync_clock::SyncClock;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
@@ -136,7 +137,6 @@ pub fn drive(
     failpoint::here("driver.lock");
     // A loop that a run started is not that run's process.
     os::cgroup::leave();
-    crate::sync_clock::keep_synced(tree, &view.name.key());
     wake.watch_stream(tree, &view.name);
     wake.watch_files(tree.task(&view.name).folder(), &[DONE, LOOP_LOCK]);
     let mut driver = Driver::begin(tree, view, what)?;
@@ -163,6 +163,7 @@ struct Driver<'a> {
     children: Children,
     look_after: LookAfter,
     ledger: Ledger,
+    sync_clock: SyncClock,
     place: Place,
     clock: LoopClock,
 }
@@ -205,7 +206,8 @@ impl<'a> Driver<'a> {
         let (outside, children) = (Outside::default(), Children::default());
         let place = Place::new(tree, &view.name, what.max_tasks, what.depth);
         let (look_after, ledger) = (LookAfter::default(), Ledger::default());
-        Ok(Self { tree, view, what, outside, children, look_after, ledger, place, clock })
+        let sync_clock = SyncClock::begin(tree, &view.name.key());
+        Ok(Self { tree, view, what, outside, children, look_after, ledger, sync_clock, place, clock })
     }
 
     fn run(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<LoopEnd, DriveError> {
@@ -227,6 +229,7 @@ impl<'a> Driver<'a> {
     fn look(&mut self, wake: &Wake, talk: &mut dyn FnMut(Talk<'_>)) -> Result<Option<LoopEnd>, DriveError> {
         let new = self.view.refresh()?;
         if !new.is_empty() {
+            self.sync_clock.grown();
             talk(Talk::New(&new));
         }
         if wake.interrupted() {

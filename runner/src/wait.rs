@@ -31,11 +31,16 @@ pub fn for_runs(
     mut seen: impl FnMut(&TaskView),
 ) -> Result<Waited, ViewError> {
     let began = Instant::now();
+    let mut certain = wake.waits_for_end();
     let mut look_after = LookAfter::default();
     loop {
         view.refresh()?;
         look_after.look(tree, view, |id| runs.contains(id))?;
         seen(view);
+        // A supervisor that is gone, and its run is not over: somebody else's end is to be told by the stream.
+        if std::mem::replace(&mut certain, wake.waits_for_end()) && !certain {
+            wake.watch_stream(tree, &view.name);
+        }
         if runs.iter().all(|id| view.run(id).is_none_or(|run| !run.is_active())) {
             return Ok(Waited::AllEnded);
         }

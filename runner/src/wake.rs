@@ -33,6 +33,9 @@ pub(crate) fn interrupted_here() -> bool {
 /// So long, when nothing has happened for a while: many who wait for long are not to wake all the time.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
 
+/// The same where an end is waited for, of which the system tells for certain.
+const LOOK_AGAIN_AT_END: Duration = Duration::from_secs(30);
+
 /// Hints from several sources.
 #[derive(Debug, Default)]
 pub struct Wake {
@@ -40,6 +43,8 @@ pub struct Wake {
     bell: OnceCell<(OwnedFd, Arc<OwnedFd>)>,
     folders: RefCell<Folders>,
     interrupted: Arc<AtomicBool>,
+    /// Of a process whose end is waited for: nothing is read, and its end is the hint.
+    end: RefCell<Option<OwnedFd>>,
     /// How often in a row it slept as long as it may, and nothing came.
     quiet: Cell<u32>,
     /// Tells the threads that follow streams that nobody listens any more.
@@ -155,10 +160,22 @@ impl Wake {
         self.folders.borrow_mut().watch_later(folder, &names, What::Anything);
     }
 
+    /// Hints when the other end of this pipe is closed: its process is gone, whatever became of it.
+    pub fn watch_end(&self, pipe: OwnedFd) {
+        self.end.replace(Some(pipe));
+    }
+
+    /// True where an end is waited for that has not come.
+    #[must_use]
+    pub(crate) fn waits_for_end(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
     /// Sleeps until a hint, at most `timeout` and at most [`LOOK_AGAIN`], or a few times that where all is quiet.
     pub fn sleep(&self, timeout: Duration) {
         let quiet = self.quiet.get();
-        let longest = (LOOK_AGAIN * (1 + quiet / 2)).min(LOOK_AGAIN_MAX);
+        let max = if self.waits_for_end() { LOOK_AGAIN_AT_END } else { LOOK_AGAIN_MAX };
+        let longest = (LOOK_AGAIN * (1 + quiet / 2)).min(max);
         if self.sleep_for(timeout.min(longest)) {
             self.quiet.set(0);
         } else {
@@ -182,10 +199,18 @@ impl Wake {
             // Rounded up: the last part of a millisecond would be a busy loop.
             let nap = PollTimeout::try_from(nap + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
             let bell = self.bell.get().map(|(told, _)| told.as_fd());
-            let fds = bell.into_iter().chain(folders.fd());
+            let end = self.end.borrow();
+            let fds = end.iter().map(AsFd::as_fd).chain(bell).chain(folders.fd());
             let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             // An interrupted sleep is over: a signal is a hint.
             if poll(&mut fds, nap).is_err() {
+                return true;
+            }
+            let ended = end.is_some() && fds.first().and_then(PollFd::any) == Some(true);
+            drop(fds);
+            drop(end);
+            if ended {
+                self.end.replace(None);
                 return true;
             }
         }

@@ -432,12 +432,14 @@ impl Batch<'_> {
             starting: None,
         };
         Ok(match start(&self.context.tree, &mut self.view, request) {
-            Ok(Started { run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. } }) => {
-                State::Running { run, joined: false }
-            }
-            Ok(Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } }) => {
-                State::Failed { run: Some(run), why }
-            }
+            Ok(Started {
+                run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. }, ..
+            }) => State::Running { run, joined: false },
+            Ok(Started {
+                run,
+                outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why },
+                ..
+            }) => State::Failed { run: Some(run), why },
             // Another batch from the same file was first.
             Err(StartError::Refused(Refusal::KeyTaken(run))) => State::Running { run, joined: true },
             Err(error) => State::Failed { run: None, why: crate::error::chain(&error) },

@@ -85,17 +85,19 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     // Before the run is there, which may need the very slot that its caller gives back.
     let _blocked = (!args.detach).then(|| context.blocks());
-    let run = match start(&context.tree, &mut view, request) {
-        Ok(Started { run, outcome: StartOutcome::Running { .. } }) => run,
-        Ok(Started { run, outcome: StartOutcome::Parked { ahead } }) => {
+    let (run, supervisor) = match start(&context.tree, &mut view, request) {
+        Ok(Started { run, outcome: StartOutcome::Running { .. }, supervisor }) => (run, supervisor),
+        Ok(Started { run, outcome: StartOutcome::Parked { ahead }, supervisor }) => {
             render::say(&format!("Waiting for other agents to complete ({ahead} ahead)"));
-            run
+            (run, supervisor)
         }
-        Ok(Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } }) => {
+        Ok(Started {
+            run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why }, ..
+        }) => {
             return Err(Failure::new(Exit::Failed, format!("run {run} did not start: {why}")));
         }
         // The key names a run that was started before: that one is meant.
-        Err(StartError::Refused(Refusal::KeyTaken(run))) => run,
+        Err(StartError::Refused(Refusal::KeyTaken(run))) => (run, None),
         Err(error) => return Err(error.into()),
     };
     if args.detach {
@@ -105,6 +107,11 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         Some(caller) => super::wait::written_down(&context, &caller.run, std::slice::from_ref(&run))?,
         None => None,
     };
+    // What a person watches, or asks to see, changes before the end; of what a program waits for, the end counts.
+    match supervisor.filter(|_| !args.follow && !render::is_watched()) {
+        Some(supervisor) => wake.watch_end(supervisor),
+        None => wake.watch_stream(&context.tree, &name),
+    }
     wait_for(&context, &name, &mut view, &run, &wake, args.follow)
 }
 
@@ -166,7 +173,6 @@ fn wait_for(
     wake: &Wake,
     follow: bool,
 ) -> Outcome {
-    wake.watch_stream(&context.tree, name);
     let waited = if follow {
         let mut tail = Tail::merged(&context.tree, &context.tree.run(name, run));
         tail.follow(&context.tree, view, run, wake)?

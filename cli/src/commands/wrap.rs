@@ -107,10 +107,10 @@ pub(crate) fn run(global: &Global, args: &WrapArgs) -> Outcome {
     let wake = Wake::new();
     let signals = wake.on_signals(&PASSED_ON).map_err(cannot_listen)?;
     match start(&context.tree, &mut view, request)? {
-        Started { run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. } } => {
+        Started { run, outcome: StartOutcome::Running { .. } | StartOutcome::Parked { .. }, .. } => {
             attend(&context, &mut view, &run, wake, signals)
         }
-        Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why } } => {
+        Started { run, outcome: StartOutcome::Refused { why } | StartOutcome::Failed { why }, .. } => {
             Err(Failure::new(Exit::Failed, format!("run {run} did not start: {why}")))
         }
     }

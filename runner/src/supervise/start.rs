@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,10 +78,12 @@ pub struct RootStart<'a> {
 }
 
 /// A run that was started, or ended before it could be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Started {
     pub run: RunId,
     pub outcome: StartOutcome,
+    /// Comes to its end with the run's supervisor.
+    pub supervisor: Option<OwnedFd>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +128,8 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
     let Made { launch, order, paths, lock } = make(tree, view, &request)?;
     match hand_over(tree, &launch, &order, &paths, lock) {
         Ok(report) => {
-            let outcome = outcome(tree, view, &launch.run, report);
-            Ok(Started { run: launch.run, outcome })
+            let (outcome, report) = outcome(tree, view, &launch.run, report);
+            Ok(Started { run: launch.run, outcome, supervisor: Some(report.into()) })
         }
         Err((error, lock)) => {
             let why = format!("cannot start the supervisor: {error}");
@@ -145,7 +148,7 @@ pub fn start(tree: &Tree, view: &mut TaskView, request: Request<'_>) -> Result<S
             )?;
             // Until here the run was this process's.
             drop(lock);
-            Ok(Started { run: launch.run, outcome: StartOutcome::Failed { why } })
+            Ok(Started { run: launch.run, outcome: StartOutcome::Failed { why }, supervisor: None })
         }
     }
 }
@@ -367,17 +370,20 @@ fn intent(view: &TaskView, request: &Request<'_>, id: &RunId) -> Vec<Draft> {
 }
 
 /// What a supervisor that was handed a run told of it.
-pub(super) fn outcome(tree: &Tree, view: &mut TaskView, run: &RunId, mut report: File) -> StartOutcome {
-    let mut text = String::new();
-    let _ = report.read_to_string(&mut text);
-    match serde_json::from_str(&text) {
+pub(super) fn outcome(tree: &Tree, view: &mut TaskView, run: &RunId, report: File) -> (StartOutcome, File) {
+    let mut report = BufReader::new(report);
+    let mut line = String::new();
+    // One line is all that comes. The pipe's end comes when the supervisor's does.
+    let _ = report.read_line(&mut line);
+    let outcome = match serde_json::from_str(&line) {
         Ok(Report::Started { pid }) => StartOutcome::Running { pid },
         Ok(Report::Parked { ahead }) => StartOutcome::Parked { ahead },
         Ok(Report::Refused { why }) => StartOutcome::Refused { why },
         Ok(Report::Failed { why }) => StartOutcome::Failed { why },
         // It was killed before it could say how it went: the stream and the lock know.
         Err(_) => outcome_from_stream(tree, view, run),
-    }
+    };
+    (outcome, report.into_inner())
 }
 
 fn outcome_from_stream(tree: &Tree, view: &mut TaskView, run: &RunId) -> StartOutcome {

@@ -37,6 +37,7 @@ use super::{Launch, Streams, close};
 use crate::failpoint;
 use crate::output::Marker;
 use crate::slots::Slots;
+use crate::sync_clock;
 use crate::tree::{TaskName, Tree};
 use crate::view::{TaskView, ViewError};
 
@@ -147,8 +148,8 @@ pub fn supervise(tree: &Tree, order: Order) -> Result<(), SuperviseError> {
         Streams::Prompt | Streams::CallerInput | Streams::Terminal | Streams::Nothing => None,
     };
     let name = TaskName { project: launch.project.clone(), task: launch.task.clone() };
-    crate::sync_clock::keep_synced(tree, &name.key());
     if !is_new {
+        sync_clock::keep_synced(tree, &name.key());
         return take_over::take_over(tree, &name, launch, lock, report);
     }
     os::become_subreaper();
@@ -160,7 +161,7 @@ pub fn supervise(tree: &Tree, order: Order) -> Result<(), SuperviseError> {
     let slots = Slots::of(tree, &name, &launch.run, launch.max_agents);
     Supervisor { stdin, slots, ..Supervisor::new(tree, launch, view, run, lock, marker) }
         .begin_to_hear()
-        .run(Starter(Some(report)))
+        .run(Starter::new(report))
 }
 
 /// Tells the starter that this process has come up, before it is sent the order: one that was to come up by a detour.
@@ -200,13 +201,26 @@ fn ignore_signals() -> io::Result<()> {
 }
 
 /// Who started this supervisor, and waits to hear how it went. Told once.
-struct Starter(Option<File>);
+/// It may wait on for the pipe's end, which comes with this process's.
+#[derive(Default)]
+struct Starter {
+    report: Option<File>,
+    told: bool,
+}
 
 impl Starter {
+    fn new(report: File) -> Self {
+        Self { report: Some(report), told: false }
+    }
+
     fn tell(&mut self, what: &Report) {
-        let Some(mut report) = self.0.take() else { return };
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let (Some(report), Ok(mut line)) = (&mut self.report, serde_json::to_vec(what)) else { return };
+        line.push(b'\n');
         // A starter that was killed reads nothing: the stream tells as well.
-        let _ = serde_json::to_writer(&report, what).map(|()| report.flush());
+        let _ = report.write_all(&line);
     }
 }
 

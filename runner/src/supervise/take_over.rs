@@ -105,7 +105,7 @@ fn take_over_one(tree: &Tree, view: &mut TaskView, id: &RunId) -> Result<bool, V
     let Ok(order) = serde_json::to_vec(&Order::TakeOver(Box::new(launch.clone()))) else { return Ok(false) };
     Ok(match hand_over(tree, &launch, &order, &paths, lock) {
         Ok(report) => {
-            let outcome = start::outcome(tree, view, id, report);
+            let (outcome, _) = start::outcome(tree, view, id, report);
             tracing::info!(run = %id, ?outcome, "taken over");
             matches!(outcome, StartOutcome::Running { .. })
         }

@@ -19,6 +19,7 @@ use super::super::{Streams, close, start};
 use super::slot::{self, Taken};
 use super::{Starter, Supervisor, ears, reap};
 use crate::failpoint;
+use crate::sync_clock;
 use crate::view::{Proposed, ViewError};
 
 /// What an event tells of a command line, in bytes: its fields have a bound.
@@ -42,11 +43,16 @@ impl Supervisor<'_> {
             move |error: io::Error| StartFailure { why: format!("{what}: {error}"), class: "crash" }
         };
         let prints = self.launch.streams != Streams::Terminal;
-        ears::listen(&self.run, prints, self.wake.clone()).map_err(failed("cannot listen for stops"))?;
+        let ears = ears::listen(&self.run, self.wake.clone()).map_err(failed("cannot listen for stops"))?;
         let parked = match self.take_slot(starter)? {
             Taken::Slot { parked } => parked,
             Taken::Refused(refusal) => return Ok(Begun::Refused(refusal)),
         };
+        // Systems give a user only so many watches: one that waits for a slot takes none.
+        sync_clock::keep_synced(self.tree, &self.view.name.key());
+        if prints {
+            ears.watch_output(&self.run);
+        }
         self.make_cgroup();
         let (agent, gate) = self.spawn_shim()?;
         self.agent = Some(agent);

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use run_agent_core::layout::RunPaths;
@@ -73,9 +73,22 @@ impl Commands {
     }
 }
 
-/// Starts the thread. A run whose socket cannot be made is only never told that a command blocks; one whose output cannot
-/// be watched has it looked at now and then. `prints`: the agent's output goes to the run's files.
-pub(super) fn listen(run: &RunPaths, prints: bool, send: Sender<Wake>) -> io::Result<()> {
+/// The thread that hears.
+pub(super) struct Listening(Sender<Folders>);
+
+impl Listening {
+    /// From now on it tells of output that grows. Output that cannot be watched is looked at now and then.
+    pub(super) fn watch_output(&self, run: &RunPaths) {
+        if let Some(output) = watch_output(run)
+            && self.0.send(output).is_ok()
+        {
+            doorbell::ring(run);
+        }
+    }
+}
+
+/// Starts the thread. A run whose socket cannot be made is only never told that a command blocks.
+pub(super) fn listen(run: &RunPaths, send: Sender<Wake>) -> io::Result<Listening> {
     let bell = doorbell::open(run)?;
     let listener = match bind(run) {
         Ok(listener) => Some(listener),
@@ -84,11 +97,11 @@ pub(super) fn listen(run: &RunPaths, prints: bool, send: Sender<Wake>) -> io::Re
             None
         }
     };
-    let output = prints.then(|| watch_output(run)).flatten();
-    let grown = Arc::default();
-    let ears = Ears { bell, listener, output, grown, connections: Vec::new(), next: 0, send };
+    let (watch, outputs) = channel();
+    let (output, grown) = (None, Arc::default());
+    let ears = Ears { bell, listener, outputs, output, grown, connections: Vec::new(), next: 0, send };
     std::thread::Builder::new().name("ears".to_owned()).spawn(move || ears.hear())?;
-    Ok(())
+    Ok(Listening(watch))
 }
 
 fn watch_output(run: &RunPaths) -> Option<Folders> {
@@ -110,6 +123,8 @@ fn bind(run: &RunPaths) -> io::Result<UnixListener> {
 struct Ears {
     bell: File,
     listener: Option<UnixListener>,
+    /// Brings what is to be watched from now on; a ring of the bell says so.
+    outputs: Receiver<Folders>,
     output: Option<Folders>,
     /// That output has grown was told, and it was not looked at since.
     grown: Arc<AtomicBool>,
@@ -150,6 +165,7 @@ impl Ears {
         if bell {
             // The pipe is open for writing here too: it has no end.
             let _ = self.bell.read(&mut [0; 64]);
+            self.output = self.outputs.try_recv().ok().or(self.output.take());
             self.tell(Wake::Bell)?;
         }
         if output
@@ -245,7 +261,8 @@ mod tests {
         let run = task.run(&run_agent_core::RunId::parse("20261121-0930001234-1-1").unwrap());
         std::fs::create_dir_all(run.folder()).unwrap();
         let (send, wakes) = channel();
-        listen(&run, true, send).unwrap();
+        listen(&run, send).unwrap().watch_output(&run);
+        assert!(matches!(wakes.recv().unwrap(), Wake::Bell));
         (scratch, run, wakes)
     }
 

@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use run_agent_core::Draft;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, Parked, Scope};
 use run_agent_core::follow::FollowError;
 use run_agent_core::policy::slots::{Class, Due, due};
 use run_agent_core::store::ReadError;
+use run_agent_core::{Draft, Durability};
 
 use super::super::close;
 use super::super::launch::Report;
@@ -17,6 +17,7 @@ use super::begin::StartFailure;
 use super::{Starter, Supervisor};
 use crate::failpoint;
 use crate::slots::{Look, Slots};
+use crate::sync_clock;
 use crate::view::{Proposed, ViewError};
 
 /// When others were looking for as long as one waits for them.
@@ -41,6 +42,8 @@ impl Supervisor<'_> {
     /// Steps 6a to 6e. A stop wins at any time.
     pub(super) fn take_slot(&mut self, starter: &mut Starter) -> Result<Taken, StartFailure> {
         let mut parked = false;
+        // While it waits it appends nothing, so that its sync clock strikes once.
+        let mut sync_at = None;
         loop {
             let look = match &mut self.slots {
                 None => Ok(Look::Entered),
@@ -63,12 +66,18 @@ impl Supervisor<'_> {
                         failpoint::here("supervisor.parked");
                         close::project_info(self.tree, &self.view, &self.launch.run);
                         starter.tell(&Report::Parked { ahead });
+                        let by_clock = self.tree.durability == Durability::Interval;
+                        sync_at = by_clock.then(|| Instant::now() + self.tree.sync_every);
                     }
                     again
                 }
                 Look::Busy => BUSY_AGAIN,
             };
-            self.sleep(nap);
+            let sync_in = sync_at.map(|at: Instant| at.saturating_duration_since(Instant::now()));
+            self.sleep(sync_in.map_or(nap, |sync_in| nap.min(sync_in)));
+            if sync_at.take_if(|at| *at <= Instant::now()).is_some() {
+                sync_clock::sync_once(self.tree, &self.view.name.key());
+            }
             if let Some(refusal) = self.refused_meanwhile() {
                 return Ok(Taken::Refused(refusal));
             }

@@ -29,7 +29,7 @@ pub(super) fn take_over(
     lock: File,
     report: File,
 ) -> Result<(), SuperviseError> {
-    let mut starter = Starter(Some(report));
+    let mut starter = Starter::new(report);
     let view = TaskView::open(tree, name)?;
     let paths = tree.run(name, &launch.run);
     let notes = record::notes(&paths.supervisor_lock()).map_err(SuperviseError::Prepare)?;
@@ -59,7 +59,8 @@ pub(super) fn take_over(
         ..Supervisor::new(tree, launch, view, paths, lock, marker)
     }
     .begin_to_hear();
-    ears::listen(&supervisor.run, true, supervisor.wake.clone()).map_err(SuperviseError::Prepare)?;
+    let ears = ears::listen(&supervisor.run, supervisor.wake.clone()).map_err(SuperviseError::Prepare)?;
+    ears.watch_output(&supervisor.run);
     supervisor.watch_agent(agent).map_err(SuperviseError::Prepare)?;
     if !supervisor.post_restart(previous)? {
         starter.tell(&Report::Refused { why: "the run has ended".to_owned() });

@@ -41,7 +41,7 @@ pub fn keep_terminal(tree: &Tree, view: TaskView, made: Made) -> Result<(), Supe
     record::note(&supervisor.lock, &Note::Supervisor(ProcessId::own())).map_err(SuperviseError::Prepare)?;
     failpoint::here("supervisor.noted");
     say_where_output_went(&supervisor.run, &supervisor.launch.agent).map_err(SuperviseError::Prepare)?;
-    match supervisor.start(&mut Starter(None)) {
+    match supervisor.start(&mut Starter::default()) {
         Ok(Begun::Running(_)) => supervisor.watch(),
         Ok(Begun::Refused(refusal)) => supervisor.end_refused(&refusal.to_string()),
         Err(failure) => supervisor.end_not_started(failure),
