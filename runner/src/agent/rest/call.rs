@@ -282,14 +282,17 @@ fn no_answer(error: &reqwest::Error) -> Refused {
     Refused::Network { message: format!("{what}: {causes}"), may_pass }
 }
 
+const LAYERS: [&str; 3] = ["client error (", "dns error", "unexpected error"];
+
 /// What lies behind an error, which itself says little more than the address.
 fn causes(error: &reqwest::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut at = error.source();
     while let Some(cause) = at {
         let text = cause.to_string();
-        // Some say again what theirs say.
-        if !causes.last().is_some_and(|last| last.contains(&text)) {
+        // The layers between name only themselves, and some say again what theirs say.
+        let says = !LAYERS.iter().any(|layer| text.starts_with(layer));
+        if says && !causes.last().is_some_and(|last| last.contains(&text)) {
             causes.push(text);
         }
         at = cause.source();
