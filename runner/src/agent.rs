@@ -7,6 +7,7 @@ mod command;
 pub mod gemini;
 pub mod opencode;
 pub mod perplexity;
+pub mod rest;
 mod setup;
 mod shell;
 pub mod stream;
@@ -24,9 +25,11 @@ pub use codex::Codex;
 pub use command::Command;
 pub use gemini::Gemini;
 pub use opencode::Opencode;
+pub use perplexity::Perplexity;
 pub use setup::Setup;
 pub use shell::Shell;
 pub use verify::Verify;
+pub use xai::Xai;
 
 use self::stream::{Listener, Used};
 
@@ -72,7 +75,7 @@ pub struct Program<'a> {
     pub min_version: &'a str,
 }
 
-/// What the supervisor starts. stdin is the run's `prompt.md`.
+/// What the supervisor starts. stdin is the run's `prompt.md`, which is also what a request says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Call {
     pub argv: Vec<String>,
@@ -82,6 +85,8 @@ pub struct Call {
     pub script: Option<String>,
     /// How its stdout is read; none: as it is.
     pub stream: Option<Stream>,
+    /// What the supervisor asks itself, where there is no program.
+    pub request: Option<rest::Request>,
 }
 
 /// The form of what an agent prints.
@@ -92,6 +97,8 @@ pub enum Stream {
     Codex,
     Gemini,
     Opencode,
+    Xai,
+    Perplexity,
 }
 
 impl Stream {
@@ -103,6 +110,8 @@ impl Stream {
             Self::Codex => Box::new(codex::CodexReader::new(before)),
             Self::Gemini => Box::new(gemini::GeminiReader::new()),
             Self::Opencode => Box::new(opencode::OpencodeReader::new()),
+            Self::Xai => Box::new(xai::XaiReader::new(stream::Head::default())),
+            Self::Perplexity => Box::new(perplexity::PerplexityReader::new(stream::Head::default())),
         })
     }
 }
@@ -119,6 +128,10 @@ pub enum AgentError {
     PromptTooLong { agent: String, max: usize },
     #[error("agent `{agent}`: {why}")]
     Settings { agent: String, why: String },
+    #[error(
+        "agent `{agent}`: it has no token; set token or token_file in config.hcl, or the variable {variable}"
+    )]
+    NoToken { agent: String, variable: String },
     #[error("agent `{agent}`: argv is empty")]
     NoCommand { agent: String },
     #[error("no program `{program}` was found on PATH; check its name, or give its path")]

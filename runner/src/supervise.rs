@@ -7,6 +7,7 @@
 //! | how does a supervisor come to be? | `hand_over` |
 //! | what becomes of an agent whose supervisor was lost? | [`take_over`] |
 //! | whose processes are these? | [`set`] (pure) |
+//! | has the agent a process, and whose is it? | `ownership` |
 //! | how is a set of processes ended? | [`ladder`] |
 //! | what becomes of what an agent left running? | `left_overs` |
 //! | what does a run's lock say? | [`record`] |
@@ -21,6 +22,7 @@ pub mod ladder;
 mod launch;
 pub(crate) mod left_overs;
 pub mod os;
+mod ownership;
 mod pass_on;
 pub mod record;
 pub mod set;

@@ -208,7 +208,8 @@ fn prepare(context: &Context, target: &Target, spec: Spec) -> Result<(Vec<Work>,
             // Whose turn it is tells the task, when the item starts.
             config.default_agent()?;
         } else if !backends.contains_key(&agent) {
-            match config.agent(&agent) {
+            let found = config.agent(&agent);
+            match found.and_then(|backend| backend.is_there().map(|()| backend).map_err(Failure::from)) {
                 Ok(backend) => drop(backends.insert(agent.clone(), backend)),
                 Err(failure) => mistakes.of_item(item.entry, "agent", failure.text()),
             }

@@ -1,6 +1,11 @@
 //! From an agent's name to what is started: its type, command line, variables and token.
 
-use run_agent_runner::agent::{Backend, Claude, Codex, Command, Gemini, Opencode, Setup, Shell};
+use std::io;
+use std::path::PathBuf;
+
+use run_agent_runner::agent::{
+    Backend, Claude, Codex, Command, Gemini, Opencode, Perplexity, Setup, Shell, Xai, perplexity, xai,
+};
 
 use super::schema::AGENT_TYPES;
 use super::{Config, home_path};
@@ -14,9 +19,11 @@ impl Config {
         self.agent_with(name, |config| config.token(name))
     }
 
-    /// Is it defined, and its program there? Its token is not looked at.
+    /// Is it defined, and its program there, or the token of one that has no program? Of a token that cannot be read nothing
+    /// is said here.
     pub(crate) fn is_startable(&self, name: &str) -> bool {
-        self.agent_with(name, |_| None).is_ok_and(|agent| agent.is_there().is_ok())
+        self.agent_with(name, |config| config.read_token(name).ok().flatten())
+            .is_ok_and(|agent| agent.is_there().is_ok())
     }
 
     fn agent_with(
@@ -33,10 +40,12 @@ impl Config {
             "codex" => Ok(Box::new(Codex(self.setup(name, token(self))?))),
             "gemini" => Ok(Box::new(Gemini(self.setup(name, token(self))?))),
             "opencode" => Ok(Box::new(Opencode(self.setup(name, token(self))?))),
+            "xai" => Ok(Box::new(Xai(self.rest(name, token(self), xai::TOKEN_ENV)?))),
+            "perplexity" => Ok(Box::new(Perplexity(self.rest(name, token(self), perplexity::TOKEN_ENV)?))),
             kind if defined || (kind != "command" && AGENT_TYPES.contains(&kind)) => Err(Failure::new(
                 Exit::NotFound,
                 format!(
-                    "agent `{name}`: type `{kind}` is not supported by this version; supported are claude, codex, gemini, opencode, shell and command"
+                    "agent `{name}`: type `{kind}` is not supported by this version; supported are claude, codex, gemini, opencode, xai, perplexity, shell and command"
                 ),
             )),
             _ => {
@@ -73,6 +82,15 @@ impl Config {
         })
     }
 
+    /// An agent that is asked from here: there is no program that finds a token by itself.
+    fn rest(&self, name: &str, token: Option<String>, token_env: &str) -> Result<Setup, Failure> {
+        let setup = self.setup(name, token)?;
+        let variable = setup.token_env.as_deref().unwrap_or(token_env);
+        let from_variable = || std::env::var(variable).ok().filter(|token| !token.trim().is_empty());
+        let token = setup.token.clone().or_else(from_variable);
+        Ok(Setup { token, ..setup })
+    }
+
     fn command(&self, name: &str, token: Option<String>) -> Result<Box<dyn Backend>, Failure> {
         let mut argv = self.agent_texts(name, "argv");
         if argv.is_empty() {
@@ -95,22 +113,27 @@ impl Config {
 
     /// The agent's token, from the configuration or from a file. Read when the agent is to be started and kept nowhere.
     fn token(&self, name: &str) -> Option<String> {
-        let file = match self.agent_text(name, "token") {
-            Some(token) => match token.strip_prefix('@') {
-                None => return Some(token),
+        self.read_token(name).unwrap_or_else(|(path, error)| {
+            // The agent may have found another way to sign in.
+            let path = path.display();
+            render::say(&format!("warning: agent `{name}`: cannot read its token from {path}: {error}"));
+            None
+        })
+    }
+
+    fn read_token(&self, name: &str) -> Result<Option<String>, (PathBuf, io::Error)> {
+        let file = match (self.agent_text(name, "token"), self.agent_text(name, "token_file")) {
+            (Some(token), _) => match token.strip_prefix('@') {
+                None => return Ok(Some(token)),
                 Some(file) => file.to_owned(),
             },
-            None => self.agent_text(name, "token_file")?,
+            (None, Some(file)) => file,
+            (None, None) => return Ok(None),
         };
         let path = home_path(&file);
         match std::fs::read_to_string(&path) {
-            Ok(token) => Some(token.trim().to_owned()),
-            Err(error) => {
-                // The agent may have found another way to sign in.
-                let path = path.display();
-                render::say(&format!("warning: agent `{name}`: cannot read its token from {path}: {error}"));
-                None
-            }
+            Ok(token) => Ok(Some(token.trim().to_owned())),
+            Err(error) => Err((path, error)),
         }
     }
 }

@@ -2,4 +2,45 @@
 
 mod reader;
 
+use run_agent_core::layout::RunPaths;
+use serde_json::json;
+
+use super::rest::Provider;
+use super::{AgentError, Backend, Call, Setup, Stream, Work};
+
 pub use reader::PerplexityReader;
+
+/// Asked where the configuration names none.
+const MODEL: &str = "sonar-pro";
+/// Where its token is looked for when the configuration has none.
+pub const TOKEN_ENV: &str = "PERPLEXITY_API_KEY";
+
+const PROVIDER: Provider = Provider {
+    base_url: "https://api.perplexity.ai",
+    model: MODEL,
+    token_env: TOKEN_ENV,
+    stream: Stream::Perplexity,
+};
+
+#[derive(Debug)]
+pub struct Perplexity(pub Setup);
+
+impl Perplexity {
+    fn request(&self) -> Result<Call, AgentError> {
+        PROVIDER.call(&self.0, json!({}))
+    }
+}
+
+impl Backend for Perplexity {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn is_there(&self) -> Result<(), AgentError> {
+        self.request().map(drop)
+    }
+
+    fn call(&self, _: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {
+        self.request()
+    }
+}

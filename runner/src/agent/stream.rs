@@ -39,7 +39,7 @@ pub(crate) use json::Json;
 pub use lines::Lines;
 pub use reset::Reset;
 pub use rest::Head;
-pub(crate) use rest::{Answer, Chunks, RestReader};
+pub(crate) use rest::{Answer, BODY_MAX, Chunks, RestReader, refusal, told};
 pub(crate) use sse::Sse;
 pub(crate) use used::usd;
 pub use used::{Tokens, Used};

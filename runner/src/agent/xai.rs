@@ -2,4 +2,42 @@
 
 mod reader;
 
+use run_agent_core::layout::RunPaths;
+use serde_json::json;
+
+use super::rest::Provider;
+use super::{AgentError, Backend, Call, Setup, Stream, Work};
+
 pub use reader::XaiReader;
+
+/// Asked where the configuration names none.
+const MODEL: &str = "grok-4.7";
+/// Where its token is looked for when the configuration has none.
+pub const TOKEN_ENV: &str = "XAI_API_KEY";
+
+const PROVIDER: Provider =
+    Provider { base_url: "https://api.x.ai/v1", model: MODEL, token_env: TOKEN_ENV, stream: Stream::Xai };
+
+#[derive(Debug)]
+pub struct Xai(pub Setup);
+
+impl Xai {
+    fn request(&self) -> Result<Call, AgentError> {
+        // Without it the last chunk may say nothing of what was used.
+        PROVIDER.call(&self.0, json!({ "stream_options": { "include_usage": true } }))
+    }
+}
+
+impl Backend for Xai {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn is_there(&self) -> Result<(), AgentError> {
+        self.request().map(drop)
+    }
+
+    fn call(&self, _: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {
+        self.request()
+    }
+}

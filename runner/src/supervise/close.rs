@@ -14,14 +14,11 @@ use run_agent_core::world::{Run, RunState, Task};
 
 use super::os::{Machine, ProcessId};
 use super::record::{self, Notes};
-use super::{ladder, left_overs};
+use super::{ladder, left_overs, ownership};
 use crate::link;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::{files, hear, output, starting};
-
-/// The ownership of a run whose terminal keeps it: what it leaves running is not ours to end.
-pub(super) const EXTERNAL: &str = "external";
 
 /// The reason of an end that nobody saw.
 pub(super) const SUPERVISOR_LOST: &str = "supervisor lost";
@@ -93,8 +90,8 @@ fn place_of(run: &Run) -> Option<Machine> {
     }
 }
 
-/// The process that is to hold the run's lock and the agent's, as the stream tells; `None` for those of another boot,
-/// whose pids mean nothing any more.
+/// The process that is to hold the run's lock and the agent's, as the stream tells, if the agent has one; `None` for those
+/// of another boot, whose pids mean nothing any more.
 fn processes_of(run: &Run) -> Option<(ProcessId, Option<ProcessId>)> {
     if place_of(run)?.boot_id != Machine::here().boot_id {
         return None;
@@ -102,7 +99,7 @@ fn processes_of(run: &Run) -> Option<(ProcessId, Option<ProcessId>)> {
     match &run.state {
         RunState::Running { start, .. } => Some((
             ProcessId { pid: start.supervisor_pid, start_ticks: start.supervisor_start_ticks },
-            Some(ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks }),
+            ownership::agent(start),
         )),
         RunState::Queued { intent, .. } => intent.as_ref().map(|intent| {
             (ProcessId { pid: intent.starter_pid, start_ticks: intent.starter_start_ticks }, None)
@@ -213,7 +210,7 @@ fn end_left_overs(dead: &mut [Dead]) {
     // Of another boot nothing is left, and what a command left that kept its terminal is the person's.
     let lost = dead
         .iter()
-        .filter(|dead| dead.run.start().is_none_or(|start| start.process_ownership != EXTERNAL))
+        .filter(|dead| !dead.run.start().is_some_and(ownership::keeps_terminal))
         .filter_map(|dead| processes_of(&dead.run).map(|(_, agent)| (&dead.id, agent, &dead.notes)));
     let mut target = left_overs::of_lost(lost, &left_overs::KEEP_BACKGROUND);
     // An empty cgroup is removed whatever is known of the processes that were in it.
@@ -295,7 +292,7 @@ pub(crate) fn end_left_cgroup(tree: &Tree, name: &TaskName, id: &RunId, run: &Ru
 
 /// The agent's process, as the run's start names it. There is a cgroup of the run's only within that boot.
 fn agent_of(run: &Run) -> Option<ProcessId> {
-    run.start().map(|start| ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks })
+    run.start().and_then(ownership::agent)
 }
 
 /// Posts a run's end unless it has one, and brings its files up to date. True when this

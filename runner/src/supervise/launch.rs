@@ -9,6 +9,7 @@ use run_agent_core::{ProjectId, RunId, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Stream;
+use crate::agent::rest::Request;
 
 /// Sent as JSON through a pipe, never written to a file: it may hold tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,14 +47,17 @@ pub struct Launch {
     /// The agent's version, where it is known.
     #[serde(default)]
     pub version: Option<String>,
+    /// What is asked, of a run without a process.
+    #[serde(default)]
+    pub request: Option<Request>,
 }
 
 impl Launch {
     /// What may lie in the run's folder for a supervisor that takes over: it starts nothing any more, so that neither the
-    /// environment, which may hold tokens, nor the command line is needed.
+    /// environment and the request, which may hold tokens, nor the command line is needed.
     #[must_use]
     pub(super) fn for_a_successor(&self) -> Self {
-        Self { argv: Vec::new(), env: BTreeMap::new(), ..self.clone() }
+        Self { argv: Vec::new(), env: BTreeMap::new(), request: None, ..self.clone() }
     }
 }
 

@@ -5,13 +5,13 @@ use nix::sys::signal::Signal;
 use run_agent_core::event::RunStart;
 
 use super::os::{self, ProcessId};
+use super::ownership;
 
 /// Sends a signal to the agent's process group, each process through a handle on that very process. Nothing happens
-/// when the agent is gone: its group may be somebody else's.
+/// when the agent is gone, or never had a process: its group may be somebody else's.
 pub fn signal_agent(start: &RunStart, signal: i32) {
-    let agent = ProcessId { pid: start.pid, start_ticks: start.pid_start_ticks };
     let Ok(signal) = Signal::try_from(signal) else { return };
-    if !agent.is_alive() {
+    if !ownership::agent(start).is_some_and(ProcessId::is_alive) {
         return;
     }
     for process in os::processes().unwrap_or_default() {

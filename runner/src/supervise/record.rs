@@ -31,7 +31,7 @@ pub enum Note {
 /// What the stream does not tell of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Without what only a start needs: its arguments, and its environment, which may hold tokens.
+    /// Without what only a start needs: its arguments, and its environment and request, which may hold tokens.
     pub launch: Launch,
     /// When the agent was let go, on [`super::os::clock_ms`]'s clock.
     pub began_ms: u64,

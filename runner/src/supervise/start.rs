@@ -228,6 +228,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         stream: call.stream,
         before: session.and_then(|session| hear::before(view.task(), session)),
         version: None,
+        request: call.request,
     };
     // Known to be sendable before the run is: a path that is no text is not.
     let order = Order::Start(Box::new(launch.clone()));

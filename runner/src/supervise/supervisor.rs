@@ -34,6 +34,7 @@ use super::launch::{HERE, LOCK_FD, Order, REPORT_FD, Report, STDIN_FD};
 use super::os::{self, Cgroup, ProcessId};
 use super::record::{self, Note};
 use super::{Launch, Streams, close};
+use crate::agent::rest::{Calling, Over};
 use crate::failpoint;
 use crate::output::Marker;
 use crate::slots::Slots;
@@ -49,6 +50,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 enum Wake {
     /// This process has ended.
     Ended(u32, Exit),
+    /// The request is over.
+    Asked(Over),
     /// On a terminal: the command was halted, or goes on.
     Halted(u32),
     Continued,
@@ -79,6 +82,8 @@ struct Supervisor<'a> {
     wakes: Receiver<Wake>,
     wake: Sender<Wake>,
     agent: Option<ProcessId>,
+    /// What the agent is when it has no process.
+    calling: Option<Calling>,
     /// The one before this was the agent's parent: orphans do not come here.
     took_over: bool,
     /// The run's own, where it has one.
@@ -245,6 +250,7 @@ impl<'a> Supervisor<'a> {
             wakes,
             wake,
             agent,
+            calling: None,
             took_over: false,
             cgroup,
             exit,
@@ -268,8 +274,8 @@ impl<'a> Supervisor<'a> {
 
     fn run(mut self, mut starter: Starter) -> Result<(), SuperviseError> {
         match self.start(&mut starter) {
-            Ok(Begun::Running(agent)) => {
-                starter.tell(&Report::Started { pid: agent.pid });
+            Ok(Begun::Running { pid }) => {
+                starter.tell(&Report::Started { pid });
                 failpoint::here("supervisor.reported");
                 self.watch()
             }
@@ -355,6 +361,7 @@ impl<'a> Supervisor<'a> {
                     self.exit = Some(exit);
                 }
             }
+            Wake::Asked(over) => self.exit = Some(Exit::of_request(over)),
             Wake::Halted(pid) if self.is_agent(pid) => self.halt_too(),
             Wake::Halted(_) | Wake::Continued => {}
             Wake::Signal(signal) => self.pass_on(signal),

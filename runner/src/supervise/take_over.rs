@@ -11,6 +11,7 @@ use run_agent_core::world::Run;
 use super::close::{self, Life};
 use super::hand_over::hand_over;
 use super::launch::{Launch, Order, Streams};
+use super::ownership;
 use super::start::{self, StartOutcome};
 use crate::files;
 use crate::tree::Tree;
@@ -115,7 +116,7 @@ fn take_over_one(tree: &Tree, view: &mut TaskView, id: &RunId) -> Result<bool, V
 
 /// What the stream tells of how a run was started. `None` for one that kept its terminal: that is the person's.
 fn launch_of(tree: &Tree, view: &TaskView, id: &RunId, run: &Run) -> Option<Launch> {
-    let start = run.start().filter(|start| start.process_ownership != close::EXTERNAL)?;
+    let start = run.start().filter(|start| !ownership::keeps_terminal(start))?;
     Some(Launch {
         root: tree.layout.root().to_owned(),
         project: view.name.project.clone(),
@@ -137,5 +138,6 @@ fn launch_of(tree: &Tree, view: &TaskView, id: &RunId, run: &Run) -> Option<Laun
         stream: None,
         before: None,
         version: None,
+        request: None,
     })
 }

@@ -33,6 +33,7 @@ mod prompt;
 mod ralph;
 mod real_cli;
 mod replay;
+mod rest;
 mod rim;
 mod scope;
 mod shell_setup;

@@ -45,7 +45,7 @@ impl Trouble {
         self
     }
 
-    fn word(&self) -> ErrorClass {
+    pub(crate) fn word(&self) -> ErrorClass {
         let by_status = || self.status.and_then(class::of_status);
         self.class.or_else(by_status).unwrap_or(ErrorClass::Unknown)
     }
@@ -235,7 +235,8 @@ impl Account {
         self.finished = finished;
     }
 
-    fn answered(&mut self, heard: &mut Vec<Heard>) {
+    /// A request that was tried again has its answer.
+    pub(crate) fn answered(&mut self, heard: &mut Vec<Heard>) {
         if self.retry.take().is_some() {
             heard.push(Heard::Recovered);
         }

@@ -1,23 +1,35 @@
 //! What the answers of REST agents have in common: a head, then a body of server-sent events, or of one JSON value when
-//! the request was refused. Which request is made, and again, is not known here.
+//! the request was refused. The head, and which tries came before, stand in stderr ([`told`]); the body is all of stdout.
+//! Which request is made, and again, is not known here.
+
+pub(crate) mod told;
 
 use run_agent_core::ErrorClass;
 use run_agent_core::event::Usd;
 
+use self::told::Line;
 use super::{
     Account, Exit, Heard, Json, MESSAGE_MAX, Reader, Reset, Sse, Tokens, Told, Trouble, Used, class,
     one_line, usd,
 };
 
 /// How much of a body that is no stream of events is kept.
-const BODY_MAX: usize = 64 << 10;
+pub(crate) const BODY_MAX: usize = 64 << 10;
 
 /// The head of an HTTP answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Head {
+    /// 0: not known yet. Stdout and stderr are two files, of which either may be read first.
     pub status: u16,
     /// The value of `retry-after`.
     pub retry_after: Option<String>,
+}
+
+impl Head {
+    /// The request was taken.
+    pub(crate) fn is_answer(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
 }
 
 /// What one provider's events mean.
@@ -38,65 +50,75 @@ pub(crate) struct RestReader<A> {
     head: Head,
     /// What is no event: an error, or an answer that is not streamed.
     body: Vec<u8>,
+    /// Something came that is no event, and nothing that is one.
+    other: bool,
+    events: bool,
 }
 
 impl<A: Answer> RestReader<A> {
+    /// `head` is the default where stderr tells it.
     pub(crate) fn new(head: Head, answer: A) -> Self {
-        Self { answer, account: Account::default(), sse: Sse::default(), head, body: Vec::new() }
+        Self {
+            answer,
+            account: Account::default(),
+            sse: Sse::default(),
+            head,
+            body: Vec::new(),
+            other: false,
+            events: false,
+        }
     }
 
     fn is_refused(&self) -> bool {
-        !(200..300).contains(&self.head.status)
+        self.head.status != 0 && !self.head.is_answer()
     }
 
     fn event(&mut self, data: &[u8], heard: &mut Vec<Heard>) {
+        self.events = true;
         if data == b"[DONE]" {
             self.account.finished(true);
         } else if let Some(event) = Json::object(data) {
             let error = event.at(&["error"]);
             if !error.is_null() && event.at(&["type"]).is_null() {
-                self.account.problem(Self::trouble(&event, &Head::default()), heard);
+                self.account.problem(trouble(&event, &Head::default()), heard);
             }
             self.answer.event(&event, &mut self.account, heard);
         }
-    }
-
-    /// `{"error": {"message": …}}`, `{"error": "…", "code": "…"}`, or whatever a proxy between says.
-    fn trouble(body: &Json, head: &Head) -> Trouble {
-        let said = [&["error", "message"][..], &["error"], &["message"], &["detail"]];
-        let said = said.iter().find_map(|path| body.at(path).words()).unwrap_or("the request was refused");
-        let mut trouble = Trouble::said(said);
-        trouble.status = Some(head.status).filter(|status| *status >= 400).or(trouble.status);
-        let words = [&["error", "code"][..], &["error", "type"], &["code"]];
-        let by_word = words.iter().find_map(|path| class::of_text(body.at(path).text()?));
-        trouble.reset = head.retry_after.as_deref().and_then(Reset::read_retry_after).or(trouble.reset);
-        trouble.or_class(by_word)
-    }
-
-    fn refused(&mut self, heard: &mut Vec<Heard>) {
-        let body = std::mem::take(&mut self.body);
-        let mut trouble = match Json::object(&body) {
-            Some(json) => Self::trouble(&json, &self.head),
-            None => Self::trouble(&Json::Null, &self.head),
-        };
-        let text = String::from_utf8_lossy(&body);
-        if Json::object(&body).is_none() && !text.trim().is_empty() {
-            trouble.message = one_line(&text, MESSAGE_MAX);
-        }
-        trouble.message = one_line(&format!("HTTP {}: {}", self.head.status, trouble.message), MESSAGE_MAX);
-        self.account.problem(trouble, heard);
     }
 }
 
 impl<A: Answer> Reader for RestReader<A> {
     fn line(&mut self, line: &[u8], heard: &mut Vec<Heard>) {
         self.account.known();
-        if self.is_refused() {
+        if !self.head.is_answer() {
             let room = BODY_MAX.saturating_sub(self.body.len());
             self.body.extend_from_slice(&line[..line.len().min(room)]);
             self.body.push(b'\n');
-        } else if let Some(data) = self.sse.line(line) {
+        }
+        self.other |= !line.trim_ascii().is_empty() && !line.starts_with(b":");
+        if !self.is_refused()
+            && let Some(data) = self.sse.line(line)
+        {
             self.event(&data, heard);
+        }
+    }
+
+    fn stderr_line(&mut self, line: &[u8], heard: &mut Vec<Heard>) {
+        match Line::read(&String::from_utf8_lossy(line)) {
+            Some(Line::Head(head)) => {
+                self.head = head;
+                // An answer without a body is one too, and was cut.
+                self.account.known();
+                if self.head.is_answer() {
+                    self.body = Vec::new();
+                    self.account.answered(heard);
+                }
+            }
+            Some(Line::Retrying(retry)) => self.account.retry(retry, heard),
+            Some(Line::Failed { class, message }) => {
+                self.account.problem(Trouble { class: Some(class), message, ..Trouble::default() }, heard);
+            }
+            Some(Line::Asking { .. } | Line::Waiting { .. }) | None => {}
         }
     }
 
@@ -105,7 +127,12 @@ impl<A: Answer> Reader for RestReader<A> {
             self.event(&data, heard);
         }
         if self.is_refused() {
-            self.refused(heard);
+            let trouble = refusal(&self.head, &std::mem::take(&mut self.body));
+            self.account.problem(trouble, heard);
+        } else if self.other && !self.events && exit == Exit::Code(0) {
+            let message = "the answer is no stream of events; check base_url".to_owned();
+            let class = Some(ErrorClass::Usage);
+            self.account.problem(Trouble { class, message, ..Trouble::default() }, heard);
         }
         self.answer.finish(&mut self.account, heard);
         let mut told = self.account.end(exit, stderr);
@@ -118,6 +145,37 @@ impl<A: Answer> Reader for RestReader<A> {
         }
         told
     }
+}
+
+/// `{"error": {"message": …}}`, `{"error": "…", "code": "…"}`, or whatever a proxy between says.
+fn trouble(body: &Json, head: &Head) -> Trouble {
+    let said = [&["error", "message"][..], &["error"], &["message"], &["detail"]];
+    let said = said.iter().find_map(|path| body.at(path).words()).unwrap_or("the request was refused");
+    let mut trouble = Trouble::said(said);
+    trouble.status = Some(head.status).filter(|status| *status >= 400).or(trouble.status);
+    let words = [&["error", "code"][..], &["error", "type"], &["code"]];
+    let by_word = words.iter().find_map(|path| class::of_text(body.at(path).text()?));
+    trouble.reset = head.retry_after.as_deref().and_then(Reset::read_retry_after).or(trouble.reset);
+    trouble.or_class(by_word)
+}
+
+/// What a body says of why a request was refused.
+pub(crate) fn refusal(head: &Head, body: &[u8]) -> Trouble {
+    let json = Json::object(body);
+    let mut trouble = trouble(json.as_ref().unwrap_or(&Json::Null), head);
+    let text = String::from_utf8_lossy(body);
+    if json.is_none() && !text.trim().is_empty() {
+        trouble.message = one_line(&text, MESSAGE_MAX);
+    }
+    let said = std::mem::take(&mut trouble.message);
+    trouble.message = if (300..400).contains(&head.status) {
+        // None is followed.
+        trouble.class = Some(ErrorClass::Usage);
+        format!("HTTP {}: it leads somewhere else; check base_url", head.status)
+    } else {
+        one_line(&format!("HTTP {}: {said}", head.status), MESSAGE_MAX)
+    };
+    trouble
 }
 
 /// Usage as OpenAI and those who follow it write it, in either of its two forms.

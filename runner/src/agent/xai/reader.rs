@@ -25,6 +25,10 @@ impl Reader for XaiReader {
         self.0.line(line, heard);
     }
 
+    fn stderr_line(&mut self, line: &[u8], heard: &mut Vec<Heard>) {
+        self.0.stderr_line(line, heard);
+    }
+
     fn end(&mut self, exit: Exit, stderr: &str, heard: &mut Vec<Heard>) -> Told {
         self.0.end(exit, stderr, heard)
     }

@@ -15,9 +15,10 @@ use run_agent_core::text;
 
 use super::super::os::{self, Cgroup, Detach, Gate, Machine, NotExecuted, ProcessId};
 use super::super::record::{self, Note, Terms};
-use super::super::{Streams, close, start};
+use super::super::{Streams, close, ownership, start};
 use super::slot::{self, Taken};
-use super::{Starter, Supervisor, ears, reap};
+use super::{Starter, Supervisor, Wake, ears, reap};
+use crate::agent::rest::{Calling, Job, Patience, Request};
 use crate::failpoint;
 use crate::sync_clock;
 use crate::view::{Proposed, ViewError};
@@ -26,8 +27,14 @@ use crate::view::{Proposed, ViewError};
 const COMMANDLINE_MAX: usize = 4096;
 
 pub(super) enum Begun {
-    Running(ProcessId),
+    Running { pid: u32 },
     Refused(Refusal),
+}
+
+/// An agent that exists, or is prepared, and is not let go.
+enum Held {
+    Shim(ProcessId, Gate),
+    Request(Box<Job>),
 }
 
 pub(super) struct StartFailure {
@@ -53,13 +60,20 @@ impl Supervisor<'_> {
         if prints {
             ears.watch_output(&self.run);
         }
-        self.make_cgroup();
-        let (agent, gate) = self.spawn_shim()?;
-        self.agent = Some(agent);
-        reap(self.wake.clone(), self.launch.streams == Streams::Terminal);
-        record::note(&self.lock, &Note::Agent(agent)).map_err(failed("cannot note the agent's process"))?;
+        let held = match self.launch.request.take() {
+            Some(request) => Held::Request(Box::new(self.prepare(request)?)),
+            None => {
+                self.make_cgroup();
+                let (agent, gate) = self.spawn_shim()?;
+                self.agent = Some(agent);
+                reap(self.wake.clone(), self.launch.streams == Streams::Terminal);
+                record::note(&self.lock, &Note::Agent(agent))
+                    .map_err(failed("cannot note the agent's process"))?;
+                Held::Shim(agent, gate)
+            }
+        };
         failpoint::here("supervisor.shim");
-        match self.post_start(agent, parked) {
+        match self.post_start(&held, parked) {
             Ok(None) => {}
             Ok(Some(refusal)) => return Ok(Begun::Refused(refusal)),
             Err(error) => return Err(StartFailure { why: error.to_string(), class: "crash" }),
@@ -72,9 +86,26 @@ impl Supervisor<'_> {
         let terms = Terms { launch: self.launch.for_a_successor(), began_ms: os::clock_ms() };
         // Without it nobody could take over: then who looks waits for the agent's end, and says that it was not seen.
         let _ = record::note(&self.lock, &Note::Terms(Box::new(terms)));
-        let_go(gate)?;
+        let pid = held.pid();
+        match held {
+            Held::Shim(_, gate) => let_go(gate)?,
+            Held::Request(job) => {
+                let wake = self.wake.clone();
+                // A supervisor that is gone needs no news.
+                let calling = Calling::begin(*job, move |over| drop(wake.send(Wake::Asked(over))));
+                self.calling = Some(calling.map_err(failed("cannot make the request"))?);
+            }
+        }
         failpoint::here("supervisor.let_go");
-        Ok(Begun::Running(agent))
+        Ok(Begun::Running { pid })
+    }
+
+    /// What the request needs of the run's files.
+    fn prepare(&mut self, request: Request) -> Result<Job, StartFailure> {
+        let path = self.run.prompt();
+        let prompt = std::fs::read_to_string(&path).map_err(|e| cannot_open(&path, &e))?;
+        let (stdout, stderr) = (output_file(&self.run.stdout())?, output_file(&self.run.stderr())?);
+        Ok(Job { request, prompt, stdout, stderr, patience: Patience::USUAL })
     }
 
     /// The agent's process before it is the agent: it waits until its identity is recorded. It ends without the agent's
@@ -127,35 +158,34 @@ impl Supervisor<'_> {
             start::set_environment(command, self.tree, &self.launch);
             return Ok(None);
         }
-        let cannot_open = |path: &Path, e: io::Error| StartFailure {
-            why: format!("cannot open {}: {e}", path.display()),
-            class: "crash",
-        };
-        let file = |path: std::path::PathBuf| {
-            let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-            open.map_err(|e| cannot_open(&path, e))
-        };
         let input = match self.stdin.take() {
             Some(given) => given,
             None => {
                 let prompt = self.run.prompt();
                 let nothing = self.launch.streams == Streams::Nothing;
                 let path = if nothing { Path::new("/dev/null") } else { prompt.as_path() };
-                File::open(path).map_err(|e| cannot_open(path, e))?
+                File::open(path).map_err(|e| cannot_open(path, &e))?
             }
         };
-        Ok(Some([input, file(self.run.stdout())?, file(self.run.stderr())?]))
+        Ok(Some([input, output_file(&self.run.stdout())?, output_file(&self.run.stderr())?]))
     }
 
     /// Step 8. A refusal means that a stop came first.
-    fn post_start(&mut self, agent: ProcessId, parked: bool) -> Result<Option<Refusal>, ViewError> {
+    fn post_start(&mut self, held: &Held, parked: bool) -> Result<Option<Refusal>, ViewError> {
         let here = Machine::here();
         let path = |path: std::path::PathBuf| path.display().to_string();
-        let (ownership, pgid) = match self.launch.streams {
-            Streams::Prompt | Streams::CallerInput | Streams::Nothing => ("managed", agent.pid),
-            Streams::Terminal => {
-                (close::EXTERNAL, u32::try_from(nix::unistd::getpgrp().as_raw()).unwrap_or(0))
+        let (ownership, pgid) = match (held, self.launch.streams) {
+            (Held::Request(_), _) => (ownership::EXTERNAL, ownership::NO_PROCESS),
+            (Held::Shim(agent, _), Streams::Prompt | Streams::CallerInput | Streams::Nothing) => {
+                (ownership::MANAGED, agent.pid)
             }
+            (Held::Shim(..), Streams::Terminal) => {
+                (ownership::EXTERNAL, u32::try_from(nix::unistd::getpgrp().as_raw()).unwrap_or(0))
+            }
+        };
+        let (command, did) = match held {
+            Held::Shim(agent, _) => (self.launch.argv.join(" "), format!("started, pid {}", agent.pid)),
+            Held::Request(job) => (job.request.line(), format!("is asked, model {}", job.request.model)),
         };
         let start = RunStart {
             agent: self.launch.agent.clone(),
@@ -164,23 +194,23 @@ impl Supervisor<'_> {
             parent_run_id: self.launch.parent.clone(),
             previous_run_id: self.launch.previous.clone(),
             process_ownership: ownership.to_owned(),
-            pid: agent.pid,
+            pid: held.pid(),
             pgid,
-            pid_start_ticks: agent.start_ticks,
+            pid_start_ticks: held.start_ticks(),
             supervisor_pid: std::process::id(),
             supervisor_start_ticks: ProcessId::own().start_ticks,
             machine_id: here.machine_id.clone(),
             boot_id: here.boot_id.clone(),
             pid_namespace: here.pid_namespace.clone(),
             cwd: path(self.launch.cwd.clone()),
-            commandline: text::head(&self.launch.argv.join(" "), COMMANDLINE_MAX).to_owned(),
+            commandline: text::head(&command, COMMANDLINE_MAX).to_owned(),
             prompt_path: path(self.run.prompt()),
             output_path: path(self.run.output()),
             stdout_path: path(self.run.stdout()),
             stderr_path: path(self.run.stderr()),
         };
         let id = self.launch.run.clone();
-        let line = format!("{} started, pid {}", self.launch.agent, agent.pid);
+        let line = format!("{} {did}", self.launch.agent);
         let scope = self.view.name.scope(Some(self.launch.run.clone()));
         let mut batch = Vec::new();
         if parked {
@@ -193,6 +223,31 @@ impl Supervisor<'_> {
             Proposed::Refused(refusal) => Ok(Some(refusal)),
         }
     }
+}
+
+impl Held {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Shim(agent, _) => agent.pid,
+            Self::Request(_) => ownership::NO_PROCESS,
+        }
+    }
+
+    fn start_ticks(&self) -> u64 {
+        match self {
+            Self::Shim(agent, _) => agent.start_ticks,
+            Self::Request(_) => 0,
+        }
+    }
+}
+
+fn cannot_open(path: &Path, error: &io::Error) -> StartFailure {
+    StartFailure { why: format!("cannot open {}: {error}", path.display()), class: "crash" }
+}
+
+fn output_file(path: &Path) -> Result<File, StartFailure> {
+    let open = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    open.map_err(|error| cannot_open(path, &error))
 }
 
 /// Step 9: lets the shim go, and hears whether it became the agent.

@@ -16,6 +16,7 @@ use super::super::set::Owner;
 use super::super::{Streams, close, left_overs};
 use super::begin::StartFailure;
 use super::{Ending, Exit, SuperviseError, Supervisor};
+use crate::agent::rest::Over;
 use crate::failpoint;
 
 /// How long the news of an agent's end may take after it is gone: its new parent may have to reap it first.
@@ -25,6 +26,10 @@ const NEWS_WITHIN: Duration = Duration::from_secs(3);
 /// is looked at.
 const NOTHING_LEFT_LOOKS: u32 = 10;
 const NOTHING_LEFT_NAP: Duration = Duration::from_millis(3);
+
+/// Of a request, where its answer says no more.
+pub(super) const ANSWERED: &str = "answered";
+pub(super) const NO_ANSWER: &str = "no answer";
 
 /// For a shim that is not let go: it ends by itself when its socket closes.
 const SHIM: Patience = Patience { alone_ms: 300, grace_ms: 0 };
@@ -80,7 +85,13 @@ impl Supervisor<'_> {
     pub(super) fn stop(mut self, how: &Stopping, ending: Ending) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.stopping");
         self.commands.let_go();
-        let climbed = self.end_processes(Patience { alone_ms: 0, grace_ms: how.grace_ms }, &[]);
+        let climbed = if let Some(calling) = &self.calling {
+            calling.cancel();
+            self.wait_for_exit();
+            Climbed::default()
+        } else {
+            self.end_processes(Patience { alone_ms: 0, grace_ms: how.grace_ms }, &[])
+        };
         self.marker.look(&self.run);
         let exit = self.exit.unwrap_or(Exit::Unknown);
         let mut end = self.end_with(exit);
@@ -129,19 +140,27 @@ impl Supervisor<'_> {
         let cgroups = self.cgroup.iter().cloned().collect();
         let target = Target { owners: vec![Self::owner(&run, self.agent)], cgroups, keep };
         let climbed = ladder::end(&target, patience, |nap| self.sleep(nap));
-        let deadline = Instant::now() + NEWS_WITHIN;
-        while self.agent.is_some()
-            && self.exit.is_none()
-            && climbed.left.is_empty()
-            && Instant::now() < deadline
-        {
-            self.sleep(Duration::from_millis(20));
+        if self.agent.is_some() && climbed.left.is_empty() {
+            self.wait_for_exit();
         }
         climbed
     }
 
+    /// The agent is gone or on its way: waits for the news of it.
+    fn wait_for_exit(&mut self) {
+        let deadline = Instant::now() + NEWS_WITHIN;
+        while self.exit.is_none() && Instant::now() < deadline {
+            self.sleep(Duration::from_millis(20));
+        }
+    }
+
     fn end_with(&self, exit: Exit) -> RunEnd {
         let (status, reason, class) = match exit {
+            // What there is to say of a request is what its answer says.
+            Exit::Code(0) if self.calling.is_some() => (RunOutcome::Completed, ANSWERED.to_owned(), None),
+            Exit::Code(_) if self.calling.is_some() => {
+                (RunOutcome::Failed, NO_ANSWER.to_owned(), Some("network"))
+            }
             Exit::Code(0) => (RunOutcome::Completed, "exit code 0".to_owned(), None),
             Exit::Code(code) => (RunOutcome::Failed, format!("exit code {code}"), Some("crash")),
             Exit::Signal(signal) => {
@@ -185,6 +204,15 @@ impl Exit {
             WaitStatus::Exited(_, code) => Self::Code(code),
             WaitStatus::Signaled(_, signal, _) => Self::Signal(signal as i32),
             _ => Self::Unknown,
+        }
+    }
+
+    /// A request has no code of its own: one that was answered ends with 0, as a program would.
+    pub(super) fn of_request(over: Over) -> Self {
+        match over {
+            Over::Answered => Self::Code(0),
+            Over::Failed => Self::Code(1),
+            Over::Cancelled => Self::Unknown,
         }
     }
 

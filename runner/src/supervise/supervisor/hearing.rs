@@ -8,6 +8,7 @@ use run_agent_core::event::{Event, Retrying, RunEnd, RunOutcome, Usage};
 use run_agent_core::world::Totals;
 use run_agent_core::{Timestamp, decide, text};
 
+use super::end::{ANSWERED, NO_ANSWER};
 use super::{Exit, Supervisor};
 use crate::agent::stream::{self, Heard, Listener, Retry, Told, Used};
 use crate::hear::{Tail, used_of};
@@ -185,10 +186,11 @@ impl Supervisor<'_> {
 pub(crate) fn take_in(told: &Told, end: &mut RunEnd) {
     let Some(failure) = told.failure.as_ref().filter(|_| end.status != RunOutcome::Stopped) else { return };
     let exit = std::mem::take(&mut end.reason);
-    end.reason = if failure.message.is_empty() || failure.message == exit {
-        exit
-    } else {
-        format!("{exit}: {}", failure.message)
+    end.reason = match (failure.message.as_str(), exit.as_str()) {
+        ("", _) => exit,
+        (said, ANSWERED | NO_ANSWER) => said.to_owned(),
+        (said, exit) if said == exit => said.to_owned(),
+        (said, exit) => format!("{exit}: {said}"),
     };
     end.status = RunOutcome::Failed;
     end.error_class = Some(failure.class.to_string());

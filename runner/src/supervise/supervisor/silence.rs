@@ -15,6 +15,7 @@ use run_agent_core::{Draft, Kind, MsgId, Parent, RunId, text};
 use super::super::os::{self, ProcessId};
 use super::super::{Launch, Streams, set};
 use super::{Ending, Supervisor};
+use crate::agent::rest::Calling;
 use crate::own_time::OwnTime;
 use crate::view::Proposed;
 
@@ -143,6 +144,8 @@ impl Supervisor<'_> {
         let asks = |question: &&run_agent_core::world::Question| {
             question.blocking && question.run.as_ref() == Some(own)
         };
+        // The lines in which this process tells of its request are no sign of the other side's.
+        let stderr_bytes = self.calling.as_ref().map_or(stderr_bytes, Calling::refusals);
         let mut signs = Signs {
             stdout_bytes,
             stderr_bytes,
@@ -159,6 +162,10 @@ impl Supervisor<'_> {
     }
 
     fn cpu(&mut self) -> Option<Cpu> {
+        if self.calling.is_some() {
+            // Who waits for an answer uses none.
+            return Some(Cpu { used_ms: 0, load_percent: 0 });
+        }
         let snapshot = os::processes().ok()?;
         let owner = Self::owner(self.launch.run.as_str(), self.agent);
         let of: Vec<ProcessId> = set::of_run(&snapshot, owner).iter().map(|process| process.id).collect();

@@ -42,7 +42,7 @@ pub fn keep_terminal(tree: &Tree, view: TaskView, made: Made) -> Result<(), Supe
     failpoint::here("supervisor.noted");
     say_where_output_went(&supervisor.run, &supervisor.launch.agent).map_err(SuperviseError::Prepare)?;
     match supervisor.start(&mut Starter::default()) {
-        Ok(Begun::Running(_)) => supervisor.watch(),
+        Ok(Begun::Running { .. }) => supervisor.watch(),
         Ok(Begun::Refused(refusal)) => supervisor.end_refused(&refusal.to_string()),
         Err(failure) => supervisor.end_not_started(failure),
     }

@@ -1,0 +1,143 @@
+//! What REST agents have in common: from an agent's settings to the request that its supervisor makes
+//! (`A run without a process` in `docs/supervision.md`). `call` makes it, `patience` says when it is made again.
+
+mod call;
+mod patience;
+
+use std::fmt;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+pub(crate) use call::{Calling, Job, Over};
+pub(crate) use patience::Patience;
+
+use super::{AgentError, Call, Setup, Stream};
+
+/// Where the chat completions of every provider lie below its address.
+const PATH: &str = "chat/completions";
+/// Fields of a request that `args` do not set.
+const OWN_FIELDS: [&str; 3] = ["model", "messages", "stream"];
+
+/// A request, but for the prompt. It goes to the supervisor through a pipe, never to a disk.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub url: String,
+    pub model: String,
+    token: String,
+    /// Beside the model and the prompt.
+    fields: Map<String, Value>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, model, token: _, fields } = self;
+        f.debug_struct("Request")
+            .field("url", url)
+            .field("model", model)
+            .field("token", &"…")
+            .field("fields", fields)
+            .finish()
+    }
+}
+
+impl Request {
+    /// What is sent.
+    fn body(&self, prompt: &str) -> Vec<u8> {
+        let mut body = self.fields.clone();
+        body.insert("model".to_owned(), json!(self.model));
+        body.insert("messages".to_owned(), json!([{ "role": "user", "content": prompt }]));
+        body.insert("stream".to_owned(), json!(true));
+        Value::Object(body).to_string().into_bytes()
+    }
+
+    /// How a start event shows it.
+    pub(crate) fn line(&self) -> String {
+        format!("POST {} (model {})", self.url, self.model)
+    }
+}
+
+/// What differs between the providers.
+#[derive(Debug)]
+pub(super) struct Provider {
+    pub(super) base_url: &'static str,
+    pub(super) model: &'static str,
+    pub(super) token_env: &'static str,
+    pub(super) stream: Stream,
+}
+
+impl Provider {
+    /// The request of an agent with these settings.
+    pub(super) fn call(&self, setup: &Setup, fields: Value) -> Result<Call, AgentError> {
+        let wrong = |why: String| AgentError::Settings { agent: setup.name.clone(), why };
+        if !setup.env.is_empty() {
+            return Err(wrong("env is for agents that have a process; it has none".to_owned()));
+        }
+        if setup.min_version.is_some() {
+            return Err(wrong("min_version is for agents that have a program; it has none".to_owned()));
+        }
+        let url = address(setup.base_url.as_deref().unwrap_or(self.base_url)).map_err(wrong)?;
+        let variable = setup.token_env.as_deref().unwrap_or(self.token_env);
+        let token =
+            setup.token.as_deref().map(str::trim).filter(|token| !token.is_empty()).ok_or_else(|| {
+                AgentError::NoToken { agent: setup.name.clone(), variable: variable.to_owned() }
+            })?;
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("its token has characters in it that no token has".to_owned()));
+        }
+        let mut all = Map::new();
+        if let Value::Object(fields) = fields {
+            all.extend(fields);
+        }
+        for arg in &setup.args {
+            let (name, value) = field(arg).map_err(wrong)?;
+            all.insert(name, value);
+        }
+        let request = Request {
+            url,
+            model: setup.model.clone().unwrap_or_else(|| self.model.to_owned()),
+            token: token.to_owned(),
+            fields: all,
+        };
+        Ok(Call { stream: Some(self.stream), request: Some(request), ..Call::default() })
+    }
+}
+
+/// The address of the interface at `base`.
+fn address(base: &str) -> Result<String, String> {
+    let wrong = |why: &str| format!("base_url is no address of an interface: {why}");
+    let url = Url::parse(base).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong("it begins neither with https:// nor with http://"));
+    }
+    // The address is shown in events: no secret may lie in it.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("it has a name or a password in it; the token is a setting of its own"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("it has a query or a fragment"));
+    }
+    Ok(format!("{}/{PATH}", url.as_str().trim_end_matches('/')))
+}
+
+/// `name=value`, with JSON as the value, else a text.
+fn field(arg: &str) -> Result<(String, Value), String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let Some((name, value)) = arg.split_once('=').filter(|(name, _)| is_name(name)) else {
+        return Err(format!(
+            "args of a REST agent are fields of its request, as \"temperature=0.2\"; `{arg}` is none"
+        ));
+    };
+    if OWN_FIELDS.contains(&name) {
+        let how = if name == "model" { "; use the setting model" } else { ", which is fixed" };
+        return Err(format!("args set the field `{name}`{how}"));
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((name.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests;
