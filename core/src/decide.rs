@@ -7,7 +7,7 @@ use crate::message::Kind;
 use crate::plan::reason;
 use crate::policy::budget::{Budget, Spent};
 use crate::store::{Condition, Entry};
-use crate::world::{Marker, Run, RunState, Task, answers};
+use crate::world::{Marker, Run, RunState, StopRequest, Task, answers};
 
 /// Why not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,12 +92,7 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
     if let Some(stopping) = new.parent.and_then(|parent| stopping_ancestor(task, parent)) {
         return Err(Refusal::ParentStopping(stopping.clone()));
     }
-    let spent = Spent::of(&task.usage).since(task.ralph.spent_before);
-    let told = task.ralph.budget.as_ref().filter(|told| told.percent >= 100 && task.ralph.is_open());
-    let own = new.budget.and_then(|budget| budget.reached(spent)).filter(|reached| reached.percent >= 100);
-    if let (Some(_), Some(limit)) =
-        (new.budget, told.map(|told| told.limit.as_str()).or(own.map(|own| own.limit)))
-    {
+    if let Some(limit) = new.budget.and_then(|budget| used_up(task, budget)) {
         return Err(Refusal::BudgetUsedUp { limit: limit.to_owned() });
     }
     if new.max_depth > 0 && new.depth > new.max_depth {
@@ -112,6 +107,20 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The limit that is used up: by the task's own runs, or as its loop said of the whole tree. A limit that was raised since is
+/// none.
+fn used_up(task: &Task, budget: Budget) -> Option<&'static str> {
+    let own = Spent::of(&task.usage).since(task.ralph.own_before);
+    let told = task
+        .ralph
+        .budget
+        .as_ref()
+        .filter(|_| task.ralph.is_open())
+        .map(|told| Spent { tokens: told.tokens, cost: told.cost_usd.unwrap_or_default() });
+    let reached = |spent| budget.reached(spent).filter(|reached| reached.percent >= 100);
+    reached(own).or_else(|| told.and_then(reached)).map(|reached| reached.limit)
 }
 
 /// May this run start something in another task?
@@ -261,7 +270,12 @@ pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>, why: &str) -> Resu
     if !task.ralph.is_open() && task.ralph.stopping.is_none() {
         return Err(Refusal::LoopNotOpen);
     }
-    if task.ralph.stopping.is_some() && ![reason::STOPPED, reason::INTERRUPTED].contains(&why) {
+    let ends_a_stop = |stop: &StopRequest| match why {
+        reason::STOPPED | reason::INTERRUPTED => true,
+        reason::BUDGET => task.ralph.is_stop_of_budget(&stop.how),
+        _ => false,
+    };
+    if task.ralph.stopping.as_ref().is_some_and(|stop| !ends_a_stop(stop)) {
         return Err(Refusal::Moot);
     }
     match (driver, &task.ralph.driver) {

@@ -219,7 +219,7 @@ fn within_any_budget(look: Look<'_>) -> Step {
     if let Some(stopping) = &task.ralph.stopping {
         return if !(active.is_empty() && elsewhere.is_empty()) {
             Step::StopRuns { runs: active, elsewhere }
-        } else if budget::asked_for(&task.ralph, &stopping.how) {
+        } else if task.ralph.is_stop_of_budget(&stopping.how) {
             end(look, LoopOutcome::Failed, reason::BUDGET)
         } else {
             end(look, LoopOutcome::Stopped, reason::STOPPED)

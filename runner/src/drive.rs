@@ -303,7 +303,14 @@ impl<'a> Driver<'a> {
             Step::End(end) if end.reason == plan::reason::STOPPED && self.is_on_its_way() => {
                 self.clock.sleep(wake, Duration::from_millis(200));
             }
-            Step::End(end) => return self.end(end, limit, &unmet, talk),
+            Step::End(end) => {
+                let ended = self.end(end, limit, &unmet, talk)?;
+                if ended.is_none() {
+                    // Something came first. The stream tells what; should it tell nothing new, this is no busy loop.
+                    self.clock.sleep(wake, Duration::from_millis(200));
+                }
+                return Ok(ended);
+            }
         }
         Ok(None)
     }

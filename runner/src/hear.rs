@@ -18,11 +18,22 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) struct Tail {
     path: PathBuf,
     at: u64,
+    /// Where its writer ended; what others write behind it is not the agent's.
+    until: u64,
 }
+
+/// What is heard of a writer that has ended, at the most: the rest of a flood is left out, its end is not.
+const END_MAX: u64 = 64 << 20;
 
 impl Tail {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, at: 0 }
+        Self { path, at: 0, until: u64::MAX }
+    }
+
+    /// Its writer has ended: what is there now is all that is read.
+    pub(crate) fn end_here(&mut self) {
+        self.until = std::fs::metadata(&self.path).map_or(self.at, |meta| meta.len());
+        self.at = self.at.max(self.until.saturating_sub(END_MAX));
     }
 
     /// Gives what is new, at most about `max` bytes. True: there is more. A file that cannot be read has nothing new.
@@ -33,7 +44,8 @@ impl Tail {
         }
         let (mut buffer, mut read) = (vec![0; BUFFER_BYTES], 0);
         loop {
-            match file.read(&mut buffer) {
+            let left = usize::try_from(self.until.saturating_sub(self.at)).unwrap_or(usize::MAX);
+            match file.read(&mut buffer[..left.min(BUFFER_BYTES)]) {
                 Ok(0) => return false,
                 Ok(n) => {
                     each(&buffer[..n]);
@@ -81,6 +93,8 @@ pub(crate) fn used_of(usage: &Usage) -> Used {
 pub(crate) fn whole(run: &RunPaths, stream: Stream, before: Option<&Usage>) -> Told {
     let (mut listener, mut heard) = (stream.listener(before.map(used_of).as_ref()), Vec::new());
     let (mut stdout, mut stderr) = (Tail::new(run.stdout()), Tail::new(run.stderr()));
+    stdout.end_here();
+    stderr.end_here();
     stdout.read(u64::MAX, |bytes| {
         listener.stdout(bytes, &mut heard);
         heard.clear();
@@ -103,5 +117,6 @@ pub(crate) fn untold(told: &Told, known: &Totals) -> Option<Usage> {
         cost_usd: used.cost.map(|cost| Usd { micros: cost.micros.saturating_sub(known.cost_usd.micros) }),
         session_id: told.session.clone(),
     };
-    (usage.input_tokens > 0 || usage.output_tokens > 0).then_some(usage)
+    let costs = usage.cost_usd.is_some_and(|cost| cost.micros > 0);
+    (usage.input_tokens > 0 || usage.output_tokens > 0 || costs).then_some(usage)
 }

@@ -90,7 +90,7 @@ impl Slots {
     pub(crate) fn look(&mut self, class: Class) -> io::Result<Look> {
         self.tree.no_link(self.folder.path()).map_err(|link| io::Error::other(link.to_string()))?;
         let Some(mutex) = self.folder.lock(MUTEX_WAIT)? else { return Ok(Look::Busy) };
-        let mut listing = self.folder.list()?;
+        let mut listing = self.folder.tidy()?;
         let known = match &self.hold {
             Hold::Slot(_) => return Ok(Look::Entered),
             // One whose file is gone, with the folder, is nobody's.
@@ -168,7 +168,7 @@ impl Slots {
     fn who_may_enter(&self) -> io::Result<Vec<Ticket>> {
         // Under the lock: one who has just found no free slot has made its ticket by then.
         let Some(_mutex) = self.folder.lock(MUTEX_WAIT)? else { return Ok(Vec::new()) };
-        let mut listing = self.folder.list()?;
+        let mut listing = self.folder.tidy()?;
         if listing.tickets.is_empty() {
             return Ok(Vec::new());
         }

@@ -56,7 +56,9 @@ pub(crate) fn is_on_its_way(tree: &Tree, name: &TaskName) -> bool {
             return false;
         }
         if files::try_lock_shared(&folder).unwrap_or(false) {
-            return true;
+            // Of one who only looked, like this, nothing is left now.
+            let _ = folder.unlock();
+            return !files::try_lock(&folder).unwrap_or(false);
         }
         std::thread::yield_now();
     }

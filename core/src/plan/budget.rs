@@ -1,7 +1,7 @@
 //! A budget over a plan that knows none: at its end nothing new is started, and what runs is stopped or waited for.
 
-use super::{Look, Ralph, RunId, Step, end, reason, wait_runs};
-use crate::event::{LoopBudget, LoopOutcome, Stopping};
+use super::{Look, RunId, Step, end, reason, wait_runs};
+use crate::event::{LoopBudget, LoopOutcome};
 use crate::policy::budget::{OnBudget, Reached};
 use crate::world::Link;
 
@@ -35,11 +35,6 @@ pub(super) fn keep_within(look: Look<'_>, step: Step) -> Step {
 /// True when the budget says that no agent may be started any more.
 pub(super) fn is_used_up(look: Look<'_>) -> bool {
     reached(look).is_some_and(|reached| reached.percent == 100)
-}
-
-/// True of a stop that the budget asked for, not a person.
-pub(super) fn asked_for(ralph: &Ralph, stopping: &Stopping) -> bool {
-    ralph.budget.as_ref().is_some_and(|told| told.percent == 100 && told.limit == stopping.by)
 }
 
 fn reached(look: Look<'_>) -> Option<Reached> {

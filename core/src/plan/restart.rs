@@ -92,16 +92,22 @@ fn degrade(look: Look<'_>) -> Option<Step> {
 /// Until when an agent is passed over: an account's limit tells it itself, or is probed.
 fn degraded_until(look: Look<'_>, run: &Run, end: &RunEnd) -> Timestamp {
     let ms = match end.error_class.as_deref() {
-        Some(class) if is_usage_limit(class) => match end.retry_at {
-            Some(at) if at > look.now => return at,
-            // Not said, or over already while the limit still holds: to ask at once, again and again, helps nobody.
-            Some(_) | None => {
-                let known = look.task.ralph.degraded.get(&run.agent);
-                let times =
-                    known.filter(|known| is_usage_limit(&known.error_class)).map_or(0, |known| known.times);
-                probe_after_ms(times)
+        Some(class) if is_usage_limit(class) => {
+            let known = look.task.ralph.degraded.get(&run.agent);
+            let times =
+                known.filter(|known| is_usage_limit(&known.error_class)).map_or(0, |known| known.times);
+            match end.retry_at {
+                Some(at) if at > look.now && times == 0 => return at,
+                // Not said, over already, or said before and not true: to ask at once, again and again, helps nobody.
+                said => {
+                    let probe = look
+                        .now
+                        .checked_add(Duration::from_millis(probe_after_ms(times)))
+                        .unwrap_or(look.now);
+                    return said.map_or(probe, |at| at.max(probe));
+                }
             }
-        },
+        }
         Some(_) | None => look.pool.cooldown_ms,
     };
     look.now.checked_add(Duration::from_millis(ms)).unwrap_or(look.now)

@@ -1,5 +1,6 @@
 //! Runs and loops of other tasks that this task's runs started: its loop waits for them as for its own children.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
@@ -12,6 +13,8 @@ pub struct Link {
     pub child: ChildLink,
     /// The run of this task that started it.
     pub parent: Option<RunId>,
+    /// When it was first told of.
+    pub since: Timestamp,
 }
 
 impl ChildLink {
@@ -31,7 +34,11 @@ impl Task {
 
     pub(super) fn linked(&mut self, message: &Message, child: &ChildLink) {
         let parent = message.content.run.clone();
-        let known = self.links.entry(child.key()).or_insert_with(|| Link { child: child.clone(), parent });
+        let known = self.links.entry(child.key()).or_insert_with(|| Link {
+            child: child.clone(),
+            parent,
+            since: message.ts,
+        });
         let ends = child.ended && !known.child.ended;
         // Opened again, it is of the run that opened it: a stop of that one has to reach the child.
         if !child.ended && message.content.run.is_some() {

@@ -36,6 +36,8 @@ pub struct Ralph {
     pub budget: Option<LoopBudget>,
     /// What the task's whole tree had used when they were.
     pub spent_before: Spent,
+    /// The part of it that is the task's own.
+    pub own_before: Spent,
     /// DONEs that were rejected since the counters were last set back.
     pub rejections: u32,
     /// The newest of them, while no root run has been told of it.
@@ -129,6 +131,12 @@ impl Ralph {
             | RalphState::Blocked { .. }
             | RalphState::Cooling { .. } => true,
         }
+    }
+
+    /// True of a stop that the budget asked for, not a person.
+    #[must_use]
+    pub fn is_stop_of_budget(&self, stopping: &Stopping) -> bool {
+        self.budget.as_ref().is_some_and(|told| told.percent == 100 && told.limit == stopping.by)
     }
 
     fn must_be_open(&self) -> Result<(), Ignored> {

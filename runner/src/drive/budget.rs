@@ -19,16 +19,10 @@ pub(super) struct Ledger {
     views: BTreeMap<TaskName, TaskView>,
 }
 
-/// What of another task belongs to the tree.
-enum Part {
-    Whole,
-    Runs(BTreeSet<RunId>),
-}
-
 impl Ledger {
     /// What cannot be read now counts with the next look.
     pub(super) fn spent(&mut self, tree: &Tree, view: &TaskView) -> Spent {
-        let mut parts: BTreeMap<TaskName, Part> = BTreeMap::new();
+        let mut runs: BTreeMap<TaskName, BTreeSet<RunId>> = BTreeMap::new();
         let mut links: Vec<Link> = view.task().links.values().cloned().collect();
         while let Some(link) = links.pop() {
             let name = child_of(&link);
@@ -36,33 +30,24 @@ impl Ledger {
                 continue;
             }
             let Some(task) = self.task(tree, &name) else { continue };
-            let part = parts.entry(name).or_insert_with(|| Part::Runs(BTreeSet::new()));
-            let new: Vec<RunId> = match (&link.child.child_run_id, &mut *part) {
-                (_, Part::Whole) => continue,
-                (None, Part::Runs(_)) => {
-                    *part = Part::Whole;
-                    links.extend(task.links.values().cloned());
-                    continue;
-                }
-                (Some(run), Part::Runs(known)) => {
-                    task.with_descendants(run).into_iter().filter(|id| known.insert(id.clone())).collect()
-                }
+            let linked = match &link.child.child_run_id {
+                Some(run) => task.with_descendants(run),
+                // Of a loop, what it did before it was linked is somebody else's.
+                None => task
+                    .runs
+                    .iter()
+                    .filter(|(_, run)| run.made >= link.since)
+                    .map(|(id, _)| id.clone())
+                    .collect(),
             };
+            let known = runs.entry(name).or_default();
+            let new: Vec<RunId> = linked.into_iter().filter(|id| known.insert(id.clone())).collect();
             let by = |link: &&Link| link.parent.as_ref().is_some_and(|parent| new.contains(parent));
             links.extend(task.links.values().filter(by).cloned());
         }
-        let mut spent = Spent::of(&view.task().usage);
-        for (name, part) in parts {
-            let Some(task) = self.views.get(&name).map(TaskView::task) else { continue };
-            spent = spent.plus(match part {
-                Part::Whole => Spent::of(&task.usage),
-                Part::Runs(runs) => runs
-                    .iter()
-                    .filter_map(|id| task.runs.get(id))
-                    .fold(Spent::default(), |sum, run| sum.plus(Spent::of(&run.usage))),
-            });
-        }
-        spent
+        let of_runs = runs.iter().filter_map(|(name, runs)| Some((self.views.get(name)?.task(), runs)));
+        let used = of_runs.flat_map(|(task, runs)| runs.iter().filter_map(|id| task.runs.get(id)));
+        used.fold(Spent::of(&view.task().usage), |sum, run| sum.plus(Spent::of(&run.usage)))
     }
 
     fn task(&mut self, tree: &Tree, name: &TaskName) -> Option<&Task> {

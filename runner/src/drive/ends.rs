@@ -28,6 +28,10 @@ impl Driver<'_> {
             reason::DONE | reason::DONE_NOT_A_FILE => Cause::File(DONE.to_owned()),
             reason::BREAKER => Cause::Limit("breaker.trips".to_owned()),
             reason::VERIFY => Cause::Limit("verify_attempts".to_owned()),
+            reason::BUDGET => {
+                let told = self.view.task().ralph.budget.as_ref();
+                Cause::Limit(told.map_or_else(String::new, |told| told.limit.clone()))
+            }
             _ => Cause::Process(end.reason.clone()),
         };
         if end.outcome == LoopOutcome::Completed {
@@ -82,7 +86,20 @@ impl Driver<'_> {
                 "no agent is left that can be started ({}); mend that, and go on with `run-agent resume{flags}`",
                 self.passed_over()
             ),
+            reason::BUDGET => format!(
+                "the loop gave up: the budget is used up ({}); see what used it with `run-agent status{flags}`, raise it or go on with it anew by `run-agent resume{flags}`",
+                self.budget_limit()
+            ),
             other => format!("the loop failed: {other}"),
+        })
+    }
+
+    /// `limits.max_tokens: 1200 tokens`.
+    fn budget_limit(&self) -> String {
+        let told = self.view.task().ralph.budget.as_ref();
+        told.map_or("limits".to_owned(), |told| match told.cost_usd.filter(|cost| cost.micros > 0) {
+            Some(cost) => format!("{}: {} tokens, {cost} USD", told.limit, told.tokens),
+            None => format!("{}: {} tokens", told.limit, told.tokens),
         })
     }
 

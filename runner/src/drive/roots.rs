@@ -76,7 +76,9 @@ impl Driver<'_> {
             }
             // Something came first: a stop, or a root run of another driver. The next look sees it.
             Err(StartError::Refused(Refusal::LoopNotOpen)) => Err(DriveError::Taken(self.view.name.clone())),
-            Err(StartError::Refused(Refusal::Stopping { .. } | Refusal::RootActive(_))) => Ok(()),
+            Err(StartError::Refused(
+                Refusal::Stopping { .. } | Refusal::RootActive(_) | Refusal::BudgetUsedUp { .. },
+            )) => Ok(()),
             Err(StartError::Agent(error)) => self.not_found(agent, &error.to_string()),
             // What stays refused however often it is tried ends the driver.
             Err(error) => Err(DriveError::Start(error)),

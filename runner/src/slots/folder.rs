@@ -79,7 +79,13 @@ impl Folder {
         }
         listing.tickets.sort_unstable();
         listing.slots.sort_unstable();
-        // A ticket that comes later may have the same name, and is awake.
+        Ok(listing)
+    }
+
+    /// As [`Self::list`], for one who holds the mutex: what belongs to no ticket is removed. A ticket that comes later may
+    /// have the same name, and is awake.
+    pub(super) fn tidy(&self) -> io::Result<Listing> {
+        let mut listing = self.list()?;
         let known = &listing.tickets;
         listing.asleep.retain(|ticket| known.contains(ticket) || self.wake(*ticket));
         Ok(listing)

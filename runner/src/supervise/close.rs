@@ -237,16 +237,19 @@ fn end_lone_stop(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
         return Ok(());
     }
     let ralph = &view.task().ralph;
-    let (reason, line) = match &ralph.stopping {
-        Some(stop) => (reason::STOPPED, format!("stopped on request of {}", stop.how.by)),
-        None => (reason::ROOT_STOPPED, "its root run was stopped on request".to_owned()),
+    let (outcome, reason, line) = match &ralph.stopping {
+        Some(stop) if ralph.is_stop_of_budget(&stop.how) => {
+            (LoopOutcome::Failed, reason::BUDGET, format!("the budget was used up: {}", stop.how.by))
+        }
+        Some(stop) => {
+            (LoopOutcome::Stopped, reason::STOPPED, format!("stopped on request of {}", stop.how.by))
+        }
+        None => {
+            (LoopOutcome::Stopped, reason::ROOT_STOPPED, "its root run was stopped on request".to_owned())
+        }
     };
-    let end = LoopEnd {
-        outcome: LoopOutcome::Stopped,
-        reason: reason.to_owned(),
-        restarts: ralph.restarts,
-        active_ms: ralph.active_ms,
-    };
+    let end =
+        LoopEnd { outcome, reason: reason.to_owned(), restarts: ralph.restarts, active_ms: ralph.active_ms };
     let scope = view.name.scope(None);
     let cause = Cause::Process("nothing is left to stop".to_owned());
     let draft = Event::LoopEnd(end).draft(&scope, &cause, line);

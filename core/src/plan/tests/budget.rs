@@ -78,7 +78,39 @@ fn what_runs_is_stopped_in_the_name_of_the_limit_and_the_loop_has_failed() {
     let story = story.ends(1, RunOutcome::Stopped);
     let Step::End(end) = story.next() else { panic!("{:?}", story.next()) };
     assert_eq!((end.outcome, end.reason.as_str()), (LoopOutcome::Failed, reason::BUDGET));
+    let ends = |why| crate::decide::may_end_loop(story.task(), None, why);
+    assert_eq!(ends(reason::BUDGET), Ok(()), "what the plan says may be done");
+    assert_eq!(ends(reason::EXHAUSTED), Err(crate::decide::Refusal::Moot));
     assert_eq!(story.event(None, Event::LoopEnd(end)).task().status(), TaskStatus::Failed);
+}
+
+#[test]
+fn a_limit_that_was_raised_since_it_was_told_is_none() {
+    let story = Story::new().with_tokens(1000, OnBudget::Finish).root(1, 1).spent(1200).tells(100);
+    let new = |max_tokens| crate::decide::NewRun {
+        root: false,
+        key: None,
+        parent: None,
+        depth: 1,
+        max_depth: 16,
+        budget: Some(Budget { max_tokens, ..Budget::default() }),
+    };
+    assert!(crate::decide::may_make_run(story.task(), new(1000)).is_err());
+    assert!(crate::decide::may_make_run(story.task(), new(100_000)).is_ok());
+    assert!(crate::decide::may_make_run(story.task(), new(0)).is_ok());
+}
+
+#[test]
+fn a_reset_that_comes_again_and_again_is_not_believed_again() {
+    let limit = || RunEnd {
+        error_class: Some("usage_limit".to_owned()),
+        retry_at: Some(Timestamp::from_second(1001).unwrap()),
+        ..RunEnd::default()
+    };
+    let (story, first) = Story::new().root(1, 1).fails_with(1, limit()).degraded_until();
+    let (story, second) = story.root(2, 2).fails_with(2, limit()).degraded_until();
+    let (_, third) = story.root(3, 3).fails_with(3, limit()).degraded_until();
+    assert_eq!((first, second, third), (1001, 1120, 1240));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::{DoneMark, Task};
 use crate::event::{Done, Event, RunEnd, RunIntent, RunOutcome, RunStart};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
+use crate::policy::budget::Spent;
 use crate::store::Cursor;
 use crate::world::Ignored;
 use crate::world::change::Change;
@@ -111,8 +112,13 @@ impl Task {
                 }
                 Ok(())
             }
-            Event::LoopStart(_)
-            | Event::LoopRestart(_)
+            Event::LoopStart(start) => {
+                if start.fresh {
+                    self.ralph.own_before = Spent::of(&self.usage);
+                }
+                self.ralph.apply(message, event)
+            }
+            Event::LoopRestart(_)
             | Event::LoopBackoff(_)
             | Event::LoopBlocked(_)
             | Event::LoopWaiting(_)

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -77,10 +78,14 @@ const GO: u8 = b'g';
 const FOLDER: u8 = b'f';
 const PROGRAM: u8 = b'p';
 const PROCESS: u8 = b'q';
+/// How long a program may take to be executed.
+const EXECUTED_WITHIN: Duration = Duration::from_secs(60);
 /// The exit code of a child that was not let go, or whose program cannot be executed.
 const NOT_EXECUTED: i32 = 126;
 /// The first descriptor behind those that a child may be given.
 const FIRST_FREE: RawFd = 10;
+/// Besides the streams and the socket.
+const FDS_MAX: usize = 6;
 
 impl Spawned {
     /// Waits until it has ended, and reaps it.
@@ -106,6 +111,8 @@ impl Gate {
     /// # Errors
     /// When it did not become it.
     pub fn let_go(mut self) -> Result<(), NotExecuted> {
+        // One that is halted just now is not waited for without end.
+        let _ = self.socket.set_read_timeout(Some(EXECUTED_WITHIN));
         let sent = self.socket.write_all(&[GO]);
         let mut said = Vec::new();
         // A child that failed before may have closed its end already: what it said comes first.
@@ -175,6 +182,9 @@ struct Plan {
 impl Plan {
     fn of(start: &Start<'_>, socket: BorrowedFd<'_>) -> io::Result<Self> {
         let command = start.command;
+        if start.fds.len() > FDS_MAX {
+            return Err(io::Error::other("more descriptors than a child has numbers for"));
+        }
         let word = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
         let argv = std::iter::once(command.get_program()).chain(command.get_args());
         let mut words = argv.map(word).collect::<Result<Vec<_>, _>>()?;
@@ -190,7 +200,6 @@ impl Plan {
             Some([input, output, error]) => Some([copy(input)?, copy(output)?, copy(error)?]),
             None => None,
         };
-        debug_assert!(start.fds.len() < 6, "the numbers below {FIRST_FREE} do not suffice");
         Ok(Self {
             argv: pointers(&words[..arguments]),
             envp: pointers(&words[arguments..]),

@@ -134,9 +134,11 @@ impl Supervisor<'_> {
             cgroup.remove();
             self.cgroup = None;
         }
-        let agent =
-            ProcessId::now(spawned.pid).ok_or_else(|| crash("the new process vanished".to_owned()))?;
-        Ok((agent, gate))
+        match ProcessId::now(spawned.pid) {
+            Some(agent) => Ok((agent, gate)),
+            // It is gone already, and said why.
+            None => Err(let_go(gate).err().unwrap_or_else(|| crash("the new process vanished".to_owned()))),
+        }
     }
 
     /// The run's own cgroup, where it can have one. Noted first: whoever finds the run dead knows what to remove.
@@ -250,12 +252,20 @@ fn output_file(path: &Path) -> Result<File, StartFailure> {
     open.map_err(|error| cannot_open(path, &error))
 }
 
+/// Trying again does not help: there is none, or it is none.
+fn is_no_program(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let lasting = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::EISDIR];
+    error.raw_os_error().is_some_and(|number| lasting.contains(&Errno::from_raw(number)))
+}
+
 /// Step 9: lets the shim go, and hears whether it became the agent.
 fn let_go(gate: Gate) -> Result<(), StartFailure> {
     gate.let_go().map_err(|error| StartFailure {
         why: error.to_string(),
-        class: match error {
-            NotExecuted::Program { .. } => "not_found",
+        class: match &error {
+            NotExecuted::Program { error, .. } if is_no_program(error) => "not_found",
+            NotExecuted::Program { .. } => "crash",
             NotExecuted::Gone => "killed",
             NotExecuted::Folder { .. } | NotExecuted::Process(_) => "crash",
         },

@@ -15,6 +15,8 @@ use crate::hear::{Tail, used_of};
 
 /// How often the same trouble is told again while it lasts.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
+/// No agent begins more conversations in one run; what else names others is noise.
+const SESSIONS_MAX: u32 = 16;
 /// How much of a stream is read before something else is looked at.
 const PIECE_MAX: u64 = 1 << 20;
 
@@ -26,6 +28,8 @@ pub(super) struct Hearing {
     model: Option<String>,
     /// The conversation that was told of.
     session: Option<String>,
+    /// How often it changed.
+    sessions: u32,
     /// What earlier supervisors of this run told of its usage, and is heard once more.
     told_before: Totals,
     /// What was told of a retry, and when.
@@ -45,6 +49,7 @@ impl Hearing {
             heard: Vec::new(),
             model: None,
             session: run.and_then(|run| run.session_id.clone()),
+            sessions: 0,
             told_before: run.map(|run| run.usage).unwrap_or_default(),
             retrying: None,
         })
@@ -63,8 +68,9 @@ impl Hearing {
         for heard in std::mem::take(&mut self.heard) {
             match heard {
                 Heard::Model(model) => self.model = Some(model),
-                Heard::Session(id) if self.session.as_ref() != Some(&id) => {
+                Heard::Session(id) if self.session.as_ref() != Some(&id) && self.sessions < SESSIONS_MAX => {
                     self.session = Some(id.clone());
+                    self.sessions += 1;
                     let line = format!("session {id}");
                     let usage = Usage { model: self.model.clone(), session_id: Some(id), ..Usage::default() };
                     news.push((Event::RunUsage(usage), line));
@@ -170,6 +176,9 @@ impl Supervisor<'_> {
 
     /// The agent has ended: what its output says in the end, for the run's end and for `output.md`.
     pub(super) fn hear_out(&mut self, exit: Exit, end: &mut RunEnd) {
+        let Some(hearing) = &mut self.hearing else { return };
+        hearing.stdout.end_here();
+        hearing.stderr.end_here();
         while self.hear() {}
         let Some(hearing) = &mut self.hearing else { return };
         let told = hearing.listener.end(exit.heard(), &mut hearing.heard);
