@@ -121,6 +121,8 @@ pub(crate) enum Command {
     Supervise(SuperviseArgs),
     #[command(name = "_drive", hide = true)]
     Drive,
+    #[command(name = "_version", hide = true)]
+    Version(commands::internal::VersionArgs),
 }
 
 #[derive(Debug, Args)]

@@ -86,6 +86,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Gc(args) => commands::gc::run(&global, &args),
         Command::Config(args) => commands::config::run(&global, &args),
         Command::Drive => commands::task::detach::drive(&global),
+        Command::Version(args) => commands::internal::version(&args),
         Command::Supervise(args) => commands::internal::supervise(args.here),
     }
 }

@@ -9,6 +9,7 @@ mod silence;
 mod slot;
 mod take_over;
 mod terminal;
+mod version;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -101,6 +102,8 @@ struct Supervisor<'a> {
     /// What its output says, where somebody can read it.
     hearing: Option<Hearing>,
     silence: Silence,
+    /// While somebody asks the agent's program for its version: given up when this is closed.
+    asking: Option<File>,
 }
 
 /// How and why this supervisor ends its run.
@@ -258,6 +261,7 @@ impl<'a> Supervisor<'a> {
             mark: None,
             hearing: None,
             silence,
+            asking: None,
         }
     }
 
@@ -271,6 +275,7 @@ impl<'a> Supervisor<'a> {
             Ok(Begun::Running(agent)) => {
                 starter.tell(&Report::Started { pid: agent.pid });
                 failpoint::here("supervisor.reported");
+                self.ask_version();
                 self.watch()
             }
             Ok(Begun::Refused(refusal)) => {

@@ -54,6 +54,7 @@ impl Supervisor<'_> {
     /// The agent has ended by itself.
     pub(super) fn after_exit(mut self, exit: Exit) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.reaped");
+        self.asking = None;
         self.commands.let_go();
         let climbed = match self.launch.streams {
             // What a person's own command on a terminal leaves running is the person's.
@@ -79,6 +80,7 @@ impl Supervisor<'_> {
     /// The ladder, then the end.
     pub(super) fn stop(mut self, how: &Stopping, ending: Ending) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.stopping");
+        self.asking = None;
         self.commands.let_go();
         let climbed = self.end_processes(Patience { alone_ms: 0, grace_ms: how.grace_ms }, &[]);
         self.marker.look(&self.run);
