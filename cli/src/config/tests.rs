@@ -80,7 +80,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("agent", "argv" | "args") => ("[\"more\"]", agent),
         ("agent", "env") => ("{ A = \"b\" }", agent),
         ("agent", "token") => ("\"secret\"", agent),
-        ("agent", "token_file") => ("\"/dev/null\"", agent),
+        ("agent", "token_file") => ("\"Cargo.toml\"", agent),
         ("agent", "token_env") => ("\"OTHER\"", agent),
         ("agent", "timeout") => ("\"5m\"", |c| format!("{:?}", c.timeout_of("x"))),
         other => panic!("{other:?} is in force, and nothing shows that anything reads it"),
