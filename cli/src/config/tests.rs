@@ -139,7 +139,7 @@ fn the_defaults_are_those_of_the_code() {
     let nobody = good(
         "agents { order = [\"claude\"] }\nagent \"claude\" {\n type = \"command\"\n argv = [\"/nowhere\"]\n}",
     );
-    assert!(format!("{:?}", nobody.default_agent().unwrap_err()).contains("looked for claude;"));
+    assert!(format!("{:?}", nobody.default_agent().unwrap_err()).contains("looked for claude,"));
     assert_eq!(config.timeout_of("shell"), None);
 }
 
