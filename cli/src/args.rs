@@ -115,12 +115,16 @@ pub(crate) enum Command {
     Doctor(Verb<commands::doctor::DoctorArgs>),
     /// Delete what ended long ago, and what is left over
     Gc(Verb<commands::gc::GcArgs>),
+    /// Which agents can be started here: program, version, token
+    Validate(Verb<commands::validate::ValidateArgs>),
     /// The configuration: make it, show it and why, check it
     Config(Verb<commands::config::ConfigArgs>),
     #[command(name = "_supervise", hide = true)]
     Supervise(SuperviseArgs),
     #[command(name = "_drive", hide = true)]
     Drive,
+    #[command(name = "_version", hide = true)]
+    Version(commands::internal::VersionArgs),
 }
 
 #[derive(Debug, Args)]

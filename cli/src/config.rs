@@ -12,7 +12,7 @@
 //! The rest of the program sees the accessors below and no file. A setting without an accessor is one that nothing
 //! reads; a test of the schema finds it.
 
-mod agent;
+pub(crate) mod agent;
 mod hcl;
 pub(crate) mod json_schema;
 pub(crate) mod locate;

@@ -84,8 +84,10 @@ fn run(cli: Cli) -> Outcome {
         Command::Man(args) => commands::man::run(&args),
         Command::Doctor(args) => commands::doctor::run(&global, &args),
         Command::Gc(args) => commands::gc::run(&global, &args),
+        Command::Validate(args) => commands::validate::run(&global, &args),
         Command::Config(args) => commands::config::run(&global, &args),
         Command::Drive => commands::task::detach::drive(&global),
+        Command::Version(args) => commands::internal::version(&args),
         Command::Supervise(args) => commands::internal::supervise(args.here),
     }
 }

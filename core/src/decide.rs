@@ -1,7 +1,7 @@
 //! May this be done? The only place that refuses. Each question is asked under the append lock, of a world that has
 //! seen every entry, so that the answer still holds when the event is appended.
 
-use crate::event::{Done, DoneCleared, Event};
+use crate::event::{Done, DoneCleared, Event, RunStart};
 use crate::id::{MsgId, RunId};
 use crate::message::Kind;
 use crate::plan::reason;
@@ -165,6 +165,16 @@ pub fn may_start_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
         }
         RunState::Queued { .. } => Ok(()),
     }
+}
+
+/// May people be warned of the version that an agent's run is about to start with?
+///
+/// # Errors
+/// When a run of the task has started with it before: they were.
+pub fn may_warn_of_version(task: &Task, agent: &str, version: &str) -> Result<(), Refusal> {
+    let mut starts = task.runs.values().filter_map(Run::start);
+    let known = |start: &RunStart| start.agent == agent && start.agent_version.as_deref() == Some(version);
+    if starts.any(known) { Err(Refusal::Moot) } else { Ok(()) }
 }
 
 /// May this run be called idle, active or stuck?

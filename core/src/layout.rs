@@ -48,6 +48,12 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("trash")
     }
 
+    /// What agents' programs answered when they were asked for their versions (`docs/agents.md`). Disposable.
+    #[must_use]
+    pub fn versions(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("versions")
+    }
+
     /// Where the checkpoints of all projects lie.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod counted;
 pub mod ladder;
 pub mod slots;
+pub mod versions;
 pub mod watch;
 
 use serde::{Deserialize, Serialize};

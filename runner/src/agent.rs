@@ -10,11 +10,13 @@ pub mod perplexity;
 pub mod rest;
 mod setup;
 mod shell;
+mod sign_in;
 pub mod stream;
 mod verify;
 pub mod xai;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use run_agent_core::layout::RunPaths;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,7 @@ pub use opencode::Opencode;
 pub use perplexity::Perplexity;
 pub use setup::Setup;
 pub use shell::Shell;
+pub use sign_in::{Around, SignIn};
 pub use verify::Verify;
 pub use xai::Xai;
 
@@ -43,7 +46,16 @@ pub trait Backend: std::fmt::Debug {
     /// # Errors
     /// When the agent cannot be started on this machine.
     fn is_there(&self) -> Result<(), AgentError> {
-        self.program().map_or(Ok(()), |program| locate(self.name(), program.name).map(drop))
+        self.path().map(drop)
+    }
+
+    /// Where the program is that is started for it; nothing where it is part of this tool or of every system.
+    ///
+    /// # Errors
+    /// When it is not there.
+    fn path(&self) -> Result<Option<PathBuf>, AgentError> {
+        let path = |program: Program<'_>| locate(self.name(), program.name).map(PathBuf::from);
+        self.program().map(path).transpose()
     }
 
     /// What is to be started for this work.
@@ -54,6 +66,11 @@ pub trait Backend: std::fmt::Debug {
 
     /// The program of others that it is, if it is one whose versions differ.
     fn program(&self) -> Option<Program<'_>> {
+        None
+    }
+
+    /// What it signs in with at its provider; nothing for one that has none.
+    fn sign_in(&self, _: &Around<'_>) -> Option<SignIn> {
         None
     }
 }

@@ -24,6 +24,7 @@
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how much time passed in which this process ran? | [`own_time`] |
+//! | of which version is an agent's program? | [`versions`] |
 //! | how are stdout and stderr merged? | [`output`] |
 //! | where does a payload go that is too large for a message? | [`attach`], [`new_file`] |
 //!
@@ -65,6 +66,7 @@ pub mod stop;
 pub mod supervise;
 pub mod sync_clock;
 pub mod tree;
+pub mod versions;
 pub mod view;
 pub mod wait;
 pub mod waits;

@@ -9,7 +9,7 @@ mod raw;
 mod report;
 mod spec;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use run_agent_runner::wake::Wake;
 
 use self::report::Report;
 use self::spec::{Item, Spec};
+use super::sign_in;
 use super::target::{self, New, Target};
 use super::task::fleet::{self, LUCKY};
 use crate::args::{self, Global, Verb};
@@ -119,6 +120,12 @@ pub(crate) fn run(global: &Global, args: &BatchArgs, timeout: Option<Duration>) 
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
     settle(&mut work, view.task());
+    let mut looked_at = BTreeSet::new();
+    for Work { agent, cwd, .. } in &work {
+        if looked_at.insert(agent) {
+            sign_in::warn(&context, [agent.as_str()], cwd)?;
+        }
+    }
     let report = Report::new(&context, &name, &file);
     let _blocked = context.blocks();
     let cause = context.cause();

@@ -19,7 +19,8 @@ use run_agent_runner::tree::TaskName;
 
 use super::task::fleet::LUCKY;
 use crate::args::{Cli, Global};
-use crate::config::locate;
+use crate::config::schema::AGENT_TYPES;
+use crate::config::{Config, locate};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::{find, render, root};
@@ -178,8 +179,18 @@ pub(crate) fn tasks_and_runs(current: &OsStr) -> Vec<Candidate> {
 pub(crate) fn agents(current: &OsStr) -> Vec<Candidate> {
     let context = context();
     let config = context.as_ref().and_then(|context| context.config().ok());
-    let names = config.map_or_else(|| vec!["shell"], crate::config::Config::agent_names);
+    let names = config.map_or_else(|| vec!["shell"], Config::agent_names);
     let lucky = (LUCKY.to_owned(), "the one whose turn it is".to_owned());
     let names = names.into_iter().map(|name| (name.to_owned(), String::new()));
     fitting(current, names.chain([lucky]))
+}
+
+/// Agents that are or could be: those with a block, and the types that need none.
+pub(crate) fn possible_agents(current: &OsStr) -> Vec<Candidate> {
+    let context = context();
+    let config = context.as_ref().and_then(|context| context.config().ok());
+    let mut names = config.map_or_else(|| vec!["shell"], Config::agent_names);
+    let known = |name: &&&str| config.is_some_and(|config| config.knows(name));
+    names.extend(AGENT_TYPES.iter().filter(known));
+    fitting(current, names.into_iter().map(|name| (name.to_owned(), String::new())))
 }

@@ -1,6 +1,7 @@
-//! The hidden command that is a supervisor.
+//! The hidden commands that are a supervisor, and who asks an agent's program for its version.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
@@ -8,6 +9,7 @@ use run_agent_core::{Durability, ProjectId, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::supervise::{Order, supervisor};
 use run_agent_runner::tree::TaskName;
+use run_agent_runner::versions;
 use run_agent_store_fs::{FsStore, Options};
 
 use crate::context::variable;
@@ -16,7 +18,7 @@ use crate::store_file::StoreFile;
 
 /// The tree with the settings that hold in it. A run must be looked after whatever its root's own files say, so a
 /// store file that cannot be read leaves the defaults.
-fn tree(root: std::path::PathBuf) -> Tree {
+fn tree(root: PathBuf) -> Tree {
     let layout = Layout::new(root);
     let (options, durability) = match StoreFile::read(&layout.store_file()) {
         Ok(Some(file)) => (file.options, file.durability),
@@ -55,4 +57,21 @@ fn name_of_environment() -> Result<TaskName, Failure> {
         project: ProjectId::parse(&read("JRUN_PROJECT_ID")?)?,
         task: TaskId::parse(&read("JRUN_TASK_ID")?)?,
     })
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VersionArgs {
+    /// The root that keeps the answer
+    #[arg(value_name = "DIR")]
+    root: PathBuf,
+    /// The program
+    #[arg(value_name = "PROGRAM")]
+    program: PathBuf,
+}
+
+/// Asks a program for its version and keeps the answer, until the supervisor that wants it is gone.
+pub(crate) fn version(args: &VersionArgs) -> Outcome {
+    versions::ask_for_supervisor(&Layout::new(args.root.clone()), &args.program)
+        .map_err(|e| Failure::usage(format!("_version is started by run-agent alone: {e}")))?;
+    Ok(Exit::Done)
 }

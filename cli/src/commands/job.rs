@@ -17,7 +17,7 @@ use run_agent_runner::wake::Wake;
 use super::batch::{self, JobCommand};
 use super::output::Tail;
 use super::task::fleet::{self, LUCKY};
-use super::{prompt, target};
+use super::{prompt, sign_in, target};
 use crate::args::{self, Global, JobArgs};
 use crate::context::{Context, variable};
 use crate::error::{Exit, Failure, Outcome};
@@ -59,6 +59,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
     if args.agent.as_deref() == Some(LUCKY) {
         backend = config.agent(&fleet::next_of(config, &view)?)?;
     }
+    sign_in::warn(&context, [backend.name()], &cwd)?;
     let timeout = args::time_limit([given, config.timeout_of(backend.name())]);
     let request = Request {
         backend: backend.as_ref(),

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::fleet::Fleet;
 use self::teller::Teller;
-use super::{prompt, target};
+use super::{prompt, sign_in, target};
 use crate::args::{self, Global, TaskArgs, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -219,6 +219,11 @@ impl Prepared {
         let cwd = target::working_folder(context, &target, settings.cwd.as_deref())?;
         Ok(Self { view, settings, pool, prompt, cwd })
     }
+
+    /// Warns of agents that nothing was found to sign in with.
+    fn warn(&self, context: &Context) -> Result<(), Failure> {
+        sign_in::warn(context, self.pool.names.iter().map(String::as_str), &self.cwd)
+    }
 }
 
 /// Drives the loop of an existing task, telling on stderr what happens.
@@ -229,6 +234,10 @@ pub(crate) fn run_loop(
     driving: Driving<'_>,
 ) -> Outcome {
     let mut prepared = Prepared::new(context, name, settings)?;
+    // A detached driver's starter has said it.
+    if driving.report.is_none() {
+        prepared.warn(context)?;
+    }
     make::heal(&mut prepared.view, &prepared.prompt, &context.cause())?;
     let end = drive_loop(context, &mut prepared, driving)?;
     let outcome = finish(context, name, &prepared.view, Some(&end));

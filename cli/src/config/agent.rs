@@ -22,8 +22,7 @@ impl Config {
     /// Is it defined, and its program there, or the token of one that has no program? Of a token that cannot be read nothing
     /// is said here.
     pub(crate) fn is_startable(&self, name: &str) -> bool {
-        self.agent_with(name, |config| config.read_token(name).ok().flatten())
-            .is_ok_and(|agent| agent.is_there().is_ok())
+        self.agent_to_look_at(name).is_ok_and(|agent| agent.is_there().is_ok())
     }
 
     fn agent_with(
@@ -32,7 +31,7 @@ impl Config {
         token: impl FnOnce(&Self) -> Option<String>,
     ) -> Result<Box<dyn Backend>, Failure> {
         let defined = self.settings.agents.contains_key(name);
-        let kind = self.agent_text(name, "type").unwrap_or_else(|| name.to_owned());
+        let kind = self.type_of(name);
         match kind.as_str() {
             "shell" => Ok(Box::new(Shell { name: name.to_owned() })),
             "command" if defined => self.command(name, token(self)),
@@ -100,40 +99,86 @@ impl Config {
         }
         argv.extend(self.agent_texts(name, "args"));
         let mut env = self.agent_env(name);
+        let (token_env, has_token) = (self.agent_text(name, "token_env"), token.is_some());
         if let Some(token) = token {
-            let Some(variable) = self.agent_text(name, "token_env") else {
+            let Some(variable) = token_env.clone() else {
                 return Err(Failure::usage(format!(
                     "agent `{name}`: a token needs token_env, the variable it is given in"
                 )));
             };
             env.insert(variable, token);
         }
-        Ok(Box::new(Command { name: name.to_owned(), argv, env }))
+        Ok(Box::new(Command { name: name.to_owned(), argv, env, token_env, has_token }))
     }
 
     /// The agent's token, from the configuration or from a file. Read when the agent is to be started and kept nowhere.
     fn token(&self, name: &str) -> Option<String> {
-        self.read_token(name).unwrap_or_else(|(path, error)| {
-            // The agent may have found another way to sign in.
-            let path = path.display();
-            render::say(&format!("warning: agent `{name}`: cannot read its token from {path}: {error}"));
-            None
+        match self.given_token(name)? {
+            GivenToken::Here(token) | GivenToken::File { token: Ok(token), .. } => Some(token),
+            GivenToken::File { path, token: Err(error) } => {
+                // The agent may have found another way to sign in.
+                let path = path.display();
+                render::say(&format!("warning: agent `{name}`: cannot read its token from {path}: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Where the configuration has the agent's token, and what is there.
+    pub(crate) fn given_token(&self, name: &str) -> Option<GivenToken> {
+        let file = match self.agent_text(name, "token") {
+            Some(token) => match token.strip_prefix('@') {
+                None => return Some(GivenToken::Here(token)),
+                Some(file) => file.to_owned(),
+            },
+            None => self.agent_text(name, "token_file")?,
+        };
+        let path = home_path(&file);
+        let token = std::fs::read_to_string(&path).map(|token| token.trim().to_owned());
+        let empty = || io::Error::new(io::ErrorKind::InvalidData, "it is empty");
+        let token = token.and_then(|token| if token.is_empty() { Err(empty()) } else { Ok(token) });
+        Some(GivenToken::File { path, token })
+    }
+
+    /// The agent of this name, to be looked at: nothing is said of a token that cannot be read.
+    pub(crate) fn agent_to_look_at(&self, name: &str) -> Result<Box<dyn Backend>, Failure> {
+        self.agent_with(name, |config| match config.given_token(name)? {
+            GivenToken::Here(token) | GivenToken::File { token: Ok(token), .. } => Some(token),
+            GivenToken::File { token: Err(_), .. } => None,
         })
     }
 
-    fn read_token(&self, name: &str) -> Result<Option<String>, (PathBuf, io::Error)> {
-        let file = match (self.agent_text(name, "token"), self.agent_text(name, "token_file")) {
-            (Some(token), _) => match token.strip_prefix('@') {
-                None => return Ok(Some(token)),
-                Some(file) => file.to_owned(),
-            },
-            (None, Some(file)) => file,
-            (None, None) => return Ok(None),
-        };
-        let path = home_path(&file);
-        match std::fs::read_to_string(&path) {
-            Ok(token) => Ok(Some(token.trim().to_owned())),
-            Err(error) => Err((path, error)),
-        }
+    /// Is it defined, or of a type that needs no block?
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.agent_with(name, |_| None).is_ok()
     }
+
+    /// The type of the agent of this name, whether there is such a type or not.
+    pub(crate) fn type_of(&self, name: &str) -> String {
+        self.agent_text(name, "type").unwrap_or_else(|| name.to_owned())
+    }
+
+    /// The agents that somebody wrote down: those that take turns, if they are not the default ones, then the other
+    /// blocks.
+    pub(crate) fn written_agents(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        if self.settings.plain.contains_key(&("agents", "order")) {
+            names = self.agent_order();
+        }
+        let others: Vec<String> =
+            self.settings.agents.keys().filter(|name| !names.contains(name)).cloned().collect();
+        names.extend(others);
+        names
+    }
+
+    /// Those that take turns, whether they can be started or not.
+    pub(crate) fn agent_order(&self) -> Vec<String> {
+        self.texts("agents", "order")
+    }
+}
+
+/// A token that the configuration names.
+pub(crate) enum GivenToken {
+    Here(String),
+    File { path: PathBuf, token: io::Result<String> },
 }

@@ -80,7 +80,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("agent", "argv" | "args") => ("[\"more\"]", agent),
         ("agent", "env") => ("{ A = \"b\" }", agent),
         ("agent", "token") => ("\"secret\"", agent),
-        ("agent", "token_file") => ("\"/dev/null\"", agent),
+        ("agent", "token_file") => ("\"Cargo.toml\"", agent),
         ("agent", "token_env") => ("\"OTHER\"", agent),
         ("agent", "timeout") => ("\"5m\"", |c| format!("{:?}", c.timeout_of("x"))),
         other => panic!("{other:?} is in force, and nothing shows that anything reads it"),
@@ -139,7 +139,7 @@ fn the_defaults_are_those_of_the_code() {
     let nobody = good(
         "agents { order = [\"claude\"] }\nagent \"claude\" {\n type = \"command\"\n argv = [\"/nowhere\"]\n}",
     );
-    assert!(format!("{:?}", nobody.default_agent().unwrap_err()).contains("looked for claude;"));
+    assert!(format!("{:?}", nobody.default_agent().unwrap_err()).contains("looked for claude,"));
     assert_eq!(config.timeout_of("shell"), None);
 }
 

@@ -5,12 +5,27 @@ mod reader;
 use run_agent_core::layout::RunPaths;
 
 use super::setup::Words;
-use super::{AgentError, Backend, Call, Program, Setup, Stream, Work};
+use super::sign_in::{Trace, Traces};
+use super::{AgentError, Around, Backend, Call, Program, Setup, SignIn, Stream, Work};
 
 pub use reader::ClaudeReader;
 
 #[derive(Debug)]
 pub struct Claude(pub Setup);
+
+/// Variables with which it signs in by other means.
+const OTHERS: &[&str] = &[
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "ANTHROPIC_BASE_URL",
+];
+/// What its own file holds of an account.
+const ACCOUNTS: &[&str] = &["\"oauthAccount\"", "\"primaryApiKey\""];
+/// What its settings say of signing in.
+const SETTINGS: &[&str] = &["\"apiKeyHelper\"", "ANTHROPIC_", "CLAUDE_CODE_"];
 
 impl Backend for Claude {
     fn name(&self) -> &str {
@@ -33,6 +48,23 @@ impl Backend for Claude {
             env.push(("IS_SANDBOX", "1".to_owned()));
         }
         setup.call(argv, &["ANTHROPIC_API_KEY"], env, Stream::Claude)
+    }
+
+    fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
+        let setup = &self.0;
+        let own = around.folder(setup, "CLAUDE_CONFIG_DIR", ".claude");
+        let files = vec![
+            Trace::file(own.join(".credentials.json")),
+            // Where the secret itself is the system's to keep.
+            Trace::words(around.home(setup).join(".claude.json"), ACCOUNTS),
+            Trace::words(own.join(".claude.json"), ACCOUNTS),
+            Trace::words(own.join("settings.json"), SETTINGS),
+            Trace::words(around.cwd.join(".claude/settings.json"), SETTINGS),
+            Trace::words(around.cwd.join(".claude/settings.local.json"), SETTINGS),
+            Trace::words("/etc/claude-code/managed-settings.json".into(), SETTINGS),
+            Trace::words("/Library/Application Support/ClaudeCode/managed-settings.json".into(), SETTINGS),
+        ];
+        Some(setup.sign_in(around, &Traces { tokens: &["ANTHROPIC_API_KEY"], others: OTHERS, files }))
     }
 
     fn program(&self) -> Option<Program<'_>> {

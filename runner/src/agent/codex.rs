@@ -5,7 +5,8 @@ mod reader;
 use run_agent_core::layout::RunPaths;
 
 use super::setup::Words;
-use super::{AgentError, Backend, Call, Program, Setup, Stream, Work};
+use super::sign_in::{Trace, Traces};
+use super::{AgentError, Around, Backend, Call, Program, Setup, SignIn, Stream, Work};
 
 pub use reader::CodexReader;
 
@@ -14,6 +15,9 @@ pub struct Codex(pub Setup);
 
 /// It refuses a longer prompt on stdin.
 const PROMPT_MAX: usize = 1 << 20;
+
+/// What in its settings stands for a provider, or a place for secrets, of its own.
+const OWN_WAYS: &[&str] = &["model_provider", "openai_base_url", "cli_auth_credentials_store", "profile"];
 
 impl Backend for Codex {
     fn name(&self) -> &str {
@@ -38,6 +42,20 @@ impl Backend for Codex {
             .done();
         // Its own endpoint knows the one variable, endpoints of others the other.
         setup.call(argv, &["CODEX_API_KEY", "OPENAI_API_KEY"], [], Stream::Codex)
+    }
+
+    fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
+        let setup = &self.0;
+        let own = around.folder(setup, "CODEX_HOME", ".codex");
+        let files = vec![Trace::file(own.join("auth.json")), Trace::words(own.join("config.toml"), OWN_WAYS)];
+        let found = setup.sign_in(around, &Traces { tokens: &["CODEX_API_KEY"], others: &[], files });
+        // Arguments may name a provider of their own.
+        let named = setup.args.iter().any(|arg| OWN_WAYS.iter().any(|way| arg.contains(way)));
+        let local = setup.args.iter().any(|arg| arg == "--oss");
+        Some(match found {
+            SignIn::Missing(_) if named || local => SignIn::Unknown("its arguments choose a provider"),
+            found => found,
+        })
     }
 
     fn program(&self) -> Option<Program<'_>> {

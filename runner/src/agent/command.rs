@@ -1,10 +1,11 @@
 //! Any other agent: an argv from the configuration, the prompt on stdin or as `{prompt_file}`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use run_agent_core::layout::RunPaths;
 
-use super::{AgentError, Backend, Call, Work, locate};
+use super::{AgentError, Around, Backend, Call, SignIn, Work, locate};
 
 #[derive(Debug)]
 pub struct Command {
@@ -12,6 +13,10 @@ pub struct Command {
     pub argv: Vec<String>,
     /// The agent's token under its own variable's name, and whatever else the configuration sets.
     pub env: BTreeMap<String, String>,
+    /// The variable that its token is given in.
+    pub token_env: Option<String>,
+    /// The configuration has its token, which stands in `env`.
+    pub has_token: bool,
 }
 
 impl Backend for Command {
@@ -19,11 +24,24 @@ impl Backend for Command {
         &self.name
     }
 
-    fn is_there(&self) -> Result<(), AgentError> {
+    fn path(&self) -> Result<Option<PathBuf>, AgentError> {
         match self.argv.first() {
-            Some(program) => locate(&self.name, program).map(drop),
+            Some(program) => locate(&self.name, program).map(|path| Some(path.into())),
             None => Err(AgentError::NoCommand { agent: self.name.clone() }),
         }
+    }
+
+    /// Only where its variable is named is it known to need a token.
+    fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
+        let variable = self.token_env.as_ref()?;
+        if self.has_token {
+            return Some(SignIn::Token);
+        }
+        let own = self.env.get(variable).cloned().or_else(|| (around.variable)(variable));
+        Some(match own.filter(|value| !value.trim().is_empty()) {
+            Some(_) => SignIn::Variable(variable.clone()),
+            None => SignIn::Missing(vec![variable.clone()]),
+        })
     }
 
     fn call(&self, run: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {

@@ -6,7 +6,8 @@ use run_agent_core::layout::RunPaths;
 use serde_json::json;
 
 use super::setup::Words;
-use super::{AgentError, Backend, Call, Program, Setup, Stream, Work};
+use super::sign_in::{Trace, Traces};
+use super::{AgentError, Around, Backend, Call, Program, Setup, SignIn, Stream, Work};
 
 pub use reader::OpencodeReader;
 
@@ -38,6 +39,20 @@ impl Opencode {
     }
 }
 
+/// Providers that are known to ask for a token, in a variable that is named after them.
+const WITH_TOKENS: &[&str] = &[
+    "anthropic",
+    "openai",
+    "google",
+    "xai",
+    "openrouter",
+    "groq",
+    "mistral",
+    "deepseek",
+    "cerebras",
+    "perplexity",
+];
+
 impl Backend for Opencode {
     fn name(&self) -> &str {
         &self.0.name
@@ -60,6 +75,28 @@ impl Backend for Opencode {
         let env =
             [("OPENCODE_CONFIG_CONTENT", self.config()), ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned())];
         setup.call(argv, &[&self.token_variable()], env, Stream::Opencode)
+    }
+
+    fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
+        let setup = &self.0;
+        // Without a model it is the agent's own choice, and some of its models ask for nothing.
+        let Some(provider) = self.provider().filter(|provider| WITH_TOKENS.contains(provider)) else {
+            return Some(SignIn::Unknown("its provider may ask for nothing"));
+        };
+        let data = around.folder(setup, "XDG_DATA_HOME", ".local/share").join("opencode");
+        let config = around.folder(setup, "XDG_CONFIG_HOME", ".config").join("opencode");
+        let logins = Trace::naming(data.join("auth.json"), provider);
+        let folders = [config.as_path()].into_iter().chain(around.cwd.ancestors());
+        let settings =
+            folders.flat_map(|folder| ["opencode.json", "opencode.jsonc"].map(|name| folder.join(name)));
+        let files =
+            std::iter::once(logins).chain(settings.map(|path| Trace::naming(path, provider))).collect();
+        let (variable, others) = (self.token_variable(), ["OPENCODE_CONFIG", "OPENCODE_AUTH_CONTENT"]);
+        let mut tokens = vec![variable.as_str()];
+        if provider == "google" {
+            tokens.push("GEMINI_API_KEY");
+        }
+        Some(setup.sign_in(around, &Traces { tokens: &tokens, others: &others, files }))
     }
 
     fn program(&self) -> Option<Program<'_>> {

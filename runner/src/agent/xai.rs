@@ -6,6 +6,7 @@ use run_agent_core::layout::RunPaths;
 use serde_json::json;
 
 use super::rest::Provider;
+use super::sign_in::{Around, SignIn, Traces};
 use super::{AgentError, Backend, Call, Setup, Stream, Work};
 
 pub use reader::XaiReader;
@@ -35,6 +36,10 @@ impl Backend for Xai {
 
     fn is_there(&self) -> Result<(), AgentError> {
         self.request().map(drop)
+    }
+
+    fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
+        Some(self.0.sign_in(around, &Traces { tokens: &[TOKEN_ENV], others: &[], files: Vec::new() }))
     }
 
     fn call(&self, _: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {

@@ -30,7 +30,7 @@ pub(super) fn look_at_root(tree: &Tree) -> Vec<Finding> {
     }
     found.extend(links(root, |name| ProjectId::parse(name).is_ok()));
     let own = root.join(OWN_FOLDER);
-    let mut folders = vec![own, tree.layout.rosters()];
+    let mut folders = vec![own, tree.layout.rosters(), tree.layout.versions()];
     folders.extend(paths_in(&tree.layout.checkpoints()));
     found.extend(
         folders.iter().flat_map(|folder| stray(folder, None)).map(|path| Finding::StrayFile { path }),

@@ -44,12 +44,21 @@ pub struct Launch {
     /// What earlier runs reported of the conversation that this one takes up.
     #[serde(default)]
     pub before: Option<Usage>,
-    /// The agent's version, where it is known.
+    /// The agent's program, where it is one whose versions differ.
     #[serde(default)]
-    pub version: Option<String>,
+    pub program: Option<Program>,
     /// What is asked, of a run without a process.
     #[serde(default)]
     pub request: Option<Request>,
+}
+
+/// A program of others, and what is known of its version at the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    pub path: PathBuf,
+    pub version: Option<String>,
+    /// Older ones are warned of; empty: none is too old.
+    pub min_version: String,
 }
 
 impl Launch {

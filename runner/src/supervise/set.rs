@@ -96,8 +96,8 @@ fn claim(process: &Process, by_pid: &BTreeMap<u32, &Process>, owner: Owner<'_>) 
 }
 
 /// The commands of this tool that own runs of their own, or belong to nobody.
-const INFRASTRUCTURE: [&str; 8] =
-    ["_supervise", "_drive", "wrap", "task", "resume", "demo", "serve", "adopt"];
+const INFRASTRUCTURE: [&str; 9] =
+    ["_supervise", "_drive", "_version", "wrap", "task", "resume", "demo", "serve", "adopt"];
 
 /// Is this the command line of a supervisor, loop driver or server of ours?
 pub(crate) fn is_our_infrastructure(args: &[String]) -> bool {

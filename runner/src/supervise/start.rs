@@ -20,7 +20,7 @@ use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::{Draft, RunId, Timestamp};
 
 use super::hand_over::hand_over;
-use super::launch::{Launch, Order, Report, Streams};
+use super::launch::{Launch, Order, Program, Report, Streams};
 use super::os::{self, Machine};
 use super::{close, record};
 use crate::agent::{AgentError, Backend, Work};
@@ -32,6 +32,7 @@ use crate::link::{self, Origin};
 use crate::prompt::{self, Preamble};
 use crate::starting::Starting;
 use crate::tree::Tree;
+use crate::versions::Versions;
 use crate::view::{Proposed, TaskView, ViewError};
 
 /// What is to be started.
@@ -207,6 +208,11 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     if let Some(script) = &call.script {
         files::replace(&paths.script(), script.as_bytes(), false).map_err(write(paths.script()))?;
     }
+    let program =
+        request.backend.program().zip(call.argv.first().map(PathBuf::from)).map(|(program, path)| {
+            let version = Versions::of(&tree.layout).known(&path).and_then(|known| known.version);
+            Program { path, version, min_version: program.min_version.to_owned() }
+        });
     let launch = Launch {
         root: tree.layout.root().to_owned(),
         project: view.name.project.clone(),
@@ -227,7 +233,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         max_agents: request.max_agents,
         stream: call.stream,
         before: session.and_then(|session| hear::before(view.task(), session)),
-        version: None,
+        program,
         request: call.request,
     };
     // Known to be sendable before the run is: a path that is no text is not.

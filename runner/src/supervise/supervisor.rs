@@ -9,6 +9,7 @@ mod silence;
 mod slot;
 mod take_over;
 mod terminal;
+mod version;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -106,6 +107,8 @@ struct Supervisor<'a> {
     /// What its output says, where somebody can read it.
     hearing: Option<Hearing>,
     silence: Silence,
+    /// While somebody asks the agent's program for its version: given up when this is closed.
+    asking: Option<File>,
 }
 
 /// How and why this supervisor ends its run.
@@ -264,6 +267,7 @@ impl<'a> Supervisor<'a> {
             mark: None,
             hearing: None,
             silence,
+            asking: None,
         }
     }
 
@@ -277,6 +281,7 @@ impl<'a> Supervisor<'a> {
             Ok(Begun::Running { pid }) => {
                 starter.tell(&Report::Started { pid });
                 failpoint::here("supervisor.reported");
+                self.ask_version();
                 self.watch()
             }
             Ok(Begun::Refused(refusal)) => {

@@ -137,7 +137,7 @@ fn launch_of(tree: &Tree, view: &TaskView, id: &RunId, run: &Run) -> Option<Laun
         max_agents: 0,
         stream: None,
         before: None,
-        version: None,
+        program: None,
         request: None,
     })
 }

@@ -46,6 +46,7 @@ mod stops;
 mod store;
 mod sweep;
 mod tree;
+mod versions;
 mod waits;
 mod watch;
 mod why;

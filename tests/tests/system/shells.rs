@@ -248,6 +248,8 @@ fn completing_says_nothing_and_writes_nothing_whatever_the_configuration_is() {
     std::fs::write(root.path().join("config.hcl"), "limits {\n  max_tokens = 5\n}\n").unwrap();
     let agents = offered(&root, &["job", "--agent", ""]);
     assert_eq!((agents.stdout.trim(), agents.stderr.as_str()), ("shell\nlucky", ""), "{agents:?}");
+    let agents = offered(&root, &["validate", "c"]);
+    assert_eq!((agents.stdout.trim(), agents.stderr.as_str()), ("claude\ncodex", ""), "{agents:?}");
     assert_eq!(std::fs::read_to_string(&store).unwrap(), text);
 }
 

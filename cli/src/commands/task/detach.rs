@@ -98,6 +98,7 @@ impl Report {
 pub(crate) fn start(context: &Context, name: &TaskName, settings: &Settings, starting: Starting) -> Outcome {
     // What would keep the loop from starting is told before a process is made.
     let prepared = Prepared::new(context, name, settings)?;
+    prepared.warn(context)?;
     let order = Order {
         settings: Settings { cwd: Some(prepared.cwd), ..settings.clone() },
         fresh: settings.fresh,

@@ -12,6 +12,7 @@ use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, RunStart};
 use run_agent_core::text;
+use run_agent_core::world::Task;
 
 use super::super::os::{self, Cgroup, Detach, Gate, Machine, NotExecuted, ProcessId};
 use super::super::record::{self, Note, Terms};
@@ -191,7 +192,7 @@ impl Supervisor<'_> {
         };
         let start = RunStart {
             agent: self.launch.agent.clone(),
-            agent_version: self.launch.version.clone(),
+            agent_version: self.launch.program.as_ref().and_then(|program| program.version.clone()),
             attempt: self.launch.attempt,
             parent_run_id: self.launch.parent.clone(),
             previous_run_id: self.launch.previous.clone(),
@@ -220,6 +221,16 @@ impl Supervisor<'_> {
         }
         let started = Cause::Process("started".to_owned());
         batch.push(Event::RunStart(Box::new(start)).draft(&scope, &started, line));
+        if let Some((version, warning)) = self.too_old() {
+            let with_warning = batch.iter().cloned().chain([warning]).collect();
+            let warn = |task: &Task| {
+                decide::may_start_run(task, &id)?;
+                decide::may_warn_of_version(task, &self.launch.agent, &version)
+            };
+            if let Proposed::Appended(_) = self.view.propose(with_warning, warn)? {
+                return Ok(None);
+            }
+        }
         match self.view.propose(batch, |task| decide::may_start_run(task, &id))? {
             Proposed::Appended(_) => Ok(None),
             Proposed::Refused(refusal) => Ok(Some(refusal)),

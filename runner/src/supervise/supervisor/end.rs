@@ -59,6 +59,7 @@ impl Supervisor<'_> {
     /// The agent has ended by itself.
     pub(super) fn after_exit(mut self, exit: Exit) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.reaped");
+        self.asking = None;
         self.commands.let_go();
         let climbed = match self.launch.streams {
             // What a person's own command on a terminal leaves running is the person's.
@@ -84,6 +85,7 @@ impl Supervisor<'_> {
     /// The ladder, then the end.
     pub(super) fn stop(mut self, how: &Stopping, ending: Ending) -> Result<(), SuperviseError> {
         failpoint::here("supervisor.stopping");
+        self.asking = None;
         self.commands.let_go();
         let climbed = if let Some(calling) = &self.calling {
             calling.cancel();
