@@ -124,12 +124,15 @@ const WORDS: [&str; 22] = [
     "",
 ];
 
-const STDERR: [&str; 6] = [
+const STDERR: [&str; 9] = [
     "Attempt 1 failed with status 429. Retrying with backoff... _ApiError: {\"error\":{\"code\":429}}\n",
     "Attempt 2 failed: quota. \n",
     "Suggested retry after 2s.. Retrying after 5468ms...\n",
     "thread 'main' panicked at src/main.rs:1:1:\n",
     "error: unknown option '--x'\n",
+    "HTTP 200\n",
+    "HTTP 503, retry-after 5\n",
+    "retrying (429, rate_limit), retry 1 of 6 in 2 s: slow\n",
     "JavaScript heap out of memory",
 ];
 
@@ -205,7 +208,7 @@ fn reader(number: u8) -> Box<dyn Reader> {
         ..Used::default()
     };
     let head = |status| Head { status, retry_after: Some("7".to_owned()) };
-    match number % 8 {
+    match number % 10 {
         0 => Box::new(ClaudeReader::new(Some(&before))),
         1 => Box::new(CodexReader::new(Some(&before))),
         2 => Box::new(GeminiReader::new()),
@@ -213,6 +216,9 @@ fn reader(number: u8) -> Box<dyn Reader> {
         4 => Box::new(XaiReader::new(head(200))),
         5 => Box::new(PerplexityReader::new(head(200))),
         6 => Box::new(XaiReader::new(head(429))),
+        // Stderr tells the head.
+        7 => Box::new(XaiReader::new(Head::default())),
+        8 => Box::new(PerplexityReader::new(Head::default())),
         _ => Box::new(ClaudeReader::new(None)),
     }
 }

@@ -156,7 +156,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
 
     now(AGENT, "type", Kind::AgentType, r#""""#, "claude codex gemini opencode xai perplexity shell command"),
     now(AGENT, "argv", Kind::Texts, "[]", "command: program and arguments; {prompt_file} = the prompt's file"),
-    now(AGENT, "args", Kind::Texts, "[]", "added to the command line"),
+    now(AGENT, "args", Kind::Texts, "[]", r#"added to the command line; REST: to the request, as "temperature=0.2""#),
     now(AGENT, "env", Kind::TextMap, "{}", "variables that are set for the agent"),
     now(AGENT, "token", Kind::Secret, r#""""#, r#"the token or "@path"; never together with token_file"#),
     now(AGENT, "token_file", Kind::Text, r#""""#, "a file with the token"),

@@ -12,7 +12,7 @@ pub struct Setup {
     pub model: Option<String>,
     /// Another endpoint for the agent's API.
     pub base_url: Option<String>,
-    /// Added to the command line.
+    /// Added to the command line, or to the request.
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
     pub token: Option<String>,

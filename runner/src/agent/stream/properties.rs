@@ -11,7 +11,7 @@ use crate::agent::opencode::OpencodeReader;
 use crate::agent::perplexity::PerplexityReader;
 use crate::agent::xai::XaiReader;
 
-const READERS: usize = 7;
+const READERS: usize = 9;
 
 /// Asks each reader by its number.
 fn hear(reader: usize, input: (&[u8], &[u8]), exit: Exit, size: usize) -> (Vec<Heard>, Told) {
@@ -32,7 +32,10 @@ fn hear(reader: usize, input: (&[u8], &[u8]), exit: Exit, size: usize) -> (Vec<H
         3 => with(OpencodeReader::new(), input, exit, size),
         4 => with(XaiReader::new(head(200)), input, exit, size),
         5 => with(PerplexityReader::new(head(200)), input, exit, size),
-        _ => with(XaiReader::new(head(429)), input, exit, size),
+        6 => with(XaiReader::new(head(429)), input, exit, size),
+        // Stderr tells the head.
+        7 => with(XaiReader::new(Head::default()), input, exit, size),
+        _ => with(PerplexityReader::new(Head::default()), input, exit, size),
     }
 }
 
@@ -145,6 +148,7 @@ fn line() -> impl Strategy<Value = String> {
         1 => any::<String>(),
         1 => Just("Attempt 1 failed: x. Retrying after 5ms...".to_owned()),
         1 => Just("data: [DONE]\n".to_owned()),
+        1 => prop::sample::select(vec!["HTTP 200", "HTTP 503, retry-after 5", "failed (network): cut", "retrying (429, rate_limit), retry 1 of 6 in 2 s: slow"]).prop_map(str::to_owned),
         1 => Just(String::new())
     ]
 }

@@ -62,7 +62,10 @@ impl Line {
         }
         if let Some(rest) = line.strip_prefix("failed (") {
             let (class, message) = rest.split_once("): ")?;
-            return Some(Self::Failed { class: ErrorClass::read(class)?, message: message.to_owned() });
+            return Some(Self::Failed {
+                class: ErrorClass::read(class)?,
+                message: one_line(message, MESSAGE_MAX),
+            });
         }
         if let Some(rest) = line.strip_prefix("waiting, ") {
             let silent = Duration::from_secs(rest.strip_suffix(" s")?.parse().ok()?);
@@ -95,7 +98,7 @@ fn retry(rest: &str) -> Option<Retry> {
         attempt: attempt.parse().ok()?,
         of,
         wait: wait.map(Duration::from_secs),
-        message: message.to_owned(),
+        message: one_line(message, MESSAGE_MAX),
     })
 }
 
