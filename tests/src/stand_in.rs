@@ -40,7 +40,7 @@ impl StandIn {
     pub fn install(self) {
         let Self { bin, folder, program, starts } = self;
         std::fs::create_dir_all(&bin).unwrap();
-        let count = quoted(&folder.join(format!("{program}.starts")));
+        let count = quoted(folder.join(format!("{program}.starts")));
         let last = starts.len();
         let cases: String = starts
             .iter()
