@@ -4,7 +4,7 @@
 use crate::event::{Done, DoneCleared, Event};
 use crate::id::{MsgId, RunId};
 use crate::message::Kind;
-use crate::plan::reason;
+use crate::plan::{self, reason};
 use crate::policy::budget::{Budget, Spent};
 use crate::store::{Condition, Entry};
 use crate::world::{Marker, Run, RunState, Task, answers};
@@ -261,8 +261,16 @@ pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>, why: &str) -> Resu
     if !task.ralph.is_open() && task.ralph.stopping.is_none() {
         return Err(Refusal::LoopNotOpen);
     }
-    if task.ralph.stopping.is_some() && ![reason::STOPPED, reason::INTERRUPTED].contains(&why) {
-        return Err(Refusal::Moot);
+    if let Some(stopping) = &task.ralph.stopping {
+        // A stop is the end of a loop, and its budget's reason for one that the budget asked for.
+        let ends_it = match why {
+            reason::STOPPED | reason::INTERRUPTED => true,
+            reason::BUDGET => plan::is_for_budget(&task.ralph, &stopping.how),
+            _ => false,
+        };
+        if !ends_it {
+            return Err(Refusal::Moot);
+        }
     }
     match (driver, &task.ralph.driver) {
         (Some((pid, boot)), Some(now))

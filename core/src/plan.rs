@@ -7,6 +7,8 @@ mod budget;
 mod done;
 mod restart;
 
+pub(crate) use budget::asked_for as is_for_budget;
+
 use jiff::Timestamp;
 
 use crate::event::{

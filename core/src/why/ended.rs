@@ -7,7 +7,7 @@ use crate::cause::Cause;
 use crate::event::{Event, LoopOutcome};
 use crate::id::{RunId, TaskId};
 use crate::message::Message;
-use crate::plan::reason;
+use crate::plan::{self, reason};
 use crate::world::{Marker, TaskStatus, Told};
 
 impl Story<'_> {
@@ -116,7 +116,7 @@ impl Story<'_> {
                 self.budget();
                 let asked = self.of_task(Told::LoopStopping);
                 if let Some((_, Event::LoopStopping(stop))) = &asked
-                    && self.look.task.ralph.budget.as_ref().is_some_and(|told| told.limit == stop.by)
+                    && plan::is_for_budget(&self.look.task.ralph, stop)
                 {
                     self.because("what ran was stopped for it (loop.on_budget)", asked.as_ref());
                 }

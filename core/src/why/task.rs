@@ -4,7 +4,7 @@ use super::story::{Story, by, cause_of, count, quoted};
 use super::{Act, Driver};
 use crate::event::Event;
 use crate::id::RunId;
-use crate::plan::reason;
+use crate::plan::{self, reason};
 use crate::world::{RalphState, RunStatus, StopRequest, Told};
 
 impl Story<'_> {
@@ -73,7 +73,7 @@ impl Story<'_> {
             0 => "nothing runs any more, and the loop's end is due".to_owned(),
             n => format!("{} not ended yet", have(n as u64, "run")),
         };
-        let for_budget = self.look.task.ralph.budget.as_ref().is_some_and(|told| told.limit == stop.how.by);
+        let for_budget = plan::is_for_budget(&self.look.task.ralph, &stop.how);
         let text = if for_budget {
             format!("the budget is used up, and what runs is stopped; {left}")
         } else {

@@ -1,6 +1,7 @@
 //! What is used up, and what passes by itself: budgets, limits of an account, conversations that are taken up.
 
 use super::*;
+use crate::decide;
 use crate::event::{Usage, Usd};
 use crate::policy::Session;
 use crate::policy::budget::{Budget, OnBudget, Spent};
@@ -78,6 +79,7 @@ fn what_runs_is_stopped_in_the_name_of_the_limit_and_the_loop_has_failed() {
     let story = story.ends(1, RunOutcome::Stopped);
     let Step::End(end) = story.next() else { panic!("{:?}", story.next()) };
     assert_eq!((end.outcome, end.reason.as_str()), (LoopOutcome::Failed, reason::BUDGET));
+    assert_eq!(decide::may_end_loop(story.task(), None, &end.reason), Ok(()));
     assert_eq!(story.event(None, Event::LoopEnd(end)).task().status(), TaskStatus::Failed);
 }
 
@@ -104,6 +106,7 @@ fn a_person_who_stops_it_meanwhile_has_stopped_it() {
     let story =
         story.event(None, Event::LoopStopping(Stopping { by: "ann".to_owned(), ..Stopping::default() }));
     let story = story.ends(1, RunOutcome::Stopped);
+    assert_eq!(decide::may_end_loop(story.task(), None, reason::BUDGET), Err(decide::Refusal::Moot));
     assert!(is_end(&story.next(), LoopOutcome::Stopped, reason::STOPPED));
 }
 
