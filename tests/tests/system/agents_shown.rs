@@ -254,3 +254,74 @@ fn an_account_that_is_refused_stands_in_the_inbox_while_others_work() {
     driver.wait().unwrap();
     assert_eq!(root.json(&["inbox", "--json"])["total"], 0);
 }
+
+/// Recordings of whole runs, where they are beside this repository: name, program, what `output --merged` must say.
+const RECORDINGS: [(&str, &str, &[&str]); 4] = [
+    ("claude-tool-closed", "claude", &["> Bash"]),
+    ("codex-tool-closed", "codex", &["> "]),
+    ("gemini-tool2-closed", "gemini", &["> "]),
+    ("opencode-tool-closed", "opencode", &["> "]),
+];
+
+#[test]
+fn what_real_agents_printed_is_shown_as_text_and_their_answer_stands_last() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/rig/captures");
+    for (recording, program, wanted) in RECORDINGS {
+        let path = folder.join(format!("{recording}.stdout"));
+        if !path.is_file() {
+            eprintln!("skipped: there is no {}", path.display());
+            return;
+        }
+        let root = Root::made();
+        StandIn::of(&root, program).starts(Script::new().plays(&path)).install();
+        let config = format!("agent \"{program}\" {{ model = \"xai/grok\" }}\n");
+        std::fs::write(root.path().join("config.hcl"), config).unwrap();
+        let answer = root.ok(&["job", "--project", "p", "--agent", program, "--prompt", "x"]);
+        let name = root.only_task();
+        let run = root.tree().runs(&name).unwrap()[0].to_string();
+        let shown = root.ok(&["output", &run, "--merged"]);
+        assert!(!shown.contains("{\"type\""), "{program}: {shown}");
+        assert!(wanted.iter().all(|words| shown.contains(words)), "{program}: {shown}");
+        assert!(!answer.is_empty() && shown.ends_with(&answer), "{program}: {answer}\n{shown}");
+        let status = root.json(&["status", &run, "--json"]);
+        assert!(status["usage"]["input_tokens"].as_u64().is_some_and(|n| n > 0), "{program}: {status:#}");
+        assert!(status["session_id"].is_string(), "{program}: {status:#}");
+        let costs = matches!(program, "claude" | "opencode");
+        assert_eq!(status["usage"]["cost_usd"].is_number(), costs, "{program}: {status:#}");
+    }
+}
+
+#[test]
+fn who_watches_reads_of_retries_and_of_what_was_used() {
+    let script = begins().prints(&claude::retry(3, 429, "rate_limit")).waits_for("go");
+    let root = with_claude([reports(script, "the end")]);
+    let run = job(&root);
+    let watcher = goes_on(&root, &["watch", "t", "--project", "p"]);
+    let told = || root.ok(&["status", "t", "--project", "p"]);
+    until("the retry", || told().contains("retrying 429").then_some(()), told);
+    root.lets("go");
+    let watched = rest_of(watcher);
+    assert!(watched.lines().last().is_some_and(|line| line.contains("completed")), "{watched}");
+    let replayed = root.ok(&["replay", "t", "--project", "p"]);
+    let short = run.splitn(3, '-').nth(2).unwrap();
+    let words =
+        format!("=> run {short} running (retrying 429 rate_limit, retry 3 of 10), task running (retrying)");
+    assert!(replayed.contains(&words), "{replayed}");
+    assert!(replayed.contains("12300 tokens in, 1200 out, 0.050000 USD"), "{replayed}");
+    let changes = root.run(&["replay", "t", "--project", "p", "--json"]).stdout;
+    let row = changes.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let last = row.filter(|change| change["change"] == "run").last().unwrap();
+    assert_eq!(last["usage"]["cost_usd"], 0.05, "{last:#}");
+}
+
+#[test]
+fn a_budget_that_stops_what_runs_ends_its_loop() {
+    let script = begins().prints(&claude::result("x", 900, 100, 0.05)).waits_for("never");
+    let root = with_claude([script]);
+    let config = "limits { max_tokens = 1000 }\nstop { grace = \"5s\" }\n";
+    std::fs::write(root.path().join("config.hcl"), config).unwrap();
+    assert_eq!(task(&root, &[]).code, 3);
+    let status = status(&root);
+    assert_eq!((&status["status"], &status["reason"]), (&"failed".into(), &"budget".into()), "{status:#}");
+    assert_eq!(status["runs"][0]["status"], "stopped", "{status:#}");
+}
