@@ -179,6 +179,9 @@ pub(crate) struct TaskArgs {
     /// Print what the root agent prints as it comes
     #[arg(long, conflicts_with_all = ["detach", "json"])]
     pub(crate) follow: bool,
+    /// With --follow: byte by byte, where an agent prints a form of its own, not as text
+    #[arg(long, requires = "follow")]
+    pub(crate) raw: bool,
 }
 
 #[derive(Debug, Args)]
@@ -232,6 +235,9 @@ pub(crate) struct JobArgs {
     /// Print the agent's output as it comes
     #[arg(long, conflicts_with = "json")]
     pub(crate) follow: bool,
+    /// With --follow: byte by byte, where the agent prints a form of its own, not as text
+    #[arg(long, requires = "follow")]
+    pub(crate) raw: bool,
     /// Start at most one run of this task with this key: a second call returns the first one's run
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) key: Option<String>,
@@ -325,6 +331,9 @@ pub(crate) struct OutputArgs {
     /// Go on until the run ends
     #[arg(long)]
     pub(crate) follow: bool,
+    /// With --follow or --merged: byte by byte, where the agent prints a form of its own, not as text
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod progress;
 mod table;
 mod time;
 mod tree;
+mod usage;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -22,6 +23,7 @@ pub(crate) use progress::{Progress, progress};
 pub(crate) use table::{Cell, Column, columns, cut, table};
 pub(crate) use time::{ago, lasted, span, when};
 pub(crate) use tree::{idle_for, tree_text};
+pub(crate) use usage::{budget, reason_of, retrying, usage, usage_cell, with_until};
 
 /// Writes results to stdout. A reader that went away ends the command without an error.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {

@@ -85,7 +85,8 @@ fields! {
         boot_id: String,
         pid_namespace: String,
     }
-    /// The agent's process exists and is about to be let go.
+    /// The agent's process exists and is about to be let go. `stream` is the form of what it prints, where that is not for
+    /// people as it is.
     #[derive(Default)]
     RunStart {
         agent: String,
@@ -108,6 +109,7 @@ fields! {
         output_path: String,
         stdout_path: String,
         stderr_path: String,
+        stream: Option<String>,
     }
     /// A run ended. Exactly one a run counts; `status` is `failed` on `RUN_CRASH` and never on `RUN_STOP`. `retry_at` is when
     /// the account's limit that ended it is over, where the agent said so.
@@ -123,9 +125,10 @@ fields! {
         left_overs: Option<String>,
         retry_at: Option<Timestamp>,
     }
-    /// The agent's own calls to its API fail and it tries again; without a class they succeed again.
+    /// The agent's own calls to its API fail and it tries again, for the time that `attempt` says and `of` so many at the
+    /// most; without a class they succeed again.
     #[derive(Default)]
-    Retrying { error_class: Option<String>, attempt: u32, detail: String }
+    Retrying { error_class: Option<String>, http_status: Option<u32>, attempt: u32, of: Option<u32>, detail: String }
     /// A stop was asked for.
     #[derive(Default)]
     Stopping { by: String, grace_ms: u64, keep_children: bool }
@@ -197,6 +200,17 @@ impl Silence {
     #[must_use]
     pub fn since(&self, told: Timestamp) -> Timestamp {
         told.saturating_sub(std::time::Duration::from_secs(self.silent_s)).unwrap_or(told)
+    }
+}
+
+/// `limits.max_tokens: 812000 tokens and 1.200000 USD`.
+impl std::fmt::Display for LoopBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} tokens", self.limit, self.tokens)?;
+        match self.cost_usd {
+            Some(cost) if cost.micros > 0 => write!(f, " and {cost} USD"),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::error_class::ErrorClass;
 use crate::event::LoopOutcome;
 use crate::id::{MsgId, RunId};
 use crate::plan::reason;
@@ -32,7 +33,22 @@ pub enum Need {
         text: String,
     },
     /// The loop ended without success, and goes on only when somebody says so.
-    GaveUp { msg_id: MsgId, since: Timestamp, reason: String },
+    GaveUp {
+        msg_id: MsgId,
+        since: Timestamp,
+        reason: String,
+        /// What the reason is about: the agents that cannot be started, how much of which limit was used.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+    },
+    /// An open loop does without this agent, whose account is refused until somebody sees to it.
+    Agent {
+        agent: String,
+        error_class: String,
+        since: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run_id: Option<RunId>,
+    },
     /// The loop waits for tasks, one of which cannot be completed unless somebody sees to it.
     Blocked { msg_id: MsgId, since: Timestamp, reason: String },
     /// A run that lives gives no sign of life; a stuck one is being ended.
@@ -62,6 +78,7 @@ pub fn of_task(task: &Task) -> Vec<Need> {
     let mut needs = questions(&task.thread.open_questions, |question| asker(task, question));
     needs.extend(gave_up(task));
     needs.extend(blocked(task));
+    needs.extend(refused(task));
     needs.extend(task.active().filter_map(|(id, run)| {
         let stuck = run.evidence.is_after(Told::RunStuck, Told::RunActive);
         run.idle_since.map(|since| Need::Silent { run_id: id.clone(), since, stuck })
@@ -109,7 +126,35 @@ fn gave_up(task: &Task) -> Option<Need> {
         return None;
     }
     let (msg_id, _) = task.since.clone()?;
-    Some(Need::GaveUp { msg_id, since: *at, reason: reason.clone() })
+    let detail = text::head(&detail(task, reason), TEXT_MAX).to_owned();
+    Some(Need::GaveUp { msg_id, since: *at, reason: reason.clone(), detail })
+}
+
+fn detail(task: &Task, reason: &str) -> String {
+    match (reason, &task.ralph.budget) {
+        (reason::BUDGET, Some(told)) => told.to_string(),
+        (reason::NO_AGENT, _) => {
+            let degraded = task.ralph.degraded.iter();
+            let each = degraded.map(|(agent, how)| format!("{agent}: {}", how.error_class));
+            each.collect::<Vec<_>>().join(", ")
+        }
+        _ => String::new(),
+    }
+}
+
+/// A limit of an account passes by itself, and a refused account does not.
+fn refused(task: &Task) -> impl Iterator<Item = Need> {
+    let degraded = task.ralph.degraded.iter().filter(|_| task.ralph.is_open());
+    let refused = degraded.filter(|(_, how)| ErrorClass::read(&how.error_class) == Some(ErrorClass::Auth));
+    refused.map(|(agent, how)| {
+        let run = how.run.as_ref().and_then(|id| task.runs.get(id)).and_then(Run::end);
+        Need::Agent {
+            agent: agent.clone(),
+            error_class: how.error_class.clone(),
+            since: run.map_or(how.until, |(_, at)| at),
+            run_id: how.run.clone(),
+        }
+    })
 }
 
 fn blocked(task: &Task) -> Option<Need> {

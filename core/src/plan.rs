@@ -195,6 +195,8 @@ pub mod reason {
     pub const WAIT_LOOPS: &str = "loops";
     /// Of a loop that is driven, between the end of a run and the next step.
     pub const BETWEEN_RUNS: &str = "between runs";
+    /// Of a task whose runs' calls to their APIs fail and are tried again.
+    pub const RETRYING: &str = "retrying";
     /// How the reason of a run begins that reached its own time limit.
     pub const TIME_LIMIT: &str = "time limit";
 

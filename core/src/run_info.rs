@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ProjectId, RunId, TaskId};
 use crate::text::push_quoted;
-use crate::world::{Run, RunStatus};
+use crate::world::{Run, RunStatus, UsageRow};
 
 /// The newest version that this program reads.
 pub const VERSION: u32 = 1;
@@ -44,6 +44,8 @@ pub struct RunInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_summary: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_class: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     pub supervisor_pid: u32,
     pub machine_id: String,
@@ -53,15 +55,7 @@ pub struct RunInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<UsageInfo>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UsageInfo {
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    pub cached_tokens: u64,
+    pub usage: Option<UsageRow>,
 }
 
 /// Why a file is not a run-info.
@@ -81,7 +75,6 @@ impl RunInfo {
     pub fn project(project: &ProjectId, task: &TaskId, id: &RunId, run: &Run) -> Self {
         let start = run.start().cloned().unwrap_or_default();
         let end = run.end();
-        let used = run.usage != crate::world::Totals::default();
         Self {
             version: VERSION,
             run_id: id.to_string(),
@@ -111,6 +104,7 @@ impl RunInfo {
             error_summary: end
                 .filter(|_| run.status() == RunStatus::Failed)
                 .map(|(end, _)| end.reason.clone()),
+            error_class: end.and_then(|(end, _)| end.error_class.clone()),
             key: run.key.clone(),
             supervisor_pid: start.supervisor_pid,
             machine_id: start.machine_id,
@@ -118,11 +112,7 @@ impl RunInfo {
             pid_namespace: start.pid_namespace,
             pid_start_ticks: start.pid_start_ticks,
             session_id: run.session_id.clone(),
-            usage: used.then_some(UsageInfo {
-                input_tokens: run.usage.input_tokens,
-                output_tokens: run.usage.output_tokens,
-                cached_tokens: run.usage.cached_tokens,
-            }),
+            usage: run.usage.row(),
         }
     }
 
@@ -152,6 +142,7 @@ impl RunInfo {
         text(&mut out, "commandline", Some(&self.commandline));
         text(&mut out, "agent_version", self.agent_version.as_deref());
         text(&mut out, "error_summary", self.error_summary.as_deref());
+        text(&mut out, "error_class", self.error_class.as_deref());
         text(&mut out, "key", self.key.as_deref());
         let _ = writeln!(out, "supervisor_pid: {}", self.supervisor_pid);
         text(&mut out, "machine_id", Some(&self.machine_id));
@@ -162,8 +153,12 @@ impl RunInfo {
         if let Some(usage) = &self.usage {
             let _ = writeln!(
                 out,
-                "usage:\n  input_tokens: {}\n  output_tokens: {}\n  cached_tokens: {}",
-                usage.input_tokens, usage.output_tokens, usage.cached_tokens
+                "usage:\n  input_tokens: {}\n  output_tokens: {}\n  cached_tokens: {}\n  cost_usd: {}\n  cost_incomplete: {}",
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cached_tokens,
+                usage.cost_usd.map_or_else(|| "null".to_owned(), |cost| cost.to_string()),
+                usage.cost_incomplete,
             );
         }
         out
@@ -213,7 +208,13 @@ mod tests {
             exit_code: -1,
             agent: "no".to_owned(),
             error_summary: Some("exit 1: \"x\"\n- a: b".to_owned()),
-            usage: Some(UsageInfo { input_tokens: 1, output_tokens: 2, cached_tokens: 3 }),
+            usage: Some(UsageRow {
+                input_tokens: 1,
+                output_tokens: 2,
+                cached_tokens: 3,
+                cost_usd: Some(crate::event::Usd { micros: 12_345 }),
+                cost_incomplete: true,
+            }),
             ..RunInfo::default()
         };
         assert_eq!(RunInfo::from_yaml(&info.to_yaml(), "x").unwrap(), info);

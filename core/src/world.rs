@@ -14,6 +14,7 @@ mod ralph;
 mod run;
 mod task;
 mod thread;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,8 +28,9 @@ pub use ralph::{Degraded, Ralph, RalphState, StopRequest};
 pub use run::{Run, RunState, RunStatus};
 pub use task::{DoneMark, Task, TaskStatus};
 pub use thread::{Question, Thread, answers};
+pub use usage::{BudgetRow, Cost, RetryRow, Totals, UsageRow, dollars};
 
-use crate::event::{Event, FieldError, ProjectCreated, Usage, Usd};
+use crate::event::{Event, FieldError, ProjectCreated};
 use crate::id::{MsgId, ProjectId, RunId, TaskId};
 use crate::message::Message;
 use crate::store::{Cursor, StreamKey};
@@ -174,42 +176,5 @@ impl Project {
     #[must_use]
     pub fn usage(&self) -> Totals {
         self.tasks.values().fold(Totals::default(), |sum, task| sum.plus(&task.usage))
-    }
-}
-
-/// Sums over what agents reported.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    pub cached_tokens: u64,
-    /// The sum of the costs that were reported.
-    pub cost_usd: Usd,
-    /// True when some report had no cost: then the sum is a lower bound.
-    pub cost_incomplete: bool,
-}
-
-impl Totals {
-    /// Both together.
-    #[must_use]
-    pub fn plus(self, other: &Self) -> Self {
-        Self {
-            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
-            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
-            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
-            cost_usd: Usd { micros: self.cost_usd.micros.saturating_add(other.cost_usd.micros) },
-            cost_incomplete: self.cost_incomplete || other.cost_incomplete,
-        }
-    }
-
-    fn add(&mut self, usage: &Usage) {
-        *self = self.plus(&Self {
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
-            cached_tokens: usage.cached_tokens,
-            cost_usd: usage.cost_usd.unwrap_or_default(),
-            // A report of the session alone used nothing.
-            cost_incomplete: usage.cost_usd.is_none() && (usage.input_tokens > 0 || usage.output_tokens > 0),
-        });
     }
 }

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use run_agent_core::layout::RunPaths;
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
 pub use by_hand::ByHand;
@@ -119,6 +120,13 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The form of this name, as a run's start tells it; none where it is for people as it is, or of a later version.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
+        Self::deserialize(name).ok()
+    }
+
     /// `before` is what earlier runs of the conversation that this run takes up reported together.
     #[must_use]
     pub fn listener(self, before: Option<&Used>) -> Listener {
@@ -130,6 +138,13 @@ impl Stream {
             Self::Xai => Box::new(xai::XaiReader::new(stream::Head::default())),
             Self::Perplexity => Box::new(perplexity::PerplexityReader::new(stream::Head::default())),
         })
+    }
+}
+
+/// Its name, as [`Stream::named`] reads it.
+impl std::fmt::Display for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
     }
 }
 

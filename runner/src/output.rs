@@ -1,5 +1,7 @@
 //! A run's output: the marks by which stdout and stderr are merged in order of time, and the final answer.
 
+mod merge;
+
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,6 +11,7 @@ use std::time::Instant;
 use run_agent_core::layout::RunPaths;
 
 use crate::tree::Tree;
+pub use merge::{Marks, Merge};
 
 /// Which stream a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,31 +91,6 @@ impl Marker {
     }
 }
 
-/// The order in which pieces of the two streams are shown, up to the given lengths. Within a mark the order is not
-/// known: stdout comes first.
-#[must_use]
-pub fn merge_order(marks: &[Mark], stdout_len: u64, stderr_len: u64) -> Vec<(Source, std::ops::Range<u64>)> {
-    let mut pieces: Vec<(Source, std::ops::Range<u64>)> = Vec::new();
-    let mut at = Mark::default();
-    let end = Mark { ms: u64::MAX, stdout: stdout_len, stderr: stderr_len };
-    for mark in marks.iter().chain(std::iter::once(&end)) {
-        for (source, from, to) in [
-            (Source::Stdout, &mut at.stdout, mark.stdout.min(stdout_len)),
-            (Source::Stderr, &mut at.stderr, mark.stderr.min(stderr_len)),
-        ] {
-            if to <= *from {
-                continue;
-            }
-            match pieces.last_mut() {
-                Some((last, range)) if *last == source => range.end = to,
-                _ => pieces.push((source, *from..to)),
-            }
-            *from = to;
-        }
-    }
-    pieces
-}
-
 /// Reads the marks of a run; none when there are none.
 #[must_use]
 pub fn marks(tree: &Tree, run: &RunPaths) -> Vec<Mark> {
@@ -172,40 +150,23 @@ pub fn tail_of(tree: &Tree, path: &Path, lines: usize, max: u64) -> io::Result<S
     file.seek(SeekFrom::Start(len.saturating_sub(max)))?;
     let mut bytes = Vec::new();
     file.take(max).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let from = text
-        .trim_end_matches('\n')
-        .rmatch_indices('\n')
-        .nth(lines.saturating_sub(1))
-        .map_or(0, |(at, _)| at + 1);
-    Ok(text[from..].to_owned())
+    Ok(String::from_utf8_lossy(last_lines(&bytes, lines)).into_owned())
+}
+
+/// The last so many lines; line feeds at the end begin none.
+#[must_use]
+pub fn last_lines(text: &[u8], lines: usize) -> &[u8] {
+    if lines == 0 {
+        return &[];
+    }
+    let end = text.iter().rposition(|b| *b != b'\n').map_or(0, |at| at + 1);
+    let mut ends = text[..end].iter().enumerate().rev().filter(|(_, b)| **b == b'\n');
+    ends.nth(lines - 1).map_or(text, |(at, _)| &text[at + 1..])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pieces_follow_the_marks_and_nothing_is_left_out() {
-        let mark = |stdout, stderr| Mark { ms: 0, stdout, stderr };
-        let pieces = merge_order(&[mark(10, 0), mark(10, 5), mark(10, 5), mark(20, 8)], 25, 8);
-        assert_eq!(
-            pieces,
-            [
-                (Source::Stdout, 0..10),
-                (Source::Stderr, 0..5),
-                (Source::Stdout, 10..20),
-                (Source::Stderr, 5..8),
-                (Source::Stdout, 20..25)
-            ]
-        );
-        assert_eq!(merge_order(&[], 3, 2), [(Source::Stdout, 0..3), (Source::Stderr, 0..2)]);
-        assert_eq!(
-            merge_order(&[mark(99, 99)], 3, 0),
-            [(Source::Stdout, 0..3)],
-            "a mark never reaches beyond the file"
-        );
-    }
 
     #[test]
     fn a_torn_mark_is_none() {

@@ -28,7 +28,7 @@ pub(crate) use item::is_left_alone;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Open questions, those first for which somebody waits; loops that gave up, that nobody drives any more, or \
-        that wait for a task which failed; runs that give no sign of life. A loop that gave up stays until it is taken up again, \
+        that wait for a task which failed, or whose budget is used up; agents whose account is refused; runs that give no sign of life. A loop that gave up stays until it is taken up again, \
         or `run-agent done` says that it is settled.\n\nExample:\n  run-agent inbox --project shop"
 )]
 pub(crate) struct InboxArgs {

@@ -15,7 +15,7 @@ use run_agent_runner::wait::{Waited, for_runs};
 use run_agent_runner::wake::Wake;
 
 use super::batch::{self, JobCommand};
-use super::output::Tail;
+use super::output::{Shown, Tail};
 use super::task::fleet::{self, LUCKY};
 use super::{prompt, sign_in, target};
 use crate::args::{self, Global, JobArgs};
@@ -113,12 +113,12 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         Some(supervisor) => wake.watch_end(supervisor),
         None => wake.watch_stream(&context.tree, &name),
     }
-    wait_for(&context, &name, &mut view, &run, &wake, args.follow)
+    wait_for(&context, &name, &mut view, &run, &wake, Shown::followed(args.follow, args.raw))
 }
 
 /// What stands before `batch` on the command line would be passed over in silence.
 fn batch_alone(args: &JobArgs) -> Result<(), Failure> {
-    let JobArgs { many: _, agent, prompt, cwd, detach, follow, key, timeout: _ } = args;
+    let JobArgs { many: _, agent, prompt, cwd, detach, follow, raw: _, key, timeout: _ } = args;
     let prompted = prompt.prompt.is_some() || prompt.prompt_file.is_some();
     if agent.is_some() || prompted || cwd.is_some() || *detach || *follow || key.is_some() {
         return Err(Failure::usage(
@@ -172,10 +172,10 @@ fn wait_for(
     view: &mut TaskView,
     run: &RunId,
     wake: &Wake,
-    follow: bool,
+    follow: Option<Shown>,
 ) -> Outcome {
-    let waited = if follow {
-        let mut tail = Tail::merged(&context.tree, &context.tree.run(name, run));
+    let waited = if let Some(shown) = follow {
+        let mut tail = Tail::merged(&context.tree, &context.tree.run(name, run), shown);
         tail.follow(&context.tree, view, run, wake)?
     } else {
         let progress = render::progress(format!("waiting for run {run}"));
@@ -191,14 +191,16 @@ fn wait_for(
         ));
         return Ok(Exit::Interrupted);
     }
-    finish(context, name, view, run, follow)
+    finish(context, name, view, run, follow.is_some())
 }
 
 /// What a wait for a run waits for.
 pub(super) fn waiting_for(view: &TaskView, id: &RunId) -> String {
     let parked = view.run(id).and_then(|run| run.state.waits_for());
-    let parked = parked.map(|what| format!(", which is queued, {what}")).unwrap_or_default();
-    format!("waiting for run {id}{parked}")
+    let parked = parked.map(|what| format!("queued, {what}"));
+    let what = parked.or_else(|| view.run(id).and_then(render::retrying));
+    let what = what.map(|what| format!(", which is {what}")).unwrap_or_default();
+    format!("waiting for run {id}{what}")
 }
 
 /// What the agent said last on stderr, which is mostly why it failed.
@@ -247,7 +249,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
     if !shown {
         let output = context.tree.run(name, id).output();
         match context.tree.open(&output) {
-            Ok(_) => Tail::one(&context.tree, output).pump(true)?,
+            Ok(_) => Tail::one(&context.tree, output).finish(None)?,
             Err(error) if IsLink::behind(&error).is_some() => return Err(Failure::unread(&output, &error)),
             // An agent that left none, or something else of that name, has no answer to show.
             Err(_) => {}

@@ -2,8 +2,9 @@
 
 use std::io::IsTerminal;
 
+use run_agent_core::plan::reason;
 use run_agent_core::policy::watch::IDLE;
-use run_agent_core::world::{RunStatus, TaskStatus};
+use run_agent_core::world::{RunStatus, TaskStatus, UsageRow};
 use run_agent_core::{ProjectId, TaskId, Timestamp};
 use run_agent_runner::roster::{self, Row};
 use run_agent_runner::tree::TaskName;
@@ -65,7 +66,7 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     let total = shown.len();
     shown.truncate(args.limit(context.json).unwrap_or(total));
     if context.json {
-        render::json(&Items { items: &shown, total })?;
+        render::json(&Items { items: &shown, total, projects: &used_by_project(&projects, &found) })?;
         return Ok(if all_read { Exit::Done } else { Exit::Failed });
     }
     if found.is_empty() {
@@ -83,7 +84,8 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     let now = Timestamp::now();
     let width = render::width().map_or(usize::MAX, width_of_names);
     let asks = shown.iter().any(|item| item.open_questions() > 0);
-    let leave_out = |n: &usize| asks || *n != ASKS;
+    let used = shown.iter().any(|item| item.usage().is_some());
+    let leave_out = |n: &usize| (asks || *n != ASKS) && (used || *n != USED);
     let rows = shown
         .iter()
         .map(|item| item.cells(now, width))
@@ -95,11 +97,31 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     if total > shown.len() {
         render::say(&format!("… and {} more; see them with --limit 0", total - shown.len()));
     }
+    for used in used_by_project(&projects, &found) {
+        render::say(&format!("project {} used {}", used.project_id, render::usage(&used.usage)));
+    }
     Ok(Exit::Done)
 }
 
-/// Of the reasons only silence and a lost driver are told: a person may have to see to them.
-fn status_cell(row: &Row, no_driver: bool) -> Cell {
+/// What all tasks of a project reported together.
+#[derive(Serialize)]
+struct Used<'a> {
+    project_id: &'a ProjectId,
+    usage: UsageRow,
+}
+
+/// Of every task that could be read, shown or not; of the projects of which something was reported.
+fn used_by_project<'a>(projects: &'a [ProjectId], found: &[Item<'_>]) -> Vec<Used<'a>> {
+    let used = |project_id: &'a ProjectId| {
+        let rows = found.iter().filter(|item| item.project_id == project_id).filter_map(Item::usage);
+        let usage = rows.copied().reduce(|sum, row| sum.plus(&row))?;
+        Some(Used { project_id, usage })
+    };
+    projects.iter().filter_map(used).collect()
+}
+
+/// Of the reasons those are told that a person may have to see to, and those that pass by themselves with time.
+fn status_cell(row: &Row, no_driver: bool, now: Timestamp) -> Cell {
     let active =
         [RunStatus::Queued, RunStatus::Running].iter().filter_map(|status| row.run_counts.get(status));
     // Nothing of it is at work here.
@@ -112,7 +134,24 @@ fn status_cell(row: &Row, no_driver: bool) -> Cell {
     if row.reason == IDLE {
         return Cell::new(format!("{} ({IDLE})", row.status)).hue(Hue::Mild);
     }
+    if row.reason == reason::RETRYING {
+        return Cell::new(format!("{} ({})", row.status, reason::RETRYING)).hue(Hue::Mild);
+    }
+    if row.reason == reason::WAIT_USAGE_LIMIT {
+        let reason = render::with_until(row.reason.clone(), row.until, now);
+        return Cell::new(format!("{} ({reason})", row.status)).hue(Hue::Mild);
+    }
     Cell::new(row.status.to_string()).hue(Hue::of_task(row.status))
+}
+
+/// What its runs used, and how much of its budget that is, from the warning on.
+fn used_cell(row: &Row) -> Cell {
+    let used = row.usage.as_ref().map(render::usage_cell).unwrap_or_default();
+    match &row.budget {
+        Some(budget) if budget.percent < 100 => Cell::new(format!("{used} (80 %)")).hue(Hue::Mild),
+        Some(_) => Cell::new(format!("{used} (100 %)")).hue(Hue::Bad),
+        None => Cell::new(used),
+    }
 }
 
 /// How wide a task's name may be on a terminal so wide: half of it, so that a long one leaves room for the others.
@@ -136,17 +175,20 @@ fn short_name(project: &str, task: &str, width: usize) -> String {
 }
 
 /// The columns, with what a narrow terminal does without first: the title, then how many runs, then when.
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column::new("STATUS", 9).min(12).kept(),
     Column::new("TASK", 10).min(16).kept(),
     Column::new("RUNS", 2).right().min(4),
     Column::new("ASKS", 4).right().min(4),
+    Column::new("USED", 2).right().min(4),
     Column::new("ACTIVE", 3),
     Column::new("TITLE", 1).min(10),
 ];
 
 /// The column of open questions, which is there only where one is open.
 const ASKS: usize = 3;
+/// The column of tokens and cost, which is there only where an agent reported some.
+const USED: usize = 4;
 
 impl ListArgs {
     fn limit(&self, json: bool) -> Option<usize> {
@@ -173,6 +215,7 @@ impl ListArgs {
 struct Items<'a> {
     items: &'a [&'a Item<'a>],
     total: usize,
+    projects: &'a [Used<'a>],
 }
 
 #[derive(Serialize)]
@@ -217,6 +260,13 @@ impl<'a> Item<'a> {
         }
     }
 
+    fn usage(&self) -> Option<&UsageRow> {
+        match &self.what {
+            What::Row(row) => row.usage.as_ref(),
+            What::Unreadable { .. } => None,
+        }
+    }
+
     fn open_questions(&self) -> usize {
         match &self.what {
             What::Row(row) => row.open_questions,
@@ -229,16 +279,18 @@ impl<'a> Item<'a> {
         let name = Cell::new(short_name(project.as_str(), id.as_str(), width));
         match &self.what {
             What::Row(row) => vec![
-                status_cell(row, self.no_driver),
+                status_cell(row, self.no_driver, now),
                 name,
                 Cell::new(row.run_count.to_string()),
                 Cell::new(some(row.open_questions)).hue(Hue::Mild),
+                used_cell(row),
                 Cell::new(row.last_activity.map(|at| render::when(at, now)).unwrap_or_default()),
                 Cell::new(render::safe_line(&row.title)),
             ],
             What::Unreadable { error, .. } => vec![
                 Cell::new("unreadable").hue(Hue::Bad),
                 name,
+                Cell::default(),
                 Cell::default(),
                 Cell::default(),
                 Cell::default(),

@@ -2,9 +2,10 @@
 
 use std::io::ErrorKind;
 
+use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::store::Damage;
-use run_agent_core::world::{Run, RunStatus, Task, TaskStatus};
+use run_agent_core::world::{BudgetRow, Run, RunStatus, Task, TaskStatus};
 use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
@@ -141,6 +142,7 @@ pub(super) fn as_json(moment: &Moment<'_>) -> serde_json::Value {
         "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
         "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
         "open_questions": open_questions(task), "runs": runs, "last_messages": messages,
+        "until": task.until(), "usage": task.usage.row(), "budget": task.ralph.budget.as_ref().map(BudgetRow::from),
         "notes": notes, "damage": damage,
     })
 }
@@ -165,7 +167,8 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     let Moment { name, task, now, .. } = *moment;
     let paint = Paint::stdout();
     let mut out = head(name, task, now);
-    if let Some(why) = moment.why.as_ref().filter(|why| !why.is_empty() && needs_words(task.status())) {
+    out.push_str(&spent(task));
+    if let Some(why) = moment.why.as_ref().filter(|why| !why.is_empty() && needs_words(task)) {
         out.push_str(&format!("why: {}\n", render::safe_line(why)));
     }
     if !task.runs.is_empty() {
@@ -201,10 +204,25 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     out
 }
 
+/// What its runs used, and how far its budget is used up, where there is something to say.
+fn spent(task: &Task) -> String {
+    let mut out = String::new();
+    if let Some(usage) = task.usage.row() {
+        out.push_str(&format!("used: {}\n", render::usage(&usage)));
+    }
+    if let Some(told) = &task.ralph.budget {
+        let hue = if told.percent < 100 { Hue::Mild } else { Hue::Bad };
+        let words = render::budget(&BudgetRow::from(told));
+        out.push_str(&format!("budget: {}\n", Paint::stdout().hue(hue, &words)));
+    }
+    out
+}
+
 /// A status that says little by itself.
-fn needs_words(status: TaskStatus) -> bool {
-    match status {
-        TaskStatus::Created | TaskStatus::Running | TaskStatus::Completed => false,
+fn needs_words(task: &Task) -> bool {
+    match task.status() {
+        TaskStatus::Running => task.reason() == reason::RETRYING,
+        TaskStatus::Created | TaskStatus::Completed => false,
         TaskStatus::Blocked
         | TaskStatus::Queued
         | TaskStatus::Waiting
@@ -235,7 +253,12 @@ pub(super) fn title_and_state(name: &TaskName, task: &Task, now: Timestamp) -> S
         "{}\n{}{}\n",
         format!("{}  {title}", paint.hue(Hue::Strong, &name.to_string())).trim_end(),
         paint.hue(Hue::of_task(status), status.as_str()),
-        reason_and_since(status.as_str(), &task.reason(), task.since.as_ref().map(|(_, at)| *at), now),
+        reason_and_since(
+            status.as_str(),
+            &render::reason_of(task, now),
+            task.since.as_ref().map(|(_, at)| *at),
+            now
+        ),
     )
 }
 
@@ -260,6 +283,7 @@ fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, note
         if let Some(since) = run.idle_since {
             value["idle_since"] = serde_json::json!(since);
         }
+        value["retrying"] = serde_json::json!(run.retries());
         value["children"] = serde_json::json!(children(view.task(), id));
         value["notes"] = serde_json::json!(notes);
         render::json(&value)?;
@@ -269,6 +293,9 @@ fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, note
     let mut out = info.to_yaml();
     if let Some(idle) = render::idle_for(run, Timestamp::now()) {
         out.push_str(&format!("# note: {idle}\n"));
+    }
+    if let Some(retrying) = render::retrying(run) {
+        out.push_str(&format!("# note: {retrying}\n"));
     }
     for note in notes {
         out.push_str(&format!("# note: {note}\n"));

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::fleet::Fleet;
 use self::teller::Teller;
+use super::output::Shown;
 use super::{prompt, sign_in, target};
 use crate::args::{self, Global, TaskArgs, Verb};
 use crate::context::Context;
@@ -45,7 +46,7 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         return delete::run(global, delete);
     }
     if args.attach {
-        return attach::run(global, args.follow);
+        return attach::run(global, Shown::followed(args.follow, args.raw));
     }
     // Where `--json` stands before `task`, clap does not see the two together.
     follow::check(global, args.follow)?;
@@ -102,7 +103,11 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
         return detach::start(&context, &name, &settings, starting);
     }
     let _blocked = context.blocks();
-    let driving = Driving { follow: args.follow, starting: Some(starting), ..Driving::default() };
+    let driving = Driving {
+        follow: Shown::followed(args.follow, args.raw),
+        starting: Some(starting),
+        ..Driving::default()
+    };
     run_loop(&context, &name, &settings, driving)
 }
 
@@ -177,7 +182,7 @@ pub(crate) struct Driving<'a> {
     /// Take only a loop that is open.
     pub(crate) adopt: bool,
     /// Print what the root agents print.
-    pub(crate) follow: bool,
+    pub(crate) follow: Option<Shown>,
     /// Whoever started this driver is told when it has the loop.
     pub(crate) report: Option<&'a detach::Report>,
     /// What a stop finds until the loop is there.
@@ -279,8 +284,8 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
     let wake = Wake::new();
     wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
     let mut teller = Teller::new(format!("driving {name}"), report);
-    if follow {
-        teller.follower = Some(follow::Follower::begin(&context.tree, &name)?);
+    if let Some(shown) = follow {
+        teller.follower = Some(follow::Follower::begin(&context.tree, &name, shown)?);
     }
     let end = drive(&context.tree, view, &what, &wake, &mut |talk| teller.tell(&name, &talk))?;
     teller.end(end.reason != reason::INTERRUPTED);

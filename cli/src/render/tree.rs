@@ -6,7 +6,7 @@ use run_agent_core::world::{Run, Task};
 use run_agent_core::{RunId, Timestamp};
 use unicode_width::UnicodeWidthStr;
 
-use super::{Hue, Paint, cut, lasted, safe_line, short, width};
+use super::{Hue, Paint, cut, lasted, retrying, safe_line, short, usage, width};
 
 /// The longest line where no terminal says how wide it is.
 const LINE_MAX: usize = 400;
@@ -74,11 +74,11 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
         Some((end, _)) if end.reason != "exit code 0" => format!("  {}", safe_line(&end.reason)),
         Some(_) => String::new(),
         None if run.stopping.is_some() => "  stopping".to_owned(),
-        None => match (run.state.waits_for(), idle_for(run, now)) {
+        None => match (run.state.waits_for(), idle_for(run, now).or_else(|| retrying(run))) {
             (Some(what), _) => format!("  queued, {what}"),
-            (None, Some(idle)) => {
+            (None, Some(trouble)) => {
                 reason_hue = Hue::Mild;
-                format!("  {idle}")
+                format!("  {trouble}")
             }
             (None, None) => String::new(),
         },
@@ -94,12 +94,17 @@ fn line(id: &RunId, run: &Run, now: Timestamp, room: usize) -> String {
     } else {
         id.as_str()
     };
-    let reason = cut(&reason, room.saturating_sub(used + id.len()).max(REASON_MIN));
+    let left = room.saturating_sub(used + id.len());
+    // What it used is what a narrow line does without first.
+    let cost = run.usage.row().map(|row| format!("  {}", usage(&row))).unwrap_or_default();
+    let cost = if cost.width() + reason.width() <= left { cost } else { String::new() };
+    let reason = cut(&reason, left.max(REASON_MIN));
     format!(
-        "{} {about}  {}  {time}{}",
+        "{} {about}  {}  {time}{}{}",
         paint.hue(hue, mark(run)),
         paint.hue(Hue::Quiet, id),
-        paint.hue(reason_hue, &reason)
+        paint.hue(reason_hue, &reason),
+        paint.hue(Hue::Quiet, &cost),
     )
 }
 

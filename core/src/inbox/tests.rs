@@ -3,7 +3,8 @@
 use super::*;
 use crate::cause::Cause;
 use crate::event::{
-    Done, Event, LoopBlocked, LoopEnd, LoopStart, RunEnd, RunIntent, RunStart, Scope, Silence,
+    AgentDegraded, Done, Event, LoopBlocked, LoopBudget, LoopEnd, LoopStart, RunEnd, RunIntent, RunOutcome,
+    RunStart, Scope, Silence,
 };
 use crate::id::{ProjectId, TaskId};
 use crate::message::{Draft, Kind, Message, Parent};
@@ -67,7 +68,7 @@ impl Tale {
     fn askers(&self) -> Vec<Asker> {
         let asker = |need: Need| match need {
             Need::Question { asker, .. } => Some(asker),
-            Need::GaveUp { .. } | Need::Blocked { .. } | Need::Silent { .. } => None,
+            Need::GaveUp { .. } | Need::Agent { .. } | Need::Blocked { .. } | Need::Silent { .. } => None,
         };
         self.needs().into_iter().filter_map(asker).collect()
     }
@@ -154,4 +155,46 @@ fn a_need_comes_back_from_its_json() {
     let tale = Tale::new().run(None).asks("a", true, true).gives_up(reason::VERIFY);
     let json = serde_json::to_string(&tale.needs()).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Need>>(&json).unwrap(), tale.needs(), "{json}");
+}
+
+#[test]
+fn a_spent_budget_says_how_much_of_which_limit_was_used() {
+    let told =
+        LoopBudget { percent: 100, limit: "limits.max_tokens".to_owned(), tokens: 900, cost_usd: None };
+    let start = Event::LoopStart(LoopStart::default());
+    let end =
+        LoopEnd { outcome: LoopOutcome::Failed, reason: reason::BUDGET.to_owned(), ..LoopEnd::default() };
+    let tale = Tale::new().event(false, start).event(false, Event::LoopBudget(told));
+    assert_eq!(tale.needs(), [], "the driver sees to it");
+    let needs = tale.event(false, Event::LoopEnd(end)).needs();
+    let [Need::GaveUp { detail, .. }] = needs.as_slice() else { panic!("{needs:?}") };
+    assert_eq!(detail, "limits.max_tokens: 900 tokens");
+}
+
+#[test]
+fn a_refused_account_needs_somebody_and_a_used_up_one_does_not() {
+    for (class, needed) in [("auth", true), ("usage_limit", false), ("rate_limit", false)] {
+        let until = Timestamp::from_second(900).unwrap();
+        let degraded = AgentDegraded { agent: "claude".to_owned(), error_class: class.to_owned(), until };
+        let tale = Tale::new()
+            .event(false, Event::LoopStart(LoopStart::default()))
+            .run(Some(1))
+            .event(true, Event::RunEnd(RunEnd { status: RunOutcome::Failed, ..RunEnd::default() }))
+            .event(true, Event::AgentDegraded(degraded));
+        let needs = tale.needs();
+        let agent = needs.iter().find_map(|need| match need {
+            Need::Agent { agent, run_id, since, .. } => Some((agent.as_str(), run_id.clone(), *since)),
+            Need::Question { .. } | Need::GaveUp { .. } | Need::Blocked { .. } | Need::Silent { .. } => None,
+        });
+        let at_its_end = Timestamp::from_second(4).unwrap();
+        assert_eq!(agent, needed.then(|| ("claude", Some(run_id()), at_its_end)), "{class}");
+        let ended = LoopEnd {
+            outcome: LoopOutcome::Failed,
+            reason: reason::NO_AGENT.to_owned(),
+            ..LoopEnd::default()
+        };
+        let needs = tale.event(false, Event::LoopEnd(ended)).needs();
+        let [Need::GaveUp { detail, .. }] = needs.as_slice() else { panic!("{needs:?}") };
+        assert_eq!(*detail, format!("claude: {class}"));
+    }
 }

@@ -111,6 +111,19 @@ impl Story<'_> {
                 self.see_output();
                 self.change("mend the agent's installation, token or quota, then go on", Act::Resume);
             }
+            reason::BUDGET => {
+                self.because("the loop gave up: its budget is used up", told);
+                self.budget();
+                let asked = self.of_task(Told::LoopStopping);
+                if let Some((_, Event::LoopStopping(stop))) = &asked
+                    && self.look.task.ralph.is_stop_of_budget(stop)
+                {
+                    self.because("what ran was stopped for it (loop.on_budget)", asked.as_ref());
+                }
+                self.last_run();
+                self.change("go on with as much again, and with counters set back", Act::Resume);
+                self.change_by_itself("or raise the limit in the config before");
+            }
             other => {
                 self.because(format!("the loop failed: {}", quoted(other)), told);
                 self.questions();

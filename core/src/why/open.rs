@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::story::{NAMED_MAX, Story, count, quoted};
 use super::{Act, Other};
+use crate::error_class::ErrorClass;
 use crate::event::Event;
 use crate::id::{RunId, TaskId};
 use crate::plan::reason;
@@ -155,6 +156,27 @@ impl Story<'_> {
                 self.degraded();
                 self.change_by_itself(format!("the loop goes on by itself{until}"));
             }
+            reason::WAIT_USAGE_LIMIT => {
+                let text =
+                    format!("the usage limit of every agent's account that may be started is reached{until}");
+                self.because(text, told.as_ref());
+                self.degraded();
+                self.change_by_itself(format!(
+                    "the loop goes on by itself{until}; no restart is spent on it"
+                ));
+                self.change("stop the loop", Act::Stop);
+            }
+            reason::BUDGET => {
+                self.because(
+                    "the budget is used up: nothing new is started, and what runs works on to its end",
+                    told.as_ref(),
+                );
+                self.budget();
+                self.named_runs(&active);
+                self.linked();
+                self.change_by_itself("the loop ends when they have ended");
+                self.stop_of(&active);
+            }
             reason::WAIT_LOOPS => {
                 self.because("as many loops are driven as the root allows (limits.max_tasks)", told.as_ref());
                 self.change_by_itself("the loop goes on when another one ends");
@@ -239,6 +261,27 @@ impl Story<'_> {
         if let Some(last) = &self.look.task.ralph.last_root {
             self.run_named(last);
         }
+        self.see_to_agents();
+    }
+
+    /// What a person can do for agents that are passed over; a limit passes by itself.
+    pub(super) fn see_to_agents(&mut self) {
+        let agents = self.look.task.ralph.degraded.iter().take(NAMED_MAX);
+        let ways: Vec<_> = agents.filter_map(|(agent, how)| way_out(agent, &how.error_class)).collect();
+        for way in ways {
+            self.change_by_itself(way);
+        }
+    }
+
+    /// What was last said of the budget.
+    pub(super) fn budget(&mut self) {
+        let told = self.of_task(Told::LoopBudget);
+        let Some(budget) = &self.look.task.ralph.budget else { return };
+        let used = match budget.percent {
+            100 => "all of the budget is used".to_owned(),
+            percent => format!("{percent} % of the budget are used"),
+        };
+        self.because(format!("{used} ({budget})"), told.as_ref());
     }
 
     /// The open questions that hold the loop, else all blocking ones.
@@ -335,6 +378,27 @@ fn words_of_task(id: &TaskId, status: TaskStatus, reason: &str) -> String {
     let reason =
         if reason.is_empty() || reason == status.as_str() { String::new() } else { format!(" ({reason})") };
     format!("{id} is {status}{reason}")
+}
+
+/// What a person can do for an agent that fails for reasons of its own.
+pub(super) fn way_out(agent: &str, class: &str) -> Option<String> {
+    match ErrorClass::read(class)? {
+        ErrorClass::Auth => Some(format!(
+            "sign agent {agent} in with its own program, or give it a token that is accepted (token or token_file in the config)"
+        )),
+        ErrorClass::NotFound => Some(format!("install agent {agent}, or put its program on PATH")),
+        ErrorClass::Usage => Some(format!("mend the args or the model of agent {agent} in the config")),
+        ErrorClass::UsageLimit
+        | ErrorClass::RateLimit
+        | ErrorClass::Overloaded
+        | ErrorClass::Network
+        | ErrorClass::ContextTooLong
+        | ErrorClass::Sandbox
+        | ErrorClass::Killed
+        | ErrorClass::Oom
+        | ErrorClass::Crash
+        | ErrorClass::Unknown => None,
+    }
 }
 
 /// A moment as it is told: nobody waits for nanoseconds.

@@ -1,6 +1,6 @@
 //! Why a run stands as it does.
 
-use super::open::whole_seconds;
+use super::open::{way_out, whole_seconds};
 use super::story::{Story, by, cause_of, quoted};
 use super::{Act, Life};
 use crate::cause::Cause;
@@ -26,6 +26,9 @@ impl Story<'_> {
                     RunOutcome::Failed | RunOutcome::Stopped => {
                         self.change("see what it said", Act::Output(id.clone()));
                     }
+                }
+                if let Some(way) = end.error_class.as_deref().and_then(|class| way_out(&run.agent, class)) {
+                    self.change_by_itself(way);
                 }
                 self.origin(run);
             }
@@ -101,11 +104,16 @@ impl Story<'_> {
                 let silent = run.evidence.is_after(Told::RunStuck, Told::RunActive);
                 let told =
                     if silent { self.of_run(run, Told::RunStuck) } else { self.of_run(run, Told::RunIdle) };
-                let told = told.filter(|_| run.idle_since.is_some()).or(start);
+                let told = match (run.idle_since, &run.retrying) {
+                    (Some(_), _) => told.or(start),
+                    (None, Some(_)) => self.of_run(run, Told::RunRetrying).or(start),
+                    (None, None) => start,
+                };
                 self.because_of_run(self.words_of_active(id, run), id, told.as_ref());
                 if run.idle_since.is_some() {
                     self.change("see what it said last", Act::Output(id.clone()));
                 }
+                self.retries(run);
             }
         }
         self.taken_over(id);
@@ -117,6 +125,15 @@ impl Story<'_> {
             self.change("stop it", Act::StopRun(id.clone()));
         }
         self.origin(run);
+    }
+
+    /// What becomes of calls that fail.
+    fn retries(&mut self, run: &Run) {
+        let Some(retry) = run.retries() else { return };
+        self.change_by_itself(format!(
+            "it goes on by itself when its calls are answered again; when it gives them up it ends as failed ({})",
+            retry.error_class
+        ));
     }
 
     /// What it started and may wait for.
@@ -165,7 +182,13 @@ impl Story<'_> {
                 format!("{what} is idle: no sign of life since {}{lost}", whole_seconds(since))
             }
             (_, None) if self.asks(id) => format!("{what} waits for an answer{lost}"),
-            (_, None) => format!("{what} is at work{lost}"),
+            (_, None) => match run.retries() {
+                Some(retry) => format!(
+                    "{what} is at work, and its calls fail since {}: {retry}{lost}",
+                    whole_seconds(retry.since)
+                ),
+                None => format!("{what} is at work{lost}"),
+            },
         }
     }
 

@@ -4,6 +4,7 @@ use super::story::{Story, by, cause_of, count, quoted};
 use super::{Act, Driver};
 use crate::event::Event;
 use crate::id::RunId;
+use crate::plan::reason;
 use crate::world::{RalphState, RunStatus, StopRequest, Told};
 
 impl Story<'_> {
@@ -29,6 +30,10 @@ impl Story<'_> {
             RalphState::Blocked { reason, tasks, .. } => self.blocked(reason, tasks),
             RalphState::Cooling { cooldown_ms, .. } => self.cooling(*cooldown_ms),
             RalphState::Ended { outcome, reason, .. } => self.ended(*outcome, reason),
+        }
+        // Of one that waits for its budget's end, and of one that ended with it, it is said where it belongs.
+        if task.ralph.is_open() && task.reason() != reason::BUDGET {
+            self.budget();
         }
     }
 
@@ -68,10 +73,16 @@ impl Story<'_> {
             0 => "nothing runs any more, and the loop's end is due".to_owned(),
             n => format!("{} not ended yet", have(n as u64, "run")),
         };
-        self.because(
-            format!("a stop of the whole task was asked for by {}; {left}", stop.how.by),
-            told.as_ref(),
-        );
+        let for_budget = self.look.task.ralph.is_stop_of_budget(&stop.how);
+        let text = if for_budget {
+            format!("the budget is used up, and what runs is stopped; {left}")
+        } else {
+            format!("a stop of the whole task was asked for by {}; {left}", stop.how.by)
+        };
+        self.because(text, told.as_ref());
+        if for_budget {
+            self.budget();
+        }
         self.named_runs(&active);
         self.change_by_itself(format!(
             "processes get {} s after SIGTERM before they are killed",

@@ -1,6 +1,7 @@
 //! Situations, one a test: events are folded, and the answer must name the true cause, the message that says so, and
 //! what would change it.
 
+mod agents;
 mod loops;
 mod runs;
 

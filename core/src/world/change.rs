@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::run::{Run, RunStatus};
 use super::task::TaskStatus;
 use super::thread::Question;
+use super::usage::{BudgetRow, RetryRow, UsageRow};
 use crate::id::{MsgId, RunId, TaskId};
 use crate::message::Kind;
 
@@ -36,6 +37,15 @@ pub struct TaskRow {
     pub restarts: u32,
     /// When it took its status.
     pub since: Option<Timestamp>,
+    /// When what it waits for is over, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<Timestamp>,
+    /// What its own runs reported.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub usage: Option<UsageRow>,
+    /// How far its budget is used up, from the warning on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub budget: Option<BudgetRow>,
 }
 
 /// A run as lists show it.
@@ -63,9 +73,29 @@ pub struct RunRow {
     /// When it gave its last sign of life, while it is idle.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub idle_since: Option<Timestamp>,
+    /// Its calls to its API fail, and it tries again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retrying: Option<RetryRow>,
+    /// The class of the error that it ended with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error_class: Option<String>,
+    /// What it reported.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub usage: Option<UsageRow>,
+    /// Its agent's own id of the conversation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent_version: Option<String>,
 }
 
 impl Run {
+    /// Its calls to its API fail, and it tries again.
+    #[must_use]
+    pub fn retries(&self) -> Option<RetryRow> {
+        self.retrying.as_ref().map(|known| RetryRow::of(&known.0, known.1))
+    }
+
     /// The run as lists show it.
     #[must_use]
     pub fn row(&self, task: &TaskId, id: &RunId) -> RunRow {
@@ -87,6 +117,11 @@ impl Run {
                 .unwrap_or_default(),
             stopping: self.stopping.is_some() && end.is_none(),
             idle_since: self.idle_since,
+            retrying: self.retries(),
+            error_class: end.and_then(|(end, _)| end.error_class.clone()),
+            usage: self.usage.row(),
+            session_id: self.session_id.clone(),
+            agent_version: self.start().and_then(|start| start.agent_version.clone()),
         }
     }
 }

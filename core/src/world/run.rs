@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Ignored;
 use super::evidence::Evidence;
-use super::{Ignored, Totals};
+use super::usage::Totals;
 use crate::event::{Event, Retrying, RunEnd, RunIntent, RunOutcome, RunStart, Stopping};
 use crate::id::{ProjectId, RunId, TaskId};
 use crate::message::Message;

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Totals;
 use super::change::TaskRow;
 use super::evidence::Evidence;
 use super::link::Link;
 use super::ralph::{Ralph, RalphState};
 use super::run::{Run, RunState, RunStatus};
 use super::thread::Thread;
+use super::usage::{BudgetRow, Totals};
 use crate::event::{LoopOutcome, TaskText};
 use crate::id::{MsgId, RunId, TaskId};
 use crate::plan::reason;
@@ -185,6 +185,9 @@ impl Task {
         match &self.ralph.state {
             RalphState::Driven { .. } if self.ralph.stopped_root.is_some() => reason::ROOT_STOPPED.to_owned(),
             RalphState::Never | RalphState::Driven { .. } if self.is_idle() => IDLE.to_owned(),
+            RalphState::Never | RalphState::Driven { .. } if self.is_retrying() => {
+                reason::RETRYING.to_owned()
+            }
             // The loop decides what comes next, in a moment where its driver lives.
             RalphState::Driven { .. } if self.active.is_empty() && self.ralph.has_begun() => {
                 reason::BETWEEN_RUNS.to_owned()
@@ -204,6 +207,26 @@ impl Task {
     /// Runs are active, and none of them gives a sign of life.
     fn is_idle(&self) -> bool {
         !self.active.is_empty() && self.active().all(|(_, run)| run.idle_since.is_some())
+    }
+
+    /// Runs are active, and all that give signs of life try calls to their APIs again.
+    fn is_retrying(&self) -> bool {
+        !self.active.is_empty()
+            && self.active().all(|(_, run)| run.retrying.is_some() || run.idle_since.is_some())
+    }
+
+    /// When what the loop waits for is over, where that is known.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        match &self.ralph.state {
+            RalphState::Waiting { until, .. } => *until,
+            RalphState::Never
+            | RalphState::Driven { .. }
+            | RalphState::BackingOff { .. }
+            | RalphState::Blocked { .. }
+            | RalphState::Cooling { .. }
+            | RalphState::Ended { .. } => None,
+        }
     }
 
     /// Nothing of it is at work, and something waits for a slot.
@@ -241,6 +264,9 @@ impl Task {
             run_counts: self.counts.clone(),
             restarts: self.ralph.restarts,
             since: self.since.as_ref().map(|(_, at)| *at),
+            until: self.until(),
+            usage: self.usage.row(),
+            budget: self.ralph.budget.as_ref().map(BudgetRow::from),
         }
     }
 }

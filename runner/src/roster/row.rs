@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use run_agent_core::inbox::{self, Need};
-use run_agent_core::world::{Marker, Run, RunStatus, Task, TaskStatus};
+use run_agent_core::world::{BudgetRow, Marker, Run, RunStatus, Task, TaskStatus, UsageRow};
 use run_agent_core::{RunId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,15 @@ pub struct Row {
     pub last_run_status: Option<RunStatus>,
     pub last_run_exit_code: Option<i32>,
     pub open_questions: usize,
+    /// When what it waits for is over, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What its own runs reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageRow>,
+    /// How far its budget is used up, from the warning on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetRow>,
     /// What needs a person: bounded, however many questions are open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Need>,
@@ -83,6 +92,9 @@ impl Row {
             last_run_status: last.map(Run::status),
             last_run_exit_code: last.and_then(Run::end).and_then(|(end, _)| end.exit_code),
             open_questions: task.thread.open_questions.len(),
+            until: task.until(),
+            usage: task.usage.row(),
+            budget: task.ralph.budget.as_ref().map(BudgetRow::from),
             needs: inbox::of_task(task),
         }
     }

@@ -1,6 +1,7 @@
 //! `why` with real processes and real kills: it must name what truly happened. The situations are tables, of runs and of
 //! loops: each row sets one up, and says with which causes the answer about its task begins.
 
+mod agents;
 mod loops;
 mod runs;
 
@@ -77,7 +78,10 @@ impl Stage {
 
     /// A loop, whose driver goes on.
     fn drive(&self, prompt: &str, more: &[&str]) {
-        let mut command = self.command(&shell_args("task", &self.task, prompt, more));
+        self.spawn_driver(self.command(&shell_args("task", &self.task, prompt, more)));
+    }
+
+    fn spawn_driver(&self, mut command: Command) {
         let driver = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.drivers.borrow_mut().push(driver);
         self.until_told("LOOP_START");

@@ -148,6 +148,7 @@ impl Item {
     fn new(project: &ProjectId, task: Option<&TaskId>, title: &str, need: Need) -> Self {
         let (Need::Question { since, .. }
         | Need::GaveUp { since, .. }
+        | Need::Agent { since, .. }
         | Need::Blocked { since, .. }
         | Need::Silent { since, .. }) = &need;
         let since = Some(*since);
@@ -166,7 +167,9 @@ impl Item {
             What::NoDriver => "no_driver",
             What::Need(Need::Question { .. }) => "question",
             What::Need(Need::GaveUp { reason, .. }) if reason == reason::VERIFY => "done_rejected",
+            What::Need(Need::GaveUp { reason, .. }) if reason == reason::BUDGET => "limit",
             What::Need(Need::GaveUp { .. }) => "gave_up",
+            What::Need(Need::Agent { .. }) => "agent",
             What::Need(Need::Blocked { .. }) => "blocked",
             What::Need(Need::Silent { stuck: true, .. }) => "stuck",
             What::Need(Need::Silent { stuck: false, .. }) => "idle",
@@ -182,7 +185,7 @@ impl Item {
                 ..
             }) => 0,
             What::NoDriver => 1,
-            What::Need(Need::GaveUp { .. } | Need::Blocked { .. }) => 2,
+            What::Need(Need::GaveUp { .. } | Need::Agent { .. } | Need::Blocked { .. }) => 2,
             What::Need(Need::Silent { stuck: true, .. }) => 3,
             What::Need(Need::Silent { stuck: false, .. }) => 4,
             What::Need(Need::Question { asker: Asker::Active | Asker::Loop | Asker::Unknown, .. }) => 5,
@@ -193,9 +196,10 @@ impl Item {
     pub(super) fn question(&self) -> Option<&MsgId> {
         match &self.need {
             What::Need(Need::Question { msg_id, .. }) => Some(msg_id),
-            What::Need(Need::GaveUp { .. } | Need::Blocked { .. } | Need::Silent { .. }) | What::NoDriver => {
-                None
-            }
+            What::Need(
+                Need::GaveUp { .. } | Need::Agent { .. } | Need::Blocked { .. } | Need::Silent { .. },
+            )
+            | What::NoDriver => None,
         }
     }
 
@@ -204,13 +208,14 @@ impl Item {
             What::Need(
                 Need::Question { msg_id, .. } | Need::GaveUp { msg_id, .. } | Need::Blocked { msg_id, .. },
             ) => Some(msg_id),
-            What::Need(Need::Silent { .. }) | What::NoDriver => None,
+            What::Need(Need::Agent { .. } | Need::Silent { .. }) | What::NoDriver => None,
         }
     }
 
     pub(super) fn run(&self) -> Option<&RunId> {
         match &self.need {
             What::Need(Need::Question { run_id, .. }) => run_id.as_ref(),
+            What::Need(Need::Agent { run_id, .. }) => run_id.as_ref(),
             What::Need(Need::Silent { run_id, .. }) => Some(run_id),
             What::Need(Need::GaveUp { .. } | Need::Blocked { .. }) | What::NoDriver => None,
         }

@@ -85,7 +85,9 @@ fn word(item: &Item) -> (&'static str, Hue) {
         What::Need(Need::Question { blocking: true, .. }) => ("question, blocking", Hue::Bad),
         What::Need(Need::Question { .. }) => ("question", Hue::Mild),
         What::Need(Need::GaveUp { .. }) if item.kind() == "done_rejected" => ("DONE rejected", Hue::Bad),
+        What::Need(Need::GaveUp { .. }) if item.kind() == "limit" => ("budget spent", Hue::Bad),
         What::Need(Need::GaveUp { .. }) => ("gave up", Hue::Bad),
+        What::Need(Need::Agent { .. }) => ("agent refused", Hue::Bad),
         What::Need(Need::Blocked { .. }) => ("blocked", Hue::Bad),
         What::Need(Need::Silent { stuck: true, .. }) => ("stuck", Hue::Bad),
         What::Need(Need::Silent { stuck: false, .. }) => ("idle", Hue::Mild),
@@ -101,6 +103,7 @@ fn gave_up(reason: &str) -> &str {
         reason::NO_AGENT => "no agent can be started",
         reason::DEPENDENCY => "what it depends on cannot be waited for",
         reason::CHILDREN => "DONE, but children have not ended",
+        reason::BUDGET => "its budget is used up; resume goes on with as much again",
         reason::DONE_NOT_A_FILE => "DONE is no regular file",
         other => other,
     }
@@ -119,7 +122,13 @@ fn text(item: &Item) -> String {
                 (Asker::Active | Asker::Unknown, _) => line.to_owned(),
             }
         }
-        What::Need(Need::GaveUp { reason, .. }) => format!("{}: {}", gave_up(reason), item.title),
+        What::Need(Need::GaveUp { reason, detail, .. }) => {
+            let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            format!("{}{detail}: {}", gave_up(reason), item.title)
+        }
+        What::Need(Need::Agent { agent, error_class, .. }) => {
+            format!("{agent} is passed over ({error_class}) until somebody signs it in: {}", item.title)
+        }
         What::Need(Need::Blocked { reason, .. }) => reason.clone(),
         What::Need(Need::Silent { run_id, .. }) => {
             format!("run {} gives no sign of life", render::short(run_id.as_str()))
@@ -148,6 +157,10 @@ fn as_json(context: &Context, item: &Item) -> Value {
         What::Need(Need::GaveUp { reason, .. } | Need::Blocked { reason, .. }) => {
             value["reason"] = json!(reason);
         }
+        What::Need(Need::Agent { agent, error_class, .. }) => {
+            value["agent"] = json!(agent);
+            value["error_class"] = json!(error_class);
+        }
         What::Need(Need::Silent { .. }) | What::NoDriver => {}
     }
     value["command"] = json!(command(context, item));
@@ -158,9 +171,8 @@ fn as_json(context: &Context, item: &Item) -> Value {
 fn text_alone(item: &Item) -> String {
     match &item.need {
         What::Need(Need::Question { text, .. }) => text.clone(),
-        What::Need(Need::GaveUp { .. } | Need::Blocked { .. } | Need::Silent { .. }) | What::NoDriver => {
-            text(item)
-        }
+        What::Need(Need::GaveUp { .. } | Need::Agent { .. } | Need::Blocked { .. } | Need::Silent { .. })
+        | What::NoDriver => text(item),
     }
 }
 
@@ -172,6 +184,9 @@ fn command(context: &Context, item: &Item) -> String {
     match (&item.need, item.question()) {
         (_, Some(id)) => format!("run-agent inbox answer {id} TEXT{}", render::place()),
         (What::NoDriver, None) => format!("run-agent task{flags}"),
+        (What::Need(Need::GaveUp { reason, .. }), None) if reason == reason::BUDGET => {
+            format!("run-agent resume{flags}")
+        }
         (What::Need(_), None) => format!("run-agent why{flags}"),
     }
 }

@@ -25,8 +25,13 @@ impl Words {
             }
             Change::Run(row) => {
                 let status = if row.stopping { "stopping" } else { row.status.as_str() };
-                let reason = if row.idle_since.is_some() { IDLE } else { &row.reason };
-                let words = format!("run {} {status}{}", render::short(row.run_id.as_str()), because(reason));
+                let reason = match (row.idle_since, &row.retrying) {
+                    (Some(_), _) => IDLE.to_owned(),
+                    (None, Some(retry)) => format!("retrying {retry}"),
+                    (None, None) => row.reason.clone(),
+                };
+                let words =
+                    format!("run {} {status}{}", render::short(row.run_id.as_str()), because(&reason));
                 self.news(row.run_id.as_str(), words)
             }
             Change::RunDeleted { id, .. } => Some(format!("run {} deleted", render::short(id.as_str()))),

@@ -9,14 +9,15 @@ use run_agent_runner::supervise::close;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wake::{LOOK_AGAIN, Wake};
 
+use super::super::output::Shown;
 use super::{Teller, finish, follow};
 use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render;
 
-pub(super) fn run(global: &Global, follow: bool) -> Outcome {
-    follow::check(global, follow)?;
+pub(super) fn run(global: &Global, follow: Option<Shown>) -> Outcome {
+    follow::check(global, follow.is_some())?;
     let context = Context::open(global)?;
     let name = context.required_task()?;
     let wake = Wake::new();
@@ -45,8 +46,8 @@ pub(super) fn run(global: &Global, follow: bool) -> Outcome {
         .map(|driver| format!(", which process {} drives", driver.driver_pid));
     render::say(&format!("attached to {name}{}; Ctrl-C leaves it as it is", driver.unwrap_or_default()));
     let mut teller = Teller::new(format!("attached to {name}"), None);
-    if follow {
-        teller.follower = Some(follow::Follower::begin(&context.tree, &name)?);
+    if let Some(shown) = follow {
+        teller.follower = Some(follow::Follower::begin(&context.tree, &name, shown)?);
     }
     if let Some(root) = view.task().active_root().cloned() {
         teller.joined(&root);

@@ -229,7 +229,7 @@ fn drive_as_ordered(global: &Global, report: &Report) -> Outcome {
     let driving = Driving {
         origin: Some(order.origin),
         adopt: order.adopt,
-        follow: false,
+        follow: None,
         report: Some(report),
         starting,
     };

@@ -9,7 +9,7 @@ use run_agent_runner::tree::TaskName;
 use run_agent_runner::wake::Wake;
 use run_agent_runner::{TaskView, Tree};
 
-use super::super::output::Tail;
+use super::super::output::{Shown, Tail};
 use crate::args::Global;
 use crate::error::{Exit, Failure};
 use crate::render;
@@ -32,13 +32,13 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn begin(tree: &Tree, name: &TaskName) -> Result<Self, Failure> {
+    pub(super) fn begin(tree: &Tree, name: &TaskName, shown: Shown) -> Result<Self, Failure> {
         let (roots, given) = channel();
         let (tree, name) = (tree.clone(), name.clone());
         let print = move || {
             let printed = TaskView::open(&tree, &name)
                 .map_err(Failure::from)
-                .and_then(|mut view| print(&tree, &mut view, &given));
+                .and_then(|mut view| print(&tree, &mut view, &given, shown));
             // A reader that went away wants no more; the loop goes on.
             if let Err(failure) = printed
                 && failure.exit() != Exit::Done
@@ -68,7 +68,7 @@ impl Follower {
     }
 }
 
-fn print(tree: &Tree, view: &mut TaskView, roots: &Receiver<RunId>) -> Result<(), Failure> {
+fn print(tree: &Tree, view: &mut TaskView, roots: &Receiver<RunId>, shown: Shown) -> Result<(), Failure> {
     let mut last = None;
     for root in roots {
         // A run that is joined may be told twice.
@@ -79,7 +79,7 @@ fn print(tree: &Tree, view: &mut TaskView, roots: &Receiver<RunId>) -> Result<()
         let wake = Wake::new();
         wake.watch_stream(tree, &view.name);
         wake.watch_files(paths.folder(), &["agent-stdout.txt", "agent-stderr.txt"]);
-        Tail::merged(tree, &paths).follow(tree, view, &root, &wake)?;
+        Tail::merged(tree, &paths, shown).follow(tree, view, &root, &wake)?;
         last = Some(root);
     }
     Ok(())

@@ -96,10 +96,13 @@ impl<'a> Show<'a> {
                 let since = run.idle_since.unwrap_or(run.made);
                 format!("{} idle for {}", run.agent, for_so_long(since, now))
             }
+            Some((_, run)) if run.retrying.is_some() => {
+                format!("{} {}", run.agent, render::retrying(run).unwrap_or_default())
+            }
             Some((_, run)) if run.status() == RunStatus::Running => {
                 format!("{} for {}", run.agent, for_so_long(run.started().unwrap_or(run.made), now))
             }
-            _ if !task.reason().is_empty() => render::safe_line(&task.reason()),
+            _ if !task.reason().is_empty() => render::safe_line(&render::reason_of(task, now)),
             Some((_, run)) => run.end().map(|(end, _)| render::safe_line(&end.reason)).unwrap_or_default(),
             None => String::new(),
         };
@@ -112,6 +115,7 @@ impl<'a> Show<'a> {
             watched.name.task.slug().to_owned().into(),
             counts.join(", ").into(),
             doing.into(),
+            task.usage.row().as_ref().map(render::usage_cell).unwrap_or_default().into(),
             render::safe_line(task.title()).into(),
         ]
     }

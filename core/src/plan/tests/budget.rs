@@ -1,6 +1,7 @@
 //! What is used up, and what passes by itself: budgets, limits of an account, conversations that are taken up.
 
 use super::*;
+use crate::decide;
 use crate::event::{Usage, Usd};
 use crate::policy::Session;
 use crate::policy::budget::{Budget, OnBudget, Spent};
@@ -136,6 +137,7 @@ fn a_person_who_stops_it_meanwhile_has_stopped_it() {
     let story =
         story.event(None, Event::LoopStopping(Stopping { by: "ann".to_owned(), ..Stopping::default() }));
     let story = story.ends(1, RunOutcome::Stopped);
+    assert_eq!(decide::may_end_loop(story.task(), None, reason::BUDGET), Err(decide::Refusal::Moot));
     assert!(is_end(&story.next(), LoopOutcome::Stopped, reason::STOPPED));
 }
 

@@ -211,6 +211,7 @@ impl Supervisor<'_> {
             output_path: path(self.run.output()),
             stdout_path: path(self.run.stdout()),
             stderr_path: path(self.run.stderr()),
+            stream: self.launch.stream.map(|stream| stream.to_string()),
         };
         let id = self.launch.run.clone();
         let line = format!("{} {did}", self.launch.agent);

@@ -13,7 +13,8 @@ use super::{Exit, Supervisor};
 use crate::agent::stream::{self, Heard, Listener, Retry, Told, Used};
 use crate::hear::{Tail, used_of};
 
-/// How often the same trouble is told again while it lasts.
+/// How often the same trouble is told again while it lasts: the longer it does, the more seldom.
+const TELL_AGAIN_FIRST: Duration = Duration::from_secs(2);
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// No agent begins more conversations in one run; what else names others is noise.
 const SESSIONS_MAX: u32 = 16;
@@ -32,8 +33,8 @@ pub(super) struct Hearing {
     sessions: u32,
     /// What earlier supervisors of this run told of its usage, and is heard once more.
     told_before: Totals,
-    /// What was told of a retry, and when.
-    retrying: Option<(Retry, Instant)>,
+    /// What was told of a retry, since when there is that trouble, and when it was told last.
+    retrying: Option<(Retry, Instant, Instant)>,
 }
 
 impl Hearing {
@@ -114,19 +115,22 @@ impl Hearing {
     /// Told once for each kind of trouble, and now and then while it lasts.
     fn retries(&mut self, retry: Retry) -> Option<(Event, String)> {
         let same = |known: &Retry| (known.class, known.status) == (retry.class, retry.status);
-        if let Some((known, at)) = &self.retrying
-            && same(known)
-            && at.elapsed() < TELL_AGAIN
-        {
+        let known =
+            self.retrying.as_ref().filter(|(known, ..)| same(known)).map(|(_, since, at)| (*since, *at));
+        let pause = |since: Instant| (since.elapsed() / 4).clamp(TELL_AGAIN_FIRST, TELL_AGAIN);
+        if known.is_some_and(|(since, at)| at.elapsed() < pause(since)) {
             return None;
         }
         let line = stream::show::retrying(&retry);
         let event = Event::RunRetrying(Retrying {
             error_class: Some(retry.class.to_string()),
+            http_status: retry.status.map(u32::from),
             attempt: retry.attempt,
+            of: retry.of,
             detail: text::head(&line, stream::MESSAGE_MAX).to_owned(),
         });
-        self.retrying = Some((retry, Instant::now()));
+        let now = Instant::now();
+        self.retrying = Some((retry, known.map_or(now, |(since, _)| since), now));
         Some((event, line))
     }
 }
