@@ -53,8 +53,10 @@ impl Hearing {
     /// Reads what is new. True: there is more.
     fn read(&mut self) -> bool {
         let Self { listener, stdout, stderr, heard, .. } = self;
-        let more = stdout.read(PIECE_MAX, |bytes| listener.stdout(bytes, heard));
-        stderr.read(PIECE_MAX, |bytes| listener.stderr(bytes, heard)) || more
+        // That a request is tried again may stand in stderr, its answer is in stdout: what came in one moment is heard in
+        // this order.
+        let more = stderr.read(PIECE_MAX, |bytes| listener.stderr(bytes, heard));
+        stdout.read(PIECE_MAX, |bytes| listener.stdout(bytes, heard)) || more
     }
 
     /// The events of what was heard since the last look.
