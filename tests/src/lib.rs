@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod many;
+pub mod stand_in;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -89,6 +90,17 @@ impl Root {
         self.folder.path().to_owned()
     }
 
+    /// Programs that the commands of this root find before all others, once it is there.
+    #[must_use]
+    pub fn bin(&self) -> PathBuf {
+        self.folder.path().join("bin")
+    }
+
+    /// A file of that name, beside the root: what a stand-in waits for.
+    pub fn lets(&self, name: &str) {
+        std::fs::write(self.scratch().join(name), "").unwrap();
+    }
+
     /// The command, with nothing of the caller's own surroundings.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
@@ -109,6 +121,10 @@ impl Root {
             .env_remove("CLICOLOR_FORCE")
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
+        if self.bin().is_dir() {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{path}", self.bin().display()));
+        }
         command
     }
 
