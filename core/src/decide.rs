@@ -1,10 +1,10 @@
 //! May this be done? The only place that refuses. Each question is asked under the append lock, of a world that has
 //! seen every entry, so that the answer still holds when the event is appended.
 
-use crate::event::{Done, DoneCleared, Event};
+use crate::event::{Done, DoneCleared, Event, Stopping};
 use crate::id::{MsgId, RunId};
 use crate::message::Kind;
-use crate::plan::reason;
+use crate::plan::{self, reason};
 use crate::policy::budget::{Budget, Spent};
 use crate::store::{Condition, Entry};
 use crate::world::{Marker, Run, RunState, Task, answers};
@@ -261,7 +261,13 @@ pub fn may_end_loop(task: &Task, driver: Option<(u32, &str)>, why: &str) -> Resu
     if !task.ralph.is_open() && task.ralph.stopping.is_none() {
         return Err(Refusal::LoopNotOpen);
     }
-    if task.ralph.stopping.is_some() && ![reason::STOPPED, reason::INTERRUPTED].contains(&why) {
+    let fits = |how: &Stopping| match why {
+        reason::STOPPED | reason::INTERRUPTED => true,
+        // Who asked for a stop in the limit's name ends the loop in its name; a person's stop is the person's.
+        reason::BUDGET => plan::is_stop_of_budget(&task.ralph, how),
+        _ => false,
+    };
+    if task.ralph.stopping.as_ref().is_some_and(|stop| !fits(&stop.how)) {
         return Err(Refusal::Moot);
     }
     match (driver, &task.ralph.driver) {

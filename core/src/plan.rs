@@ -18,6 +18,8 @@ use crate::policy::budget::Spent;
 use crate::policy::{LoopPolicy, OnDependencyFailure, Session};
 use crate::world::{Link, Marker, Ralph, RalphState, Run, Task};
 
+pub(crate) use self::budget::is_stop_of_budget;
+
 /// All that the plan looks at.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
@@ -219,7 +221,7 @@ fn within_any_budget(look: Look<'_>) -> Step {
     if let Some(stopping) = &task.ralph.stopping {
         return if !(active.is_empty() && elsewhere.is_empty()) {
             Step::StopRuns { runs: active, elsewhere }
-        } else if budget::asked_for(&task.ralph, &stopping.how) {
+        } else if is_stop_of_budget(&task.ralph, &stopping.how) {
             end(look, LoopOutcome::Failed, reason::BUDGET)
         } else {
             end(look, LoopOutcome::Stopped, reason::STOPPED)

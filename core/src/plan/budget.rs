@@ -38,7 +38,7 @@ pub(super) fn is_used_up(look: Look<'_>) -> bool {
 }
 
 /// True of a stop that the budget asked for, not a person.
-pub(super) fn asked_for(ralph: &Ralph, stopping: &Stopping) -> bool {
+pub(crate) fn is_stop_of_budget(ralph: &Ralph, stopping: &Stopping) -> bool {
     ralph.budget.as_ref().is_some_and(|told| told.percent == 100 && told.limit == stopping.by)
 }
 

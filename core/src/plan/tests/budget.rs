@@ -78,7 +78,13 @@ fn what_runs_is_stopped_in_the_name_of_the_limit_and_the_loop_has_failed() {
     let story = story.ends(1, RunOutcome::Stopped);
     let Step::End(end) = story.next() else { panic!("{:?}", story.next()) };
     assert_eq!((end.outcome, end.reason.as_str()), (LoopOutcome::Failed, reason::BUDGET));
+    let may_end = |story: &Story| crate::decide::may_end_loop(story.task(), None, reason::BUDGET);
+    assert_eq!(may_end(&story), Ok(()));
     assert_eq!(story.event(None, Event::LoopEnd(end)).task().status(), TaskStatus::Failed);
+    let person = Stopping { by: "somebody".to_owned(), ..Stopping::default() };
+    let story = Story::new().with_tokens(1000, OnBudget::Stop).root(1, 1).spent(5000).tells(100);
+    let story = story.event(None, Event::LoopStopping(person)).ends(1, RunOutcome::Stopped);
+    assert_eq!(may_end(&story), Err(crate::decide::Refusal::Moot), "a person's stop is the person's");
 }
 
 #[test]
