@@ -15,8 +15,9 @@ use crate::hear::{Tail, used_of};
 
 /// How often the same trouble is told again while it lasts.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
-/// How much of a stream is read before something else is looked at.
-const PIECE_MAX: u64 = 1 << 20;
+/// How much of a stream is read before it is told and something else is looked at. All that is heard of a piece lies in
+/// memory.
+const PIECE_MAX: u64 = 64 << 10;
 
 pub(super) struct Hearing {
     listener: Listener,
