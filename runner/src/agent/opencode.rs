@@ -68,6 +68,8 @@ impl Backend for Opencode {
             });
         }
         let argv = Words::new(&["opencode", "run", "--auto", "--format", "json"])
+            // That it tries a request again is told in its log alone.
+            .add(&["--print-logs", "--log-level", "ERROR"])
             .flag("-m", setup.model.as_deref())
             .flag("-s", work.session)
             .all(&setup.args)

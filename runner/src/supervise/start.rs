@@ -414,6 +414,8 @@ pub(super) fn set_environment(command: &mut Command, tree: &Tree, launch: &Launc
     let task = tree.layout.task(&launch.project, &launch.task);
     let run = task.run(&launch.run);
     let key = run_agent_core::StreamKey::task(launch.project.clone(), launch.task.clone());
+    // Some agents believe this more than where they are.
+    command.env("PWD", &launch.cwd);
     command.env("JRUN_PROJECT_ID", launch.project.as_str());
     command.env("JRUN_TASK_ID", launch.task.as_str());
     command.env("JRUN_ID", launch.run.as_str());

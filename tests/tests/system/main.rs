@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adopt;
+mod agents;
 mod agents_shown;
 mod batch;
 mod beyond;

@@ -56,17 +56,11 @@ fn at_the_limit_nothing_new_is_started() {
     let story = Story::new().with_tokens(1000, OnBudget::Stop).root(1, 1).ends(1, RunOutcome::Completed);
     let story = story.spent(1000).tells(100);
     assert!(is_end(&story.next(), LoopOutcome::Failed, reason::BUDGET));
-    let new = |budget| crate::decide::NewRun {
-        root: false,
-        key: None,
-        parent: None,
-        depth: 1,
-        max_depth: 16,
-        budget,
-    };
-    let refused = crate::decide::may_make_run(story.task(), new(Some(story.policy.budget)));
-    assert!(matches!(refused, Err(crate::decide::Refusal::BudgetUsedUp { .. })), "{refused:?}");
-    assert!(crate::decide::may_make_run(story.task(), new(None)).is_ok(), "a verify command uses no tokens");
+    let new =
+        |budget| decide::NewRun { root: false, key: None, parent: None, depth: 1, max_depth: 16, budget };
+    let refused = decide::may_make_run(story.task(), new(Some(story.policy.budget)));
+    assert!(matches!(refused, Err(decide::Refusal::BudgetUsedUp { .. })), "{refused:?}");
+    assert!(decide::may_make_run(story.task(), new(None)).is_ok(), "a verify command uses no tokens");
 }
 
 #[test]
@@ -79,16 +73,19 @@ fn what_runs_is_stopped_in_the_name_of_the_limit_and_the_loop_has_failed() {
     let story = story.ends(1, RunOutcome::Stopped);
     let Step::End(end) = story.next() else { panic!("{:?}", story.next()) };
     assert_eq!((end.outcome, end.reason.as_str()), (LoopOutcome::Failed, reason::BUDGET));
-    let ends = |why| crate::decide::may_end_loop(story.task(), None, why);
-    assert_eq!(ends(reason::BUDGET), Ok(()), "what the plan says may be done");
-    assert_eq!(ends(reason::EXHAUSTED), Err(crate::decide::Refusal::Moot));
+    let may_end = |story: &Story| decide::may_end_loop(story.task(), None, reason::BUDGET);
+    assert_eq!(may_end(&story), Ok(()));
     assert_eq!(story.event(None, Event::LoopEnd(end)).task().status(), TaskStatus::Failed);
+    let person = Stopping { by: "somebody".to_owned(), ..Stopping::default() };
+    let story = Story::new().with_tokens(1000, OnBudget::Stop).root(1, 1).spent(5000).tells(100);
+    let story = story.event(None, Event::LoopStopping(person)).ends(1, RunOutcome::Stopped);
+    assert_eq!(may_end(&story), Err(decide::Refusal::Moot), "a person's stop is the person's");
 }
 
 #[test]
 fn a_limit_that_was_raised_since_it_was_told_is_none() {
     let story = Story::new().with_tokens(1000, OnBudget::Finish).root(1, 1).spent(1200).tells(100);
-    let new = |max_tokens| crate::decide::NewRun {
+    let new = |max_tokens| decide::NewRun {
         root: false,
         key: None,
         parent: None,
@@ -96,9 +93,9 @@ fn a_limit_that_was_raised_since_it_was_told_is_none() {
         max_depth: 16,
         budget: Some(Budget { max_tokens, ..Budget::default() }),
     };
-    assert!(crate::decide::may_make_run(story.task(), new(1000)).is_err());
-    assert!(crate::decide::may_make_run(story.task(), new(100_000)).is_ok());
-    assert!(crate::decide::may_make_run(story.task(), new(0)).is_ok());
+    assert!(decide::may_make_run(story.task(), new(1000)).is_err());
+    assert!(decide::may_make_run(story.task(), new(100_000)).is_ok());
+    assert!(decide::may_make_run(story.task(), new(0)).is_ok());
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What `opencode run --format json` prints.
 //!
-//! Its traps: there is no last line, so that the steps are added up; a tool is told when it has ended; it tries requests
-//! again in silence; a command that failed is a tool that `completed`; and its counts leave out what was cached of the
-//! input, and what was thought of the output. It names no model.
+//! Its traps: there is no last line, so that the steps are added up; a tool is told when it has ended; that a request
+//! failed and is tried again stands in its log alone, which it prints on stderr; a command that failed is a tool that
+//! `completed`; and its counts leave out what was cached of the input, and what was thought of the output. It names no
+//! model.
+
+use run_agent_core::ErrorClass;
 
 use crate::agent::stream::{
-    Account, Exit, Heard, Json, Reader, Reset, Tokens, Told, Trouble, Used, class, usd,
+    Account, Exit, Heard, Json, Reader, Reset, Retry, Tokens, Told, Trouble, Used, class, usd,
 };
 
 /// Reads one run.
@@ -14,6 +17,8 @@ pub struct OpencodeReader {
     account: Account,
     /// The message that the final text is of, since it may have several parts.
     message: String,
+    /// Requests that failed since the last one that was answered.
+    failed: u32,
 }
 
 impl OpencodeReader {
@@ -93,6 +98,7 @@ impl Reader for OpencodeReader {
             _ => return,
         }
         self.account.session(line.at(&["sessionID"]), heard);
+        self.failed = 0;
         match kind {
             "step_start" => self.account.finished(false),
             "text" => self.text(part, heard),
@@ -103,8 +109,38 @@ impl Reader for OpencodeReader {
         }
     }
 
+    fn stderr_line(&mut self, line: &[u8], heard: &mut Vec<Heard>) {
+        let line = String::from_utf8_lossy(line);
+        let Some(said) = failed_request(&line) else { return };
+        let trouble = Trouble::said(said.split_once("Error: ").map_or(said.as_str(), |(_, said)| said));
+        self.failed = self.failed.saturating_add(1);
+        let retry = Retry {
+            class: trouble.class.unwrap_or(ErrorClass::Unknown),
+            status: trouble.status,
+            attempt: self.failed,
+            of: None,
+            wait: None,
+            message: trouble.message,
+        };
+        self.account.retry(retry, heard);
+    }
+
     fn end(&mut self, exit: Exit, stderr: &str, _: &mut Vec<Heard>) -> Told {
         self.account.end(exit, stderr)
+    }
+}
+
+/// What a line of its log says of a request of the agent's own that failed; one for a title is tried once, and no matter.
+fn failed_request(line: &str) -> Option<String> {
+    let has = |word: &str| line.contains(word);
+    if !(has(" level=ERROR ") && has(" message=\"stream error\" ") && has(" small=false ")) {
+        return None;
+    }
+    let (_, error) = line.split_once(" error.error=")?;
+    match Json::object(format!("{{\"error\":{error}}}").as_bytes()) {
+        Some(json) => json.at(&["error"]).words().map(str::to_owned),
+        // A single word has no quotes.
+        None => Some(error.to_owned()),
     }
 }
 

@@ -18,8 +18,9 @@ const TELL_AGAIN_FIRST: Duration = Duration::from_secs(2);
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// No agent begins more conversations in one run; what else names others is noise.
 const SESSIONS_MAX: u32 = 16;
-/// How much of a stream is read before something else is looked at.
-const PIECE_MAX: u64 = 1 << 20;
+/// How much of a stream is read before it is told and something else is looked at. All that is heard of a piece lies in
+/// memory.
+const PIECE_MAX: u64 = 64 << 10;
 
 pub(super) struct Hearing {
     listener: Listener,
@@ -59,8 +60,10 @@ impl Hearing {
     /// Reads what is new. True: there is more.
     fn read(&mut self) -> bool {
         let Self { listener, stdout, stderr, heard, .. } = self;
-        let more = stdout.read(PIECE_MAX, |bytes| listener.stdout(bytes, heard));
-        stderr.read(PIECE_MAX, |bytes| listener.stderr(bytes, heard)) || more
+        // That a request is tried again may stand in stderr, its answer is in stdout: what came in one moment is heard in
+        // this order.
+        let more = stderr.read(PIECE_MAX, |bytes| listener.stderr(bytes, heard));
+        stdout.read(PIECE_MAX, |bytes| listener.stdout(bytes, heard)) || more
     }
 
     /// The events of what was heard since the last look.

@@ -123,3 +123,28 @@ fn a_step_that_ends_well_after_an_error_takes_it_back() {
     let told = lines(&[error, START, &text("m2", "Shorter."), &finish("stop")], 0);
     assert!(told.contains("problem context_too_long: too long\n") && !told.contains("= failed"), "{told}");
 }
+
+#[test]
+fn a_request_that_is_tried_again_is_told_by_the_log() {
+    let log = |small, error: &str| {
+        format!(
+            "timestamp=2026-11-21T21:07:43.373Z level=ERROR run=6 message=\"stream error\" providerID=xai \
+             session.id=ses_1 small={small} agent=build mode=primary error.error={error}\n"
+        )
+    };
+    let stderr = [
+        log(true, r#""AI_APICallError: for a title""#),
+        log(false, r#""AI_APICallError: Rate limit reached \"x\"""#),
+        log(
+            false,
+            r#""AI_APICallError: Cannot connect to API: The socket connection was closed unexpectedly.""#,
+        ),
+        log(false, "odd"),
+        "timestamp=2026 level=INFO run=6 message=loop step=0\n".to_owned(),
+    ];
+    let told = lines_of(OpencodeReader::new(), "", &stderr.concat(), Exit::Code(0));
+    let wanted = "retrying (rate_limit), retry 1: Rate limit reached \"x\"\n\
+                  retrying (network), retry 2: Cannot connect to API: The socket connection was closed unexpectedly.\n\
+                  retrying (unknown), retry 3: odd\n";
+    assert_eq!(told, wanted);
+}

@@ -162,6 +162,8 @@ pub(super) const WORDS: Rows = &[
             &["connection failed"],
             &["connection error"],
             &["connection closed"],
+            &["connection was closed"],
+            &["cannot connect to api"],
             &["econnrefused"],
             &["econnreset"],
             &["enotfound"],

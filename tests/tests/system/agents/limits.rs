@@ -1,0 +1,108 @@
+//! Accounts: a limit that is reached is waited for and burns nothing, another agent goes on meanwhile; a refused one is
+//! passed over at once.
+
+use run_agent_core::Timestamp;
+use run_agent_core::world::TaskStatus;
+use run_agent_tests::stand_in::{Script, StandIn, claude};
+
+use super::{agents_of, codex, root_with, task, told};
+
+fn limited(seconds: i64) -> Script {
+    let until = Timestamp::now().as_second() + seconds;
+    Script::new()
+        .prints(&claude::init())
+        .prints(&claude::limited(until))
+        .prints(&claude::refused(429, "rate_limit", "You've hit your session limit"))
+        .exits(1)
+}
+
+fn works() -> Script {
+    Script::new().says_done().prints(&claude::init()).prints(&claude::result("all is well", 10, 5, 0.001))
+}
+
+#[test]
+fn a_limit_is_waited_for_until_its_reset_and_burns_no_restart() {
+    let root = root_with(&["claude"], "");
+    StandIn::of(&root, "claude").starts(limited(3)).starts(works()).install();
+    let done = task(&root, &["--max-restarts", "0"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let view = root.view(&root.only_task());
+    assert_eq!((view.task().status(), view.task().ralph.restarts), (TaskStatus::Completed, 0));
+    assert_eq!(agents_of(&root), ["claude", "claude"]);
+    let waiting =
+        root.messages(&root.only_task()).into_iter().find(|m| m.content.kind.as_str() == "LOOP_WAITING");
+    let waiting = waiting.map(|m| m.content.meta).unwrap_or_default();
+    assert_eq!(waiting.get("reason").map(String::as_str), Some("usage_limit"), "{waiting:?}");
+    let runs: Vec<_> = view.task().runs.values().collect();
+    let until: Timestamp = waiting["until"].parse().unwrap();
+    assert_eq!(runs[0].end().unwrap().0.retry_at, Some(until), "as the agent said");
+    assert!(runs[1].start().is_some() && done.stderr.contains("waiting until"), "{done:?}");
+    assert_eq!(told(&root, "LOOP_BACKOFF"), [""; 0]);
+}
+
+#[test]
+fn another_agent_works_while_one_has_reached_its_limit() {
+    let root = root_with(&["claude", "codex"], "");
+    StandIn::of(&root, "claude").starts(limited(3600)).install();
+    StandIn::of(&root, "codex")
+        .starts(Script::new().prints(&codex("not yet", 10, 5)))
+        .starts(Script::new().says_done().prints(&codex("all is well", 10, 5)))
+        .install();
+    let done = task(&root, &[]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(agents_of(&root), ["claude", "codex", "codex"], "the limited one is passed over");
+    assert_eq!(told(&root, "LOOP_WAITING"), [""; 0]);
+    assert_eq!(root.view(&root.only_task()).task().ralph.restarts, 1, "the limit burnt none");
+}
+
+#[test]
+fn a_refused_account_moves_on_to_the_next_agent_at_once() {
+    let root = root_with(&["claude", "codex"], "");
+    let refused = claude::refused(401, "authentication_failed", "Invalid API key");
+    StandIn::of(&root, "claude")
+        .starts(Script::new().prints(&claude::init()).prints(&refused).exits(1))
+        .install();
+    StandIn::of(&root, "codex")
+        .starts(Script::new().says_done().prints(&codex("all is well", 10, 5)))
+        .install();
+    let done = task(&root, &["--max-restarts", "0"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(agents_of(&root), ["claude", "codex"]);
+    assert_eq!((told(&root, "AGENT_DEGRADED").len(), told(&root, "LOOP_BACKOFF").len()), (1, 0));
+}
+
+#[test]
+fn with_every_account_refused_the_loop_ends_and_says_why() {
+    let root = root_with(&["claude"], "");
+    let refused = claude::refused(401, "authentication_failed", "Invalid API key");
+    StandIn::of(&root, "claude")
+        .starts(Script::new().prints(&claude::init()).prints(&refused).exits(1))
+        .install();
+    let done = task(&root, &[]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(root.view(&root.only_task()).task().reason(), "no_agent");
+    assert!(done.stderr.contains("claude: auth"), "{done:?}");
+}
+
+#[test]
+fn trouble_of_the_provider_pauses_and_tries_the_same_agent_again() {
+    let root = root_with(&["claude"], "");
+    let refused = claude::refused(529, "overloaded", "Overloaded");
+    StandIn::of(&root, "claude")
+        .starts(
+            Script::new()
+                .prints(&claude::init())
+                .prints(&claude::retry(1, 529, "overloaded"))
+                .prints(&refused)
+                .exits(1),
+        )
+        .starts(works())
+        .install();
+    let done = task(&root, &[]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!((told(&root, "LOOP_BACKOFF").len(), told(&root, "AGENT_DEGRADED").len()), (1, 0));
+    assert_eq!(told(&root, "RUN_RETRYING").len(), 1);
+    let view = root.view(&root.only_task());
+    let first = view.task().runs.values().next().unwrap();
+    assert_eq!(first.end().unwrap().0.error_class.as_deref(), Some("overloaded"));
+}
