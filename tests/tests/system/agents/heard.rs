@@ -132,7 +132,7 @@ fn the_answer_keeps_its_blanks_and_blocks_and_gives_way_to_the_agents_own_file()
             "--detach",
         ]);
         assert_eq!(root.run(&["wait", &run, "--wait", "60s"]).code, 0);
-        let run = run_agent_core::RunId::parse(&run).unwrap();
+        let run = RunId::parse(&run).unwrap();
         std::fs::read_to_string(root.tree().run(&root.only_task(), &run).output()).unwrap()
     });
     assert_eq!(outputs[0].trim_end_matches('\n'), text);
