@@ -65,7 +65,7 @@ impl Bus {
     }
 
     fn named(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-        let names = std::fs::read_dir(&self.files).unwrap().map(|name| name.unwrap().path());
+        let names = std::fs::read_dir(&self.files).into_iter().flatten().map(|name| name.unwrap().path());
         let mut found: Vec<PathBuf> =
             names.filter(|path| wanted(&path.file_name().unwrap().to_string_lossy())).collect();
         found.sort();
