@@ -79,12 +79,20 @@ impl SegmentedStream {
     pub(crate) fn view(&self) -> Result<Option<View>, ReadError> {
         let cannot = |error| self.read_error("cannot be looked at", error);
         for _ in 0..TRIES {
-            let Some(control) = self.control().map_err(cannot)? else { break };
-            if let Some(view) = self.view_by(&control)? {
-                return Ok(Some(view));
+            let found = match self.control().map_err(cannot)? {
+                Some(control) => self.view_by(&control).map(|view| view.map(Some)).transpose(),
+                None => Some(self.view_by_search()),
+            };
+            match found {
+                // A segment was removed while it was looked at, since its messages stand in another one.
+                Some(Err(ReadError::Io { source, .. })) if source.kind() == io::ErrorKind::NotFound => {}
+                Some(Ok(view)) => return Ok(view),
+                Some(Err(error)) => return Err(error),
+                None => {}
             }
             std::thread::yield_now();
         }
+        // Who changes the set of segments has stopped or died in it.
         self.view_by_search()
     }
 
