@@ -120,6 +120,12 @@ impl Layout {
         folder.join(format!("{stem}.md"))
     }
 
+    /// The folder of a stream's segments.
+    #[must_use]
+    pub fn segments(&self, key: &StreamKey) -> PathBuf {
+        self.stream(key).0.join("bus")
+    }
+
     /// A task's markdown bus file, as seen from its project's folder.
     #[must_use]
     pub fn bus_file_below_project(task: &TaskId) -> String {

@@ -159,6 +159,12 @@ impl Found {
                         found.problems.push(without_name(name, &error.to_string()) + &install);
                     }
                 }
+                // What has no program needs something else, without which nothing is started.
+                if let (None, Err(error)) = (&found.program, backend.is_there())
+                    && found.problems.is_empty()
+                {
+                    found.problems.push(without_name(name, &error.to_string()));
+                }
                 let min = backend.program().map(|program| program.min_version.to_owned());
                 found.min_version = min.filter(|min| !min.is_empty());
                 found.backend = Some(backend);

@@ -309,8 +309,8 @@ fn who_watches_reads_of_retries_and_of_what_was_used() {
     assert!(replayed.contains(&words), "{replayed}");
     assert!(replayed.contains("12300 tokens in, 1200 out, 0.050000 USD"), "{replayed}");
     let changes = root.run(&["replay", "t", "--project", "p", "--json"]).stdout;
-    let row = changes.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = row.filter(|change| change["change"] == "run").last().unwrap();
+    let mut row = changes.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let last = row.rfind(|change| change["change"] == "run").unwrap();
     assert_eq!(last["usage"]["cost_usd"], 0.05, "{last:#}");
 }
 

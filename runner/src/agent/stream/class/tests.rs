@@ -53,6 +53,8 @@ const SAID: &[(&str, ErrorClass, &str)] = &[
         "API Error: 500 {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"Internal server error\"}}",
     ),
     ("claude: network", Network, "API Error: Unable to connect to API (ECONNREFUSED)"),
+    ("opencode: closed", Network, "The socket connection was closed unexpectedly"),
+    ("opencode: no connection", Network, "Cannot connect to API: Unable to connect"),
     ("claude: flag", Usage, "error: unknown option '--no-such-flag'"),
     ("claude: older words for a window", UsageLimit, "Session limit reached ∙ resets 3pm (Europe/Berlin)"),
     ("claude: a week's limit, older", UsageLimit, "Weekly limit reached ∙ resets Oct 9 at 5pm"),

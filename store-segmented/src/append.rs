@@ -1,0 +1,398 @@
+//! Appending under the lock, step by step as `docs/formats/segment.md` numbers them.
+
+use std::cell::Cell;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use nix::sys::signal::{SigSet, Signal};
+use run_agent_core::message::{BODY_MAX, FIELDS_MAX};
+use run_agent_core::store::{AppendError, Condition};
+use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, StreamKey, Timestamp};
+
+use crate::control::Control;
+use crate::frame::{self, Batch, Head};
+use crate::index::{self, STRIDE};
+use crate::lock::{LockError, LockFile};
+use crate::os;
+use crate::page::{Page, Tail};
+use crate::payload::{self, Id};
+use crate::segment::{FIRST, Segment};
+use crate::store::SegmentedStream;
+
+/// What a handle keeps between appends.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    lock: Option<LockFile>,
+    /// The frames of one append; its memory is used again.
+    frames: Vec<u8>,
+    nonces: Nonces,
+}
+
+/// Numbers that no other handle gives, one a batch.
+#[derive(Debug, Default)]
+struct Nonces(Option<u64>);
+
+/// Counts the messages of this process.
+static SEQUENCE: AtomicU32 = AtomicU32::new(1);
+/// What a condition is fed at once.
+const FEED_ENTRIES: usize = 1024;
+/// How much is reserved at once, at the least and at the most.
+const RESERVE_MIN: u64 = 16 * 1024;
+const RESERVE_MAX: u64 = 4 * 1024 * 1024;
+
+type Gate<'a> = (Cursor, &'a mut dyn Condition);
+
+/// What an append came to, before it is synced.
+struct Appended {
+    entries: Vec<Entry>,
+    /// Up to where everything is to be synced before anything is acknowledged.
+    due: Option<u64>,
+    /// Somebody sleeps until the stream grows.
+    ring: bool,
+}
+
+impl SegmentedStream {
+    pub(crate) fn append_gated(
+        &self,
+        gate: Option<Gate<'_>>,
+        batch: Vec<Draft>,
+        durability: Durability,
+    ) -> Result<Option<Vec<Entry>>, AppendError> {
+        if let Some(large) = batch.iter().find(|draft| draft.body.len() > BODY_MAX) {
+            return Err(AppendError::TooLarge { bytes: large.body.len(), max: BODY_MAX });
+        }
+        if batch.is_empty() && gate.is_none() {
+            return Ok(Some(Vec::new()));
+        }
+        // Whatever can be done before the lock is taken is: others wait for it.
+        let ready = Ready::new(&self.key, batch)?;
+        let mut rung = None;
+        let appended = self.with_lock(|writer, control| {
+            let appended = self.append_held(writer, control, gate, ready, durability)?;
+            if appended.as_ref().is_some_and(|appended| appended.ring) {
+                rung = Some(control.clone());
+            }
+            Ok(appended)
+        })?;
+        if let Some(control) = rung {
+            os::wake_all(&control.page().tail_bell.epoch);
+        }
+        let Some(Appended { entries, due, .. }) = appended else { return Ok(None) };
+        if let Some(end) = due {
+            self.ensure_synced(end)?;
+        }
+        Ok(Some(entries))
+    }
+
+    /// Runs `act` with the lock held and the page whole.
+    pub(crate) fn with_lock<T>(
+        &self,
+        act: impl FnOnce(&mut Writer, &Arc<Control>) -> Result<T, AppendError>,
+    ) -> Result<T, AppendError> {
+        self.with_bare_lock(|writer| {
+            let control = self.control_held()?;
+            act(writer, &control)
+        })
+    }
+
+    /// Runs `act` with the lock held, whatever there is.
+    pub(crate) fn with_bare_lock<T>(
+        &self,
+        act: impl FnOnce(&mut Writer) -> Result<T, AppendError>,
+    ) -> Result<T, AppendError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let lock = match writer.lock.take() {
+                Some(lock) => lock,
+                None => self.open_lock().map_err(|e| self.append_error("cannot be locked", e))?,
+            };
+            let held = match lock.lock(self.options.lock_timeout) {
+                Ok((held, waited)) => {
+                    self.counters.lock_waits.fetch_add(u64::from(waited), Relaxed);
+                    held
+                }
+                Err(LockError::TimedOut(holder)) => {
+                    self.counters.lock_timeouts.fetch_add(1, Relaxed);
+                    let (key, waited) = (self.key.clone(), self.options.lock_timeout);
+                    return Err(AppendError::LockTimeout { key, waited, holder });
+                }
+                Err(LockError::Io(error)) => return Err(self.append_error("cannot be locked", error)),
+            };
+            if lock.is_in_place().map_err(|e| self.append_error("has a lock that cannot be looked at", e))? {
+                let result = act(&mut writer);
+                drop(held);
+                writer.lock = Some(lock);
+                return result;
+            }
+        }
+    }
+
+    fn open_lock(&self) -> io::Result<LockFile> {
+        block_size_signal();
+        let path = self.folder.join("append.lock");
+        match LockFile::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match std::fs::create_dir(&self.folder) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+                LockFile::open(&path)
+            }
+            other => other,
+        }
+    }
+
+    /// The page, whole, for who holds the lock: what dead writers left is made good first.
+    fn control_held(&self) -> Result<Arc<Control>, AppendError> {
+        let found =
+            self.control().map_err(|e| self.append_error("has a page that cannot be looked at", e))?;
+        let control = match found {
+            Some(control) if control.page().poison.load(Relaxed) > 0 => {
+                let what = "refuses messages: a sync failed and what it was for could not be written again; see `run-agent store verify`";
+                return Err(AppendError::Unsupported { key: self.key.clone(), what });
+            }
+            Some(control) if control.page().recover.load(Relaxed) == 0 && control.page().tail().is_some() => {
+                control
+            }
+            other => self.recover(other.as_deref())?,
+        };
+        if let Some(left) = control.page().lone.get() {
+            // Nobody but the holder of this lock sets it: who did is dead.
+            self.rescue_held(&control, left.from, "its writer died in it")?;
+        }
+        Ok(control)
+    }
+
+    /// Where the stream ends, for who holds the lock.
+    pub(crate) fn tail_held(&self, page: &Page) -> Result<Tail, AppendError> {
+        page.tail().ok_or_else(|| self.append_error("has a damaged page", io::ErrorKind::InvalidData.into()))
+    }
+
+    /// Steps 2 to 9.
+    fn append_held(
+        &self,
+        writer: &mut Writer,
+        control: &Arc<Control>,
+        gate: Option<Gate<'_>>,
+        ready: Ready,
+        durability: Durability,
+    ) -> Result<Option<Appended>, AppendError> {
+        let page = control.page();
+        let mut tail = self.tail_held(page)?;
+        let incarnation = page.incarnation.load(Relaxed);
+        let current = self.adopt(incarnation);
+        if let Some((seen, condition)) = gate {
+            current.map_err(|source| self.unreadable(source))?;
+            if !self.ask(seen, condition)? {
+                return Ok(None);
+            }
+        }
+        if ready.drafts.is_empty() {
+            return Ok(Some(Appended { entries: Vec::new(), due: None, ring: false }));
+        }
+        let meta = self.meta(incarnation).map_err(|source| self.unreadable(source))?;
+        let ready = if meta.key == self.key { ready } else { Ready::new(&meta.key, ready.into_drafts())? };
+        let len = ready.frames_len();
+        if tail.offset > FIRST && tail.offset.saturating_add(len) > self.options.rotate_bytes {
+            tail = match self.rotate_held(control, &tail) {
+                Ok(rotated) => rotated,
+                // Nothing was moved: a message is worth more than a short segment.
+                Err(_) if page.recover.load(Relaxed) == 0 && page.poison.load(Relaxed) == 0 => tail,
+                Err(error) => return Err(error),
+            };
+        }
+        let segment = self.active(control, tail.base)?;
+        let nonce = writer.nonces.next().map_err(|e| self.append_error("got no random number", e))?;
+        let (entries, next) = ready.seal(&mut writer.frames, &segment, &tail, page.synced(), nonce);
+        self.write(&segment, &writer.frames, tail.offset)?;
+        page.publish(&next);
+        let due = self.is_due(page, durability, &next);
+        if tail.offset / STRIDE != next.offset / STRIDE {
+            // Derived: what is missing in it costs readers a longer walk.
+            let _ = index::complete(&self.folder, &segment, next.offset);
+        }
+        self.counters.messages.fetch_add(entries.len() as u64, Relaxed);
+        self.counters.bytes.fetch_add(len, Relaxed);
+        Ok(Some(Appended { entries, due: due.then_some(next.lsn), ring: page.tail_bell.ring() }))
+    }
+
+    /// Feeds a condition with what came since its caller looked.
+    fn ask(&self, seen: Cursor, condition: &mut dyn Condition) -> Result<bool, AppendError> {
+        let mut from = seen;
+        loop {
+            let page = self.read_from(from, FEED_ENTRIES).map_err(|source| self.unreadable(source))?;
+            for entry in &page.entries {
+                condition.see(entry);
+            }
+            if page.next == from {
+                return Ok(condition.agrees());
+            }
+            from = page.next;
+        }
+    }
+
+    /// The segment that is written to, open for that.
+    pub(crate) fn active(&self, control: &Control, base: u64) -> Result<Arc<Segment>, AppendError> {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = control.page().generation.load(Relaxed);
+        if let Some(known) = &*active
+            && known.base() == base
+            && known.generation == generation
+            && known.header.incarnation == control.page().incarnation.load(Relaxed)
+        {
+            return Ok(known.clone());
+        }
+        let opened = Segment::open(&self.folder, base, true).and_then(|found| {
+            found.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its header is damaged"))
+        });
+        let mut segment = opened.map_err(|e| self.append_error("has a segment that cannot be opened", e))?;
+        segment.generation = generation;
+        // Looked at behind the opening: of a failure that was told before, this file knows nothing.
+        segment.under_way = control.page().under_way();
+        let segment = Arc::new(segment);
+        *active = Some(segment.clone());
+        Ok(segment)
+    }
+
+    /// Steps 6 and 7.
+    fn write(&self, segment: &Segment, frames: &[u8], at: u64) -> Result<(), AppendError> {
+        let end = at + frames.len() as u64;
+        self.reserve(segment, end).map_err(|e| self.append_error("has no room (is the disk full?)", e))?;
+        segment.file.write_all_at(frames, at).map_err(|error| {
+            // So that nobody who looks for the end without the page takes what was refused for written.
+            let _ = segment.file.write_all_at(&[0; 8], at);
+            self.append_error("cannot be written", error)
+        })
+    }
+
+    fn reserve(&self, segment: &Segment, end: u64) -> io::Result<()> {
+        if end <= segment.reserved.load(Relaxed) {
+            return Ok(());
+        }
+        let len = segment.len()?;
+        if end > len {
+            let chunk = len.clamp(RESERVE_MIN, RESERVE_MAX);
+            let wanted = (len + chunk).min(self.options.rotate_bytes).max(end).next_multiple_of(4096);
+            // What would do for later is not insisted on.
+            os::reserve(&segment.file, len, wanted).or_else(|_| os::reserve(&segment.file, len, end))?;
+        }
+        segment.reserved.store(segment.len()?, Relaxed);
+        Ok(())
+    }
+}
+
+/// A write beyond a limit on file sizes is an error that is told; its signal would end the process in silence.
+fn block_size_signal() {
+    thread_local! {
+        static BLOCKED: Cell<bool> = const { Cell::new(false) };
+    }
+    BLOCKED.with(|blocked| {
+        if !blocked.replace(true) {
+            let mut signals = SigSet::empty();
+            signals.add(Signal::SIGXFSZ);
+            let _ = signals.thread_block();
+        }
+    });
+}
+
+impl Nonces {
+    fn next(&mut self) -> io::Result<u64> {
+        let last = match self.0 {
+            Some(last) => last,
+            None => os::random()?,
+        };
+        let next = last.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = Some(next);
+        Ok(next)
+    }
+}
+
+/// Messages on their way in, encoded but for what only the lock tells.
+struct Ready {
+    drafts: Vec<(Draft, Id, std::ops::Range<usize>)>,
+    payloads: Vec<u8>,
+}
+
+impl Ready {
+    fn new(key: &StreamKey, batch: Vec<Draft>) -> Result<Self, AppendError> {
+        let mut payloads = Vec::with_capacity(batch.iter().map(|draft| draft.body.len() + 256).sum());
+        let mut drafts = Vec::with_capacity(batch.len());
+        for draft in batch {
+            let id = Id::Own { process: process_id(), sequence: SEQUENCE.fetch_add(1, Relaxed) };
+            let start = payloads.len();
+            let fields = payload::encode(&mut payloads, key, &id, &draft);
+            if fields > FIELDS_MAX {
+                return Err(AppendError::FieldsTooLarge { bytes: fields, max: FIELDS_MAX });
+            }
+            drafts.push((draft, id, start..payloads.len()));
+        }
+        Ok(Self { drafts, payloads })
+    }
+
+    fn into_drafts(self) -> Vec<Draft> {
+        self.drafts.into_iter().map(|(draft, _, _)| draft).collect()
+    }
+
+    fn frames_len(&self) -> u64 {
+        self.drafts.iter().map(|(_, _, range)| frame::len_of(range.len()) as u64).sum()
+    }
+
+    /// Step 4: ids, times and frames. Returns the entries and the end behind them.
+    fn seal(
+        self,
+        frames: &mut Vec<u8>,
+        segment: &Segment,
+        tail: &Tail,
+        durable: u64,
+        nonce: u64,
+    ) -> (Vec<Entry>, Tail) {
+        frames.clear();
+        let mut next = *tail;
+        let count = u32::try_from(self.drafts.len()).unwrap_or(u32::MAX);
+        let batch = Batch { first: tail.lsn, count, nonce };
+        let mut entries = Vec::with_capacity(self.drafts.len());
+        for (mut content, id, range) in self.drafts {
+            let ts = after(next.ts, Timestamp::now());
+            let boot = os::boot_tag();
+            let head = Head { seal: false, lsn: next.lsn, offset: next.offset, batch, ts, durable, boot };
+            frame::encode(frames, segment.salt(), &head, &self.payloads[range]);
+            let id: MsgId = id.at(ts);
+            if content.kind == Kind::ISSUE && content.issue.is_none() {
+                content.issue = Some(id.clone());
+            }
+            let (at, behind) = (Cursor::new(next.lsn), Cursor::new(next.lsn + 1));
+            entries.push(Entry { at, next: behind, message: Message { id, ts, content } });
+            next = Tail { offset: tail.offset + frames.len() as u64, lsn: next.lsn + 1, ts, ..next };
+        }
+        (entries, next)
+    }
+}
+
+/// Asked for once: it is a system call. This program never forks without starting another one.
+fn process_id() -> u32 {
+    static ID: OnceLock<u32> = OnceLock::new();
+    *ID.get_or_init(std::process::id)
+}
+
+/// The clock's time, or the next moment behind the newest message where the clock stands still or was set back.
+fn after(newest: Timestamp, now: Timestamp) -> Timestamp {
+    if now > newest {
+        return now;
+    }
+    Timestamp::from_nanosecond(newest.as_nanosecond().saturating_add(1)).unwrap_or(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_gives_the_next_moment() {
+        let t = |n| Timestamp::from_nanosecond(n).unwrap();
+        assert_eq!(after(t(4), t(5)), t(5));
+        assert_eq!(after(t(5), t(5)), t(6));
+        assert_eq!(after(t(3_600_000_000_000), t(5)), t(3_600_000_000_001));
+    }
+}

@@ -1,0 +1,141 @@
+//! A failed sync is final: the system reports an error of writing back once to each open file and may then call the lost
+//! pages clean, so that a second sync "succeeds" over lost data. What stands above the synced cursor is therefore
+//! written again into a new segment, and the stream goes on there.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use run_agent_core::store::AppendError;
+
+use crate::control::Control;
+use crate::frame::{self, Batch, Head};
+use crate::os;
+use crate::page::{Page, Tail};
+use crate::rotate::new_header;
+use crate::segment::{self, FIRST, Segment, WIDE, index_path, log_path};
+use crate::store::SegmentedStream;
+
+impl SegmentedStream {
+    /// Takes the append lock for [`SegmentedStream::rescue_held`], unless that was done meanwhile.
+    pub(crate) fn rescue(&self, from: u64, to: u64, why: &str) -> Result<(), AppendError> {
+        self.with_lock(|_, control| {
+            let (rescued_from, rescued_to) = control.page().rescued();
+            if rescued_from <= from && rescued_to >= to {
+                return Ok(());
+            }
+            self.rescue_held(control, from, why)
+        })
+    }
+
+    /// Writes everything from `from` on again, with the append lock held. If that fails too, nothing more is taken.
+    pub(crate) fn rescue_held(
+        &self,
+        control: &Arc<Control>,
+        from: u64,
+        why: &str,
+    ) -> Result<(), AppendError> {
+        let page = control.page();
+        let tail = self.tail_held(page)?;
+        self.write_again(page, &tail, from.min(tail.lsn)).map_err(|again| {
+            // Nothing that is appended from here on could be promised anything.
+            page.poison.store(1, SeqCst);
+            if page.sync_bell.ring() {
+                os::wake_all(&page.sync_bell.epoch);
+            }
+            let what = format!("cannot be synced ({why}), and what was to be synced cannot be written again");
+            self.append_error(&what, again)
+        })
+    }
+
+    pub(crate) fn write_again(&self, page: &Page, tail: &Tail, from: u64) -> io::Result<()> {
+        if from < tail.lsn {
+            let header = new_header(from, page.incarnation.load(Relaxed), tail)?;
+            let mut frames = Vec::new();
+            self.copy(page, tail, from, |head, payload| {
+                let offset = FIRST + frames.len() as u64;
+                let batch = Batch { first: head.lsn, count: 1, nonce: head.batch.nonce };
+                let head = Head { offset, batch, durable: head.durable.min(from), ..head };
+                frame::encode(&mut frames, header.salt, &head, payload);
+            })?;
+            let made = Segment::make(&self.folder, header, &frames)?;
+            page.recover.store(1, SeqCst);
+            made.link()?;
+            self.remove_behind(from)?;
+            os::sync_folder(&self.folder)?;
+            page.generation.fetch_add(1, SeqCst);
+            page.publish(&Tail { base: from, offset: FIRST + frames.len() as u64, ..*tail });
+            page.set_rescued(from, tail.lsn);
+            page.raise_synced(tail.lsn);
+            self.forget_active();
+        }
+        page.syncing.clear();
+        page.lone.clear();
+        page.recover.store(0, SeqCst);
+        Ok(())
+    }
+
+    /// Hands out every frame from `from` up to the end, each of which must verify.
+    fn copy(&self, page: &Page, tail: &Tail, from: u64, mut take: impl FnMut(Head, &[u8])) -> io::Result<()> {
+        let _ = page;
+        let bases = segment::list(&self.folder)?;
+        let first = bases.partition_point(|base| *base <= from).saturating_sub(1);
+        let mut lsn = from;
+        for (index, base) in bases.iter().enumerate().skip(first).filter(|(_, base)| **base <= tail.base) {
+            let until =
+                if *base == tail.base { tail.lsn } else { bases.get(index + 1).copied().unwrap_or(tail.lsn) };
+            let segment = Segment::open(&self.folder, *base, false)?.ok_or(io::ErrorKind::InvalidData)?;
+            let mut walk = segment.walk(u64::MAX, WIDE);
+            let (mut at, mut next) = (FIRST, *base);
+            while next < until {
+                let Some(frame) =
+                    walk.frame_at(at)?.filter(|frame| frame.head.lsn >= next && !frame.head.seal)
+                else {
+                    // Damage that was synced is not this one's to mend; what is to be copied must be whole.
+                    match walk.next_frame(at + 1, next)?.filter(|(_, found)| *found <= lsn.min(until)) {
+                        Some((offset, found)) => (at, next) = (offset, found),
+                        None if next < from && until <= from => break,
+                        None => {
+                            let what = format!(
+                                "message {next} cannot be read any more in {}",
+                                segment.path.display()
+                            );
+                            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                        }
+                    }
+                    continue;
+                };
+                if frame.head.lsn >= from {
+                    if frame.head.lsn != lsn {
+                        return Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            format!("message {lsn} is missing"),
+                        ));
+                    }
+                    take(frame.head, frame.payload);
+                    lsn += 1;
+                }
+                (at, next) = (at + frame.len as u64, frame.head.lsn + 1);
+            }
+        }
+        if lsn == tail.lsn {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "messages are missing"))
+        }
+    }
+
+    /// Removes the segments behind `from`, whose messages stand in it, and the indices that tell nothing any more.
+    fn remove_behind(&self, from: u64) -> io::Result<()> {
+        let remove = |path| match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        };
+        remove(index_path(&self.folder, from))?;
+        for base in segment::list(&self.folder)?.into_iter().filter(|base| *base > from) {
+            remove(log_path(&self.folder, base))?;
+            remove(index_path(&self.folder, base))?;
+        }
+        Ok(())
+    }
+}
