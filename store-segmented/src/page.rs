@@ -292,3 +292,6 @@ impl Page {
         self.cost.store(average(self.cost.load(Relaxed), cost_ns), Relaxed);
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -228,7 +228,7 @@ pub fn decode(bytes: &[u8], stream: &StreamKey, ts: Timestamp) -> Result<Message
     }
     let (Some(id), Some(mut content)) = (id, content) else { return Err(Bad::Order) };
     let id = id.at(ts);
-    if own_issue {
+    if own_issue || (content.kind == Kind::ISSUE && content.issue.is_none()) {
         content.issue = Some(id.clone());
     }
     content.body = Rest(rest.0).all().map_err(|_| Bad::Field("body"))?.to_owned();
