@@ -102,6 +102,7 @@ impl SegmentedStream {
         &self,
         act: impl FnOnce(&mut Writer) -> Result<T, AppendError>,
     ) -> Result<T, AppendError> {
+        block_size_signal();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let lock = match writer.lock.take() {
@@ -130,7 +131,6 @@ impl SegmentedStream {
     }
 
     fn open_lock(&self) -> io::Result<LockFile> {
-        block_size_signal();
         let path = self.folder.join("append.lock");
         match LockFile::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

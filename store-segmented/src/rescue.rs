@@ -52,7 +52,7 @@ impl SegmentedStream {
         if from < tail.lsn {
             let header = new_header(from, page.incarnation.load(Relaxed), tail)?;
             let mut frames = Vec::new();
-            self.copy(page, tail, from, |head, payload| {
+            self.copy(tail, from, |head, payload| {
                 let offset = FIRST + frames.len() as u64;
                 let batch = Batch { first: head.lsn, count: 1, nonce: head.batch.nonce };
                 let head = Head { offset, batch, durable: head.durable.min(from), ..head };
@@ -76,8 +76,7 @@ impl SegmentedStream {
     }
 
     /// Hands out every frame from `from` up to the end, each of which must verify.
-    fn copy(&self, page: &Page, tail: &Tail, from: u64, mut take: impl FnMut(Head, &[u8])) -> io::Result<()> {
-        let _ = page;
+    fn copy(&self, tail: &Tail, from: u64, mut take: impl FnMut(Head, &[u8])) -> io::Result<()> {
         let bases = segment::list(&self.folder)?;
         let first = bases.partition_point(|base| *base <= from).saturating_sub(1);
         let mut lsn = from;

@@ -104,7 +104,7 @@ fn nothing_is_lost(name: &str, variable: &str, loses_page: bool) {
     }
     let bus = Bus::set(&["made"], options());
     let rounds = if std::env::var_os("RUN_AGENT_DEEP").is_some() { 500 } else { 12 };
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
+    let seed = std::env::var("RUN_AGENT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
     println!("seed {seed}");
     let mut dice = Dice(seed);
     let mut promised = Vec::new();

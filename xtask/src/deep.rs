@@ -1,5 +1,5 @@
-//! What takes too long for every commit: the full counts of the crash and load tests, the fuzz targets, and the
-//! advisory database.
+//! What takes too long for every commit: the full counts of the crash and load tests, the models of what processes
+//! share, the fuzz targets, and the advisory database.
 
 use std::ffi::OsString;
 
@@ -14,8 +14,17 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
 
     test::build_binary()?;
     test::nextest().args(&["--profile", "deep"]).env("RUN_AGENT_DEEP", "1").run()?;
+    models()?;
     fuzz::run(args)?;
     advisories()
+}
+
+/// Every interleaving (`docs/testing.md`). In a target folder of their own: the flag changes every crate.
+fn models() -> Result<()> {
+    Step::cargo(["test", "--release", "--package", "run-agent-store-segmented", "--lib"])
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", "target/loom")
+        .run()
 }
 
 /// Fetching is a step of its own, because `cargo deny check` ends with the same exit code for a database that cannot
