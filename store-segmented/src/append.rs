@@ -3,21 +3,20 @@
 use std::cell::Cell;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
-use run_agent_core::message::{BODY_MAX, FIELDS_MAX};
+use run_agent_core::message::BODY_MAX;
 use run_agent_core::store::{AppendError, Condition};
-use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, StreamKey, Timestamp};
+use run_agent_core::{Cursor, Draft, Durability, Entry};
 
 use crate::control::Control;
-use crate::frame::{self, Batch, Head};
 use crate::index::{self, STRIDE};
 use crate::lock::{LockError, LockFile};
 use crate::os;
 use crate::page::{Page, Tail};
-use crate::payload::{self, Id};
+use crate::ready::{Nonces, Ready};
 use crate::segment::{FIRST, Segment};
 use crate::store::SegmentedStream;
 
@@ -30,12 +29,6 @@ pub(crate) struct Writer {
     nonces: Nonces,
 }
 
-/// Numbers that no other handle gives, one a batch.
-#[derive(Debug, Default)]
-struct Nonces(Option<u64>);
-
-/// Counts the messages of this process.
-static SEQUENCE: AtomicU32 = AtomicU32::new(1);
 /// What a condition is fed at once.
 const FEED_ENTRIES: usize = 1024;
 /// How much is reserved at once, at the least and at the most.
@@ -189,7 +182,7 @@ impl SegmentedStream {
                 return Ok(None);
             }
         }
-        if ready.drafts.is_empty() {
+        if ready.is_empty() {
             return Ok(Some(Appended { entries: Vec::new(), due: None, ring: false }));
         }
         let meta = self.meta(incarnation).map_err(|source| self.unreadable(source))?;
@@ -295,104 +288,4 @@ fn block_size_signal() {
             let _ = signals.thread_block();
         }
     });
-}
-
-impl Nonces {
-    fn next(&mut self) -> io::Result<u64> {
-        let last = match self.0 {
-            Some(last) => last,
-            None => os::random()?,
-        };
-        let next = last.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0 = Some(next);
-        Ok(next)
-    }
-}
-
-/// Messages on their way in, encoded but for what only the lock tells.
-struct Ready {
-    drafts: Vec<(Draft, Id, std::ops::Range<usize>)>,
-    payloads: Vec<u8>,
-}
-
-impl Ready {
-    fn new(key: &StreamKey, batch: Vec<Draft>) -> Result<Self, AppendError> {
-        let mut payloads = Vec::with_capacity(batch.iter().map(|draft| draft.body.len() + 256).sum());
-        let mut drafts = Vec::with_capacity(batch.len());
-        for draft in batch {
-            let id = Id::Own { process: process_id(), sequence: SEQUENCE.fetch_add(1, Relaxed) };
-            let start = payloads.len();
-            let fields = payload::encode(&mut payloads, key, &id, &draft);
-            if fields > FIELDS_MAX {
-                return Err(AppendError::FieldsTooLarge { bytes: fields, max: FIELDS_MAX });
-            }
-            drafts.push((draft, id, start..payloads.len()));
-        }
-        Ok(Self { drafts, payloads })
-    }
-
-    fn into_drafts(self) -> Vec<Draft> {
-        self.drafts.into_iter().map(|(draft, _, _)| draft).collect()
-    }
-
-    fn frames_len(&self) -> u64 {
-        self.drafts.iter().map(|(_, _, range)| frame::len_of(range.len()) as u64).sum()
-    }
-
-    /// Step 4: ids, times and frames. Returns the entries and the end behind them.
-    fn seal(
-        self,
-        frames: &mut Vec<u8>,
-        segment: &Segment,
-        tail: &Tail,
-        durable: u64,
-        nonce: u64,
-    ) -> (Vec<Entry>, Tail) {
-        frames.clear();
-        let mut next = *tail;
-        let count = u32::try_from(self.drafts.len()).unwrap_or(u32::MAX);
-        let batch = Batch { first: tail.lsn, count, nonce };
-        let mut entries = Vec::with_capacity(self.drafts.len());
-        for (mut content, id, range) in self.drafts {
-            let ts = after(next.ts, Timestamp::now());
-            let boot = os::boot_tag();
-            let head = Head { seal: false, lsn: next.lsn, offset: next.offset, batch, ts, durable, boot };
-            frame::encode(frames, segment.salt(), &head, &self.payloads[range]);
-            let id: MsgId = id.at(ts);
-            if content.kind == Kind::ISSUE && content.issue.is_none() {
-                content.issue = Some(id.clone());
-            }
-            let (at, behind) = (Cursor::new(next.lsn), Cursor::new(next.lsn + 1));
-            entries.push(Entry { at, next: behind, message: Message { id, ts, content } });
-            next = Tail { offset: tail.offset + frames.len() as u64, lsn: next.lsn + 1, ts, ..next };
-        }
-        (entries, next)
-    }
-}
-
-/// Asked for once: it is a system call. This program never forks without starting another one.
-fn process_id() -> u32 {
-    static ID: OnceLock<u32> = OnceLock::new();
-    *ID.get_or_init(std::process::id)
-}
-
-/// The clock's time, or the next moment behind the newest message where the clock stands still or was set back.
-fn after(newest: Timestamp, now: Timestamp) -> Timestamp {
-    if now > newest {
-        return now;
-    }
-    Timestamp::from_nanosecond(newest.as_nanosecond().saturating_add(1)).unwrap_or(newest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_is_set_back_gives_the_next_moment() {
-        let t = |n| Timestamp::from_nanosecond(n).unwrap();
-        assert_eq!(after(t(4), t(5)), t(5));
-        assert_eq!(after(t(5), t(5)), t(6));
-        assert_eq!(after(t(3_600_000_000_000), t(5)), t(3_600_000_000_001));
-    }
 }

@@ -8,7 +8,7 @@
 //! | where does the stream end, and what is synced? | `page` (shared by all processes), `control`, `map` |
 //! | where do frames lie in a segment, and which verify? | `segment`, `index` |
 //! | who may write, and how long does one wait? | `lock`, `alarm` |
-//! | how is a message appended? | `append` |
+//! | how is a message appended? | `append`, `ready` |
 //! | how does a new segment begin? | `rotate` |
 //! | who syncs, and for whom? | `commit` |
 //! | what if a sync fails, or who made it dies? | `rescue` |
@@ -49,6 +49,8 @@ mod page;
 pub mod payload;
 #[cfg(not(loom))]
 mod read;
+#[cfg(not(loom))]
+mod ready;
 #[cfg(not(loom))]
 mod recover;
 #[cfg(not(loom))]
