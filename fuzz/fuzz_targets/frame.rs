@@ -22,7 +22,11 @@ fn check(bytes: &[u8], key: &StreamKey) {
     if let Ok(message) = payload::decode(bytes, key, ts) {
         let mut again = Vec::new();
         payload::encode(&mut again, key, &Id::of(&message.id, ts), &message.content);
-        assert_eq!(payload::decode(&again, key, ts), Ok(message), "what was read can be written and read again");
+        assert_eq!(
+            payload::decode(&again, key, ts),
+            Ok(message),
+            "what was read can be written and read again"
+        );
     }
     match frame::decode(bytes, 0, Salt(0)) {
         Ok(frame) => assert!(frame.len <= bytes.len()),
@@ -47,8 +51,17 @@ fn check_written(u: &mut Unstructured<'_>, key: &StreamKey) -> Result<()> {
         return Ok(());
     }
     let (salt, lsn, offset) = (Salt(u.arbitrary()?), u.int_in_range(0..=u64::MAX / 2)?, u.arbitrary()?);
-    let batch = Batch { first: lsn - lsn.min(u.arbitrary::<u8>()?.into()), count: 256, nonce: u.arbitrary()? };
-    let head = Head { seal: false, lsn, offset, batch, ts: message.ts, durable: u.arbitrary()?, boot: u.arbitrary()? };
+    let batch =
+        Batch { first: lsn - lsn.min(u.arbitrary::<u8>()?.into()), count: 256, nonce: u.arbitrary()? };
+    let head = Head {
+        seal: false,
+        lsn,
+        offset,
+        batch,
+        ts: message.ts,
+        durable: u.arbitrary()?,
+        boot: u.arbitrary()?,
+    };
     let mut bytes = Vec::new();
     frame::encode(&mut bytes, salt, &head, &payload);
     let frame = frame::decode(&bytes, offset, salt).expect("what was written is a frame");
