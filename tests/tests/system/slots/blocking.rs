@@ -6,7 +6,10 @@ use super::*;
 fn a_tree_four_levels_deep_completes_at_a_limit_of_one() {
     let root = root(1);
     let task = name("deep");
-    let prompt = format!("cp \"$JRUN_TASK_FOLDER/TASK.md\" \"$JRUN_TASK_FOLDER/tree.md\"; {WORK} {TREE}");
+    let prompt = format!(
+        // Copied by the root alone: to whoever reads it while another one copies, it is empty.
+        "[ -n \"$JRUN_PARENT_ID\" ] || cp \"$JRUN_TASK_FOLDER/TASK.md\" \"$JRUN_TASK_FOLDER/tree.md\"; {WORK} {TREE}"
+    );
     let done = root.run(&shell_args("task", &task, &prompt, &["--max-restarts", "0"]));
     assert_eq!(done.code, 0, "{done:?}");
     let view = root.view(&task);
