@@ -65,11 +65,16 @@ fn who_follows_reads_the_text_while_the_agent_works_and_bytes_only_when_asked() 
     let root = with_claude([reports(script.prints(&claude::tool("ls -l")), "the end")]);
     let run = job(&root);
     let mut follower = goes_on(&root, &["output", &run, "--follow"]);
-    // With the warning: within a mark of both streams their order is not known.
     let before = format!("{ANSWER}\na warning\n");
     let mut text = vec![0; before.len()];
     follower.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
     assert_eq!(String::from_utf8(text).unwrap(), before, "before the agent has ended");
+    // Within a mark of both streams their order is not known.
+    let id = run_agent_core::RunId::parse(&run).unwrap();
+    let marks = root.tree().run(&root.only_task(), &id).marks();
+    let marked =
+        || std::fs::read_to_string(&marks).is_ok_and(|text| text.lines().any(|mark| !mark.ends_with(" 0")));
+    until("a mark of the warning", || marked().then_some(()), || format!("{marks:?}"));
     root.lets("go");
     assert_eq!(rest_of(follower), "> Bash ls -l\nthe end\n");
     let whole = format!("{ANSWER}\na warning\n> Bash ls -l\nthe end\n");
