@@ -4,6 +4,7 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod many;
+pub mod scripted;
 pub mod stand_in;
 
 use std::path::{Path, PathBuf};

@@ -1,16 +1,15 @@
 //! The real CLIs from npm, the scripted endpoint that they talk to, and a root that knows them.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use run_agent_core::{Message, RunId};
-use run_agent_tests::{Done, Root, binary, text_of, until};
+use run_agent_tests::scripted::Scripted;
+use run_agent_tests::{Done, Root, binary};
 
 /// One CLI, at the version that was tried.
 #[derive(Debug)]
@@ -112,54 +111,12 @@ fn installed() -> Result<PathBuf, String> {
     Ok(modules.join(".bin"))
 }
 
-/// The scripted endpoint, ended with the test.
-#[derive(Debug)]
-struct Endpoint {
-    server: Child,
-    port: String,
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-impl Endpoint {
-    fn serve(program: &Path, folder: &Path) -> Self {
-        let port = folder.join("port");
-        let server = Command::new("python3")
-            .arg(program)
-            .args(["--port", "0", "--port-file"])
-            .arg(&port)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let written = || Some(text_of(&port).trim().to_owned()).filter(|text| !text.is_empty());
-        Self { server, port: until("the endpoint's port", written, String::new) }
-    }
-
-    /// What it noted of each request.
-    fn notes(&self) -> Vec<String> {
-        let mut stream = TcpStream::connect(format!("127.0.0.1:{}", self.port)).unwrap();
-        stream.write_all(b"GET /_requests HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let list: serde_json::Value = serde_json::from_str(body).unwrap();
-        list.as_array().unwrap().iter().map(|one| one["note"].as_str().unwrap().to_owned()).collect()
-    }
-}
-
 /// A root whose agents are the CLIs, and the endpoint.
 #[derive(Debug)]
 pub(super) struct Rig {
     pub(super) cli: &'static Cli,
     pub(super) root: Root,
-    endpoint: Endpoint,
+    endpoint: Scripted,
     programs: PathBuf,
     user: Option<u32>,
     impatient: bool,
@@ -191,14 +148,9 @@ impl Rig {
         if std::env::var_os("RUN_AGENT_DEEP").is_none() {
             return Err("real agents are part of `cargo xtask deep`".to_owned());
         }
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let program = repository.join("../shared/rig/fake_llm.py");
-        if !program.is_file() {
-            return Err(format!("there is no {}", program.display()));
-        }
+        let endpoint = Scripted::serve()?;
         let programs = installed()?;
         let root = Root::made();
-        let endpoint = Endpoint::serve(&program, &root.scratch());
         let gemini = root.scratch().join(".gemini");
         std::fs::create_dir_all(&gemini).unwrap();
         std::fs::write(gemini.join("settings.json"), GEMINI_SETTINGS).unwrap();
