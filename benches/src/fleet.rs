@@ -1,14 +1,13 @@
 //! Many writer processes at once, started together and measured together.
 
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdout, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
-use run_agent_store_fs::Options;
-
-use crate::scratch::Bench;
+use crate::scratch::{Backend, Bench};
 use crate::worker::{self, Kind, Load, Order, PROJECT, Posts};
 
 /// Until then every worker has read its start.
@@ -26,9 +25,19 @@ pub(crate) struct Fleet {
 
 /// Lets as many processes as the load says post into a new stream or floor.
 pub(crate) fn run(bench: &Bench, kind: Kind, load: Load) -> Result<Fleet> {
-    bench.stream(PROJECT, 0, Options::default())?;
-    let mut workers = (0..load.writers)
-        .map(|index| start(bench, &Order { root: bench.root(), kind, index, load }))
+    let root = match kind {
+        Kind::Store { backend, .. } => fresh(bench, backend)?,
+        Kind::Floor { .. } => fresh(bench, Backend::Fs)?,
+        #[cfg(feature = "databases")]
+        Kind::Database(_) => bench.beside().join("database"),
+    };
+    let (processes, threads) = match kind {
+        #[cfg(feature = "databases")]
+        Kind::Database(which) if !which.is_shared() => (1, load.writers as usize),
+        _ => (load.writers, 1),
+    };
+    let mut workers = (0..processes)
+        .map(|index| start(bench, &Order { root: root.clone(), kind, index, threads, load }))
         .collect::<Result<Vec<_>>>()?;
     for (_, said) in &mut workers {
         ensure!(said.next().transpose()?.as_deref() == Some("ready"), "a worker did not get ready");
@@ -56,11 +65,39 @@ pub(crate) fn run(bench: &Bench, kind: Kind, load: Load) -> Result<Fleet> {
     })
 }
 
+/// A root with a stream that holds nothing.
+fn fresh(bench: &Bench, backend: Backend) -> Result<PathBuf> {
+    bench.stream(backend, PROJECT, 0, None)?;
+    Ok(bench.root(backend))
+}
+
 fn start(bench: &Bench, order: &Order) -> Result<(Child, Lines<BufReader<ChildStdout>>)> {
-    let mut command = bench.program("run-agent-bench");
+    let mut command = slowed(bench.program("run-agent-bench"), order.load.slow_sync);
     command.args([worker::VERB, &serde_json::to_string(order)?]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = command.spawn().context("cannot start a worker")?;
     let stdout = child.stdout.take().context("a worker has no stdout")?;
     Ok((child, BufReader::new(stdout).lines()))
+}
+
+/// Whether syncs can be made slow here.
+pub(crate) fn can_be_slowed() -> bool {
+    Command::new("strace")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The program under a tracer that makes its syncs take longer, and that no other system call meets.
+fn slowed(program: Command, by: Option<Duration>) -> Command {
+    let Some(by) = by else { return program };
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync", "-e"]);
+    command.arg(format!("inject=fdatasync:delay_enter={}", by.as_micros())).arg(program.get_program());
+    command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = program.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
 }

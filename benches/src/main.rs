@@ -6,12 +6,15 @@
 //! | what is a row's figure and verdict, and how is it shown? | `row`, `report`, `machine` |
 //! | where do the streams and processes of a measurement live? | `scratch` |
 //! | how are two things measured side by side? | `side_by_side` |
+//! | what are other databases asked to do? | `databases` |
 //! | how do many writers post at once? | `fleet`, which starts the driver itself as a `worker` |
 //! | how much memory does a command take? | `peak`, which starts the driver itself as its parent |
 //!
 //! Every figure compares with a floor of the same run, taken in turns with it. No number here is a test: a row that
 //! is missed changes no exit code.
 
+#[cfg(feature = "databases")]
+mod databases;
 mod fleet;
 mod machine;
 mod peak;
@@ -73,7 +76,11 @@ fn run() -> Result<()> {
     ensure!(!(write && quick), "--write keeps what a full run measures: leave out --quick");
     let is_wanted = |group: &&Group| only.is_empty() || only.iter().any(|word| group.name.contains(word));
     let groups: Vec<&Group> = GROUPS.iter().filter(is_wanted).collect();
-    ensure!(!groups.is_empty(), "there are only the groups {}", GROUPS.map(|group| group.name).join(", "));
+    ensure!(
+        !groups.is_empty(),
+        "there are only the groups {}",
+        GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(", ")
+    );
 
     let bench = Bench::new(quick)?;
     let mut report = Report::new(&bench);

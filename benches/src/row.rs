@@ -10,8 +10,6 @@ pub(crate) type Round = (f64, f64);
 pub(crate) enum Reach {
     RatioAtMost(f64),
     RatioAtLeast(f64),
-    /// Asked of a later version: shown, and claimed by nobody.
-    RatioAtLeastLater(f64),
     /// The ratio is for information.
     Ratio,
     /// What the product takes beyond the floor.
@@ -34,9 +32,7 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn new(what: impl Into<String>, unit: &'static str, reach: Reach, rounds: Vec<Round>) -> Self {
         let spread = spread(rounds.iter().map(|(ours, floor)| match reach {
-            Reach::RatioAtMost(_) | Reach::RatioAtLeast(_) | Reach::RatioAtLeastLater(_) | Reach::Ratio => {
-                ours / floor
-            }
+            Reach::RatioAtMost(_) | Reach::RatioAtLeast(_) | Reach::Ratio => ours / floor,
             Reach::ExtraAtMost(_) => ours - floor,
             Reach::AtMost(_) => *ours,
         }));
@@ -46,8 +42,6 @@ impl Row {
                 said(spread[1] <= limit)
             }
             Reach::RatioAtLeast(limit) => said(spread[1] >= limit),
-            Reach::RatioAtLeastLater(limit) if spread[1] >= limit => "MET",
-            Reach::RatioAtLeastLater(_) => "not claimed yet",
             Reach::Ratio => "-",
         };
         let verdict = verdict.to_owned();
@@ -64,9 +58,7 @@ impl Row {
         let extra = |figure: f64| format!("{figure:+.0} {}", self.unit);
         let (figures, reach) = match self.reach {
             Reach::RatioAtMost(limit) => (self.spread.map(ratio), format!("<= {}", ratio(limit))),
-            Reach::RatioAtLeast(limit) | Reach::RatioAtLeastLater(limit) => {
-                (self.spread.map(ratio), format!(">= {}", ratio(limit)))
-            }
+            Reach::RatioAtLeast(limit) => (self.spread.map(ratio), format!(">= {}", ratio(limit))),
             Reach::Ratio => (self.spread.map(ratio), "-".to_owned()),
             Reach::ExtraAtMost(limit) => (self.spread.map(extra), format!("<= {}", extra(limit))),
             Reach::AtMost(limit) => {

@@ -4,6 +4,9 @@ mod appends;
 mod finds;
 mod fleets;
 mod lists;
+mod opens;
+#[cfg(feature = "databases")]
+mod others;
 mod processes;
 mod reads;
 pub(crate) mod swarm;
@@ -22,7 +25,7 @@ pub(crate) struct Group {
     pub(crate) run: fn(&Bench) -> Result<Vec<Row>>,
 }
 
-pub(crate) const GROUPS: [Group; 14] = [
+pub(crate) const GROUPS: &[Group] = &[
     Group { name: "post", floor: "an empty Rust program", run: processes::post },
     Group { name: "append", floor: "lock, write as many bytes, unlock; one process", run: appends::append },
     Group { name: "batch", floor: "single appends of the store", run: appends::batch },
@@ -33,12 +36,20 @@ pub(crate) const GROUPS: [Group; 14] = [
         floor: "lock, write, fdatasync, unlock by as many processes",
         run: fleets::always,
     },
+    Group {
+        name: "slow",
+        floor: "lock, write, fdatasync of 5 ms more, unlock by as many processes",
+        run: fleets::slow,
+    },
+    #[cfg(feature = "databases")]
+    Group { name: "others", floor: "what the row says", run: others::others },
     Group { name: "rate", floor: "the wanted rate; for p99 the bare writers at it", run: fleets::rate },
     Group {
         name: "read",
         floor: "a YAML crate on the same entries; crc32fast over the same bytes",
         run: reads::sequential,
     },
+    Group { name: "open", floor: "a read of the stream's last segment", run: opens::after_crash },
     Group { name: "tail", floor: "an empty Rust program; for memory the smallest stream", run: finds::last },
     Group {
         name: "since",

@@ -12,7 +12,9 @@ use run_agent_core::layout::Layout;
 use run_agent_core::{
     Draft, Durability, Kind, Message, MsgId, ProjectId, Store, Stream, StreamKey, TaskId, Timestamp,
 };
-use run_agent_store_fs::{FsStore, Options, markdown};
+use run_agent_store_fs::{FsStore, markdown};
+use run_agent_store_segmented::SegmentedStore;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 /// The only task of each project: a command that looks its task up must not find the tasks of other measurements.
@@ -22,6 +24,32 @@ const BODY_BYTES: usize = 256;
 const FILL_BATCH: usize = 100;
 /// When the first message of a stream that is filled was posted: 2026-01-01.
 const FIRST_MS: i64 = 1_767_225_600_000;
+
+/// Which store is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Backend {
+    Fs,
+    Segmented,
+}
+
+impl Backend {
+    pub(crate) const BOTH: [Self; 2] = [Self::Fs, Self::Segmented];
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Fs => "fs",
+            Self::Segmented => "segmented",
+        }
+    }
+
+    /// One of two, by store.
+    pub(crate) fn pick<T>(self, fs: T, segmented: T) -> T {
+        match self {
+            Self::Fs => fs,
+            Self::Segmented => segmented,
+        }
+    }
+}
 
 /// What is measured as a process, and what it is measured against.
 const PROGRAMS: [&str; 4] =
@@ -69,27 +97,23 @@ impl Bench {
         self.scratch.path()
     }
 
-    pub(crate) fn root(&self) -> PathBuf {
-        self.scratch.path().join("root")
+    pub(crate) fn root(&self, backend: Backend) -> PathBuf {
+        self.scratch.path().join(backend.word())
     }
 
     /// A program that was built with the driver, with nothing of the caller's surroundings and no output.
     pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.beside())
-            .env("JRUN_ROOT", self.root());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.beside());
         command.current_dir(self.beside());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
     /// `run-agent` on the task of a project.
-    pub(crate) fn run_agent(&self, project: &str, args: &[&str]) -> Command {
-        let mut command = self.program("run-agent");
-        command.args(args).args(["--project", project, "--task", TASK]);
+    pub(crate) fn run_agent(&self, backend: Backend, project: &str, args: &[&str]) -> Command {
+        let mut command = self.run_agent_in(&self.root(backend), args);
+        command.args(["--project", project, "--task", TASK]);
         command
     }
 
@@ -102,19 +126,28 @@ impl Bench {
 
     /// A new stream that holds so many messages. It takes the place of the project's last one, so that a run holds
     /// little on the disk.
-    pub(crate) fn stream(&self, project: &str, messages: usize, options: Options) -> Result<Arc<dyn Stream>> {
-        let folder = self.root().join(project);
+    pub(crate) fn stream(
+        &self,
+        backend: Backend,
+        project: &str,
+        messages: usize,
+        rotate_bytes: Option<u64>,
+    ) -> Result<Arc<dyn Stream>> {
+        let root = self.root(backend);
+        let folder = root.join(project);
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(folder.join(TASK))?;
-        let rotates = options.rotate_bytes < Options::default().rotate_bytes;
-        let stream = open(&self.root(), project, options)?;
+        let stream = open(&root, backend, project, rotate_bytes)?;
         let draft = draft(stream.key());
-        // The codec alone fills faster than the store; archives only the store makes. Its last append leaves the lock
-        // file that every used stream has.
-        let written = if rotates { 0 } else { messages.saturating_sub(FILL_BATCH) };
-        write(&Layout::new(self.root()).bus_file(stream.key()), &draft, written)?;
+        let mut written = 0;
+        if backend == Backend::Fs && rotate_bytes.is_none() {
+            // The codec alone fills faster than the store; archives only the store makes. Its last append leaves the
+            // lock file that every used stream has.
+            written = messages.saturating_sub(FILL_BATCH);
+            write(&Layout::new(root).bus_file(stream.key()), &draft, written)?;
+        }
         for from in (written..messages).step_by(FILL_BATCH) {
             let batch = vec![draft.clone(); FILL_BATCH.min(messages - from)];
             stream.append(batch, Durability::None)?;
@@ -153,9 +186,26 @@ impl Drop for Bench {
     }
 }
 
-pub(crate) fn open(root: &Path, project: &str, options: Options) -> Result<Arc<dyn Stream>> {
+pub(crate) fn open(
+    root: &Path,
+    backend: Backend,
+    project: &str,
+    rotate_bytes: Option<u64>,
+) -> Result<Arc<dyn Stream>> {
     let key = StreamKey::task(ProjectId::parse(project)?, TaskId::parse(TASK)?);
-    Ok(FsStore::new(Layout::new(root.to_owned()), options).open(&key)?)
+    let layout = Layout::new(root.to_owned());
+    Ok(match backend {
+        Backend::Fs => {
+            let mut options = run_agent_store_fs::Options::default();
+            options.rotate_bytes = rotate_bytes.unwrap_or(options.rotate_bytes);
+            FsStore::new(layout, options).open(&key)?
+        }
+        Backend::Segmented => {
+            let mut options = run_agent_store_segmented::Options::default();
+            options.rotate_bytes = rotate_bytes.unwrap_or(options.rotate_bytes);
+            SegmentedStore::new(layout, options).open(&key)?
+        }
+    })
 }
 
 pub(crate) fn draft(key: &StreamKey) -> Draft {

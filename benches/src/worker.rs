@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use run_agent_core::{Draft, Durability, Stream};
-use run_agent_store_fs::Options;
 use serde::{Deserialize, Serialize};
 
-use crate::scratch::{TASK, draft, open};
+#[cfg(feature = "databases")]
+use crate::databases::{Database, Which};
+use crate::scratch::{Backend, TASK, draft, open};
 
 /// The project that a fleet posts into.
 pub(crate) const PROJECT: &str = "fleet";
@@ -25,8 +26,11 @@ const POSTS_MAX: u32 = 1_000_000;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Kind {
     Store {
+        backend: Backend,
         durability: Durability,
     },
+    #[cfg(feature = "databases")]
+    Database(Which),
     /// Lock, write as many bytes as the store's entry has, sync where that is asked for, unlock.
     Floor {
         entry_bytes: usize,
@@ -41,6 +45,8 @@ pub(crate) struct Load {
     /// Messages in a second; `None`: as many as they can.
     pub(crate) rate: Option<u32>,
     pub(crate) window: Duration,
+    /// What each sync is made to take longer.
+    pub(crate) slow_sync: Option<Duration>,
 }
 
 /// What a worker is told, as its argument.
@@ -49,6 +55,8 @@ pub(crate) struct Order {
     pub(crate) root: PathBuf,
     pub(crate) kind: Kind,
     pub(crate) index: u32,
+    /// Writers of this process.
+    pub(crate) threads: usize,
     pub(crate) load: Load,
 }
 
@@ -62,24 +70,47 @@ pub(crate) struct Posts {
 /// Somewhere to append to.
 #[derive(Debug)]
 pub(crate) enum Target {
-    Store { stream: Arc<dyn Stream>, draft: Draft, durability: Durability },
-    Floor { file: File, bytes: Vec<u8>, sync: bool },
+    Store {
+        stream: Arc<dyn Stream>,
+        draft: Draft,
+        durability: Durability,
+    },
+    #[cfg(feature = "databases")]
+    Database(Database),
+    Floor {
+        file: File,
+        bytes: Vec<u8>,
+        sync: bool,
+    },
 }
 
 impl Target {
     pub(crate) fn open(kind: Kind, root: &Path, project: &str) -> Result<Self> {
-        match kind {
-            Kind::Store { durability } => {
-                let stream = open(root, project, Options::default())?;
+        Self::open_all(kind, root, project, 1)?.pop().context("nothing was opened")
+    }
+
+    /// One for each writer of this process.
+    fn open_all(kind: Kind, root: &Path, project: &str, writers: usize) -> Result<Vec<Self>> {
+        let one = || match kind {
+            Kind::Store { backend, durability } => {
+                let stream = open(root, backend, project, None)?;
                 let draft = draft(stream.key());
                 Ok(Self::Store { stream, draft, durability })
             }
+            #[cfg(feature = "databases")]
+            Kind::Database(_) => anyhow::bail!("a database is opened once for all"),
             Kind::Floor { entry_bytes, sync } => {
                 let path = root.join(project).join(TASK).join("floor");
                 let file = OpenOptions::new().append(true).create(true).open(path)?;
                 Ok(Self::Floor { file, bytes: vec![b'x'; entry_bytes], sync })
             }
+        };
+        #[cfg(feature = "databases")]
+        if let Kind::Database(which) = kind {
+            let all = Database::open(which, root, writers)?;
+            return Ok(all.into_iter().map(Self::Database).collect());
         }
+        (0..writers).map(|_| one()).collect()
     }
 
     pub(crate) fn post(&mut self) -> Result<()> {
@@ -87,6 +118,8 @@ impl Target {
             Self::Store { stream, draft, durability } => {
                 stream.append(vec![draft.clone()], *durability)?;
             }
+            #[cfg(feature = "databases")]
+            Self::Database(database) => database.post()?,
             Self::Floor { file, bytes, sync } => {
                 file.lock()?;
                 file.write_all(bytes)?;
@@ -102,9 +135,9 @@ impl Target {
 
 pub(crate) fn run(order: &str) -> Result<()> {
     let order: Order = serde_json::from_str(order).context("cannot read the worker's order")?;
-    let mut target = Target::open(order.kind, &order.root, PROJECT)?;
+    let mut targets = Target::open_all(order.kind, &order.root, PROJECT, order.threads)?;
     // The first post opens the files; it belongs to no measurement.
-    target.post()?;
+    targets.iter_mut().try_for_each(Target::post)?;
     println!("ready");
     let mut line = String::new();
     if io::stdin().read_line(&mut line)? == 0 {
@@ -112,7 +145,16 @@ pub(crate) fn run(order: &str) -> Result<()> {
     }
     let start = SystemTime::UNIX_EPOCH + Duration::from_nanos(line.trim().parse()?);
     let start = Instant::now() + start.duration_since(SystemTime::now()).unwrap_or_default();
-    let each_us = post_all(&order, &mut target, start)?;
+    let each_us = std::thread::scope(|scope| {
+        let order = &order;
+        let threads: Vec<_> =
+            targets.iter_mut().map(|target| scope.spawn(move || post_all(order, target, start))).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| anyhow::anyhow!("a writer panicked"))??);
+        }
+        anyhow::Ok(all)
+    })?;
     println!("{}", serde_json::to_string(&Posts { took_us: micros_since(start), each_us })?);
     Ok(())
 }

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use run_agent_core::Durability;
-use run_agent_store_fs::Options;
 
 use crate::row::{Reach, Round, Row};
-use crate::scratch::{Bench, draft};
+use crate::scratch::{Backend, Bench, draft};
 use crate::side_by_side::medians;
 use crate::worker::{Kind, Target};
 
@@ -15,35 +14,39 @@ use crate::worker::{Kind, Target};
 const TURN: u32 = 20;
 /// Messages in one call.
 const BATCH: usize = 1000;
-const NONE: Kind = Kind::Store { durability: Durability::None };
 
 /// A floor that writes as many bytes as the store does for a message.
-pub(crate) fn floor(bench: &Bench, sync: bool) -> Result<Kind> {
-    let stream = bench.stream("probe", 0, Options::default())?;
-    let entries = stream.append(vec![draft(stream.key())], Durability::None)?;
-    let entry = entries.first().context("an append acknowledged nothing")?;
-    Ok(Kind::Floor { entry_bytes: usize::try_from(entry.next.get() - entry.at.get())?, sync })
+pub(crate) fn floor(bench: &Bench, backend: Backend, sync: bool) -> Result<Kind> {
+    let stream = bench.stream(backend, "probe", 0, None)?;
+    stream.append(vec![draft(stream.key())], Durability::None)?;
+    let entry_bytes = usize::try_from(stream.stats()?.appended_bytes)?;
+    ensure!(entry_bytes > 0, "an append wrote nothing");
+    Ok(Kind::Floor { entry_bytes, sync })
 }
 
 pub(crate) fn append(bench: &Bench) -> Result<Vec<Row>> {
-    let floor = floor(bench, false)?;
-    let row = |messages| {
-        let rounds = (0..bench.rounds()).map(|_| round(bench, messages, floor)).collect::<Result<_>>()?;
-        let what = format!("256 B into {messages} messages");
-        Ok(Row::new(what, "us", Reach::RatioAtMost(4.0), rounds))
-    };
-    [10, 1000, 100_000].into_iter().map(row).collect()
+    let mut rows = Vec::new();
+    for backend in Backend::BOTH {
+        let floor = floor(bench, backend, false)?;
+        for messages in [10, 1000, 100_000] {
+            let round = |_| round(bench, backend, messages, floor);
+            let rounds = (0..bench.rounds()).map(round).collect::<Result<_>>()?;
+            let what = format!("{}: 256 B into {messages} messages", backend.word());
+            rows.push(Row::new(what, "us", Reach::RatioAtMost(backend.pick(4.0, 2.5)), rounds));
+        }
+    }
+    Ok(rows)
 }
 
-fn round(bench: &Bench, messages: usize, floor: Kind) -> Result<Round> {
-    bench.stream("bare", 0, Options::default())?;
-    let mut floor = Target::open(floor, &bench.root(), "bare")?;
+fn round(bench: &Bench, backend: Backend, messages: usize, floor: Kind) -> Result<Round> {
+    bench.stream(backend, "bare", 0, None)?;
+    let mut floor = Target::open(floor, &bench.root(backend), "bare")?;
     let mut stream = None;
     let ours = || {
         // A new stream in time, so that its size is what the row says.
         let (mut target, posts) = match stream.take() {
             Some((target, posts)) if posts < messages / 2 => (target, posts),
-            _ => (fresh(bench, messages)?, 0),
+            _ => (fresh(bench, backend, messages)?, 0),
         };
         let time = turn(&mut target)?;
         stream = Some((target, posts + TURN as usize));
@@ -52,9 +55,10 @@ fn round(bench: &Bench, messages: usize, floor: Kind) -> Result<Round> {
     medians(bench.pick(100, 50), ours, || turn(&mut floor))
 }
 
-fn fresh(bench: &Bench, messages: usize) -> Result<Target> {
-    bench.stream("append", messages, Options::default())?;
-    let mut target = Target::open(NONE, &bench.root(), "append")?;
+fn fresh(bench: &Bench, backend: Backend, messages: usize) -> Result<Target> {
+    bench.stream(backend, "append", messages, None)?;
+    let kind = Kind::Store { backend, durability: Durability::None };
+    let mut target = Target::open(kind, &bench.root(backend), "append")?;
     // The first post opens the files.
     target.post()?;
     Ok(target)
@@ -71,9 +75,9 @@ fn turn(target: &mut Target) -> Result<Duration> {
 
 /// The floor is the store itself with one message a call.
 pub(crate) fn batch(bench: &Bench) -> Result<Vec<Row>> {
-    let round = || {
-        let many = bench.stream("batch", 0, Options::default())?;
-        let mut single = fresh(bench, 0)?;
+    let round = |backend| {
+        let many = bench.stream(backend, "batch", 0, None)?;
+        let mut single = fresh(bench, backend, 0)?;
         let draft = draft(many.key());
         let ours = || {
             let batch = vec![draft.clone(); BATCH];
@@ -84,6 +88,10 @@ pub(crate) fn batch(bench: &Bench) -> Result<Vec<Row>> {
         let (ours, floor) = medians(bench.pick(50, 20), ours, || turn(&mut single))?;
         Ok((1e6 / ours, 1e6 / floor))
     };
-    let rounds = (0..bench.rounds()).map(|_| round()).collect::<Result<_>>()?;
-    Ok(vec![Row::new(format!("{BATCH} messages of 256 B a call"), "/s", Reach::RatioAtLeast(8.0), rounds)])
+    let row = |backend: Backend| {
+        let rounds = (0..bench.rounds()).map(|_| round(backend)).collect::<Result<_>>()?;
+        let what = format!("{}: {BATCH} messages of 256 B a call", backend.word());
+        Ok(Row::new(what, "/s", Reach::RatioAtLeast(8.0), rounds))
+    };
+    Backend::BOTH.into_iter().map(row).collect()
 }

@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use run_agent_store_fs::Options;
 
 use super::processes::{EMPTY, walls};
 use crate::peak;
 use crate::row::{Reach, Row};
-use crate::scratch::Bench;
+use crate::scratch::{Backend, Bench};
 
 /// Messages that the commands print.
 const SHOWN: usize = 20;
@@ -52,12 +51,8 @@ fn rows(
 ) -> Result<Vec<Row>> {
     let (mut rows, mut peaks) = (Vec::new(), Vec::new());
     for Size { messages, rotated } in sizes(bench) {
-        let options = match rotated {
-            true => Options { rotate_bytes: ARCHIVE_BYTES, ..Options::default() },
-            false => Options::default(),
-        };
-        let stream = bench.stream(word, messages, options)?;
-        let files = bus_files(&bench.root().join(word).join(crate::scratch::TASK))?;
+        let stream = bench.stream(Backend::Fs, word, messages, rotated.then_some(ARCHIVE_BYTES))?;
+        let files = bus_files(&bench.root(Backend::Fs).join(word).join(crate::scratch::TASK))?;
         let place = if rotated { format!(" in {files} files") } else { String::new() };
         let what = format!("bus read --{word}, of {messages} messages{place}");
         if rotated && files < 2 {
@@ -67,7 +62,7 @@ fn rows(
         let args = args(stream.as_ref())?;
         let mut words = vec!["bus", "read"];
         words.extend(args.iter().map(String::as_str));
-        let mut ours = bench.run_agent(word, &words);
+        let mut ours = bench.run_agent(Backend::Fs, word, &words);
         let walls = walls(bench, bench.pick(100, 30), &mut ours, &mut bench.program(EMPTY))?;
         rows.push(Row::new(what, "us", Reach::ExtraAtMost(1000.0), walls));
         let peak = (0..bench.rounds()).map(|_| peak::of(bench, &ours)).collect::<Result<Vec<_>>>()?;
@@ -79,7 +74,7 @@ fn rows(
         let rounds = peak.into_iter().zip(floor.iter().copied()).collect();
         rows.push(Row::new(what, "KiB", Reach::RatioAtMost(1.1), rounds));
     }
-    std::fs::remove_dir_all(bench.root().join(word))?;
+    std::fs::remove_dir_all(bench.root(Backend::Fs).join(word))?;
     Ok(rows)
 }
 

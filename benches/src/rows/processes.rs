@@ -5,17 +5,17 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use run_agent_store_fs::Options;
 
 use crate::row::{Reach, Round, Row};
-use crate::scratch::{Bench, body};
+use crate::scratch::{Backend, Bench, body};
 use crate::side_by_side::{medians, pairs, wall};
 
 pub(crate) const EMPTY: &str = "run-agent-bench-empty";
 
 pub(crate) fn post(bench: &Bench) -> Result<Vec<Row>> {
-    bench.stream("post", 1, Options::default())?;
-    let mut ours = bench.run_agent("post", &["bus", "post", "--type", "FACT", "--body", &body()]);
+    bench.stream(Backend::Fs, "post", 1, None)?;
+    let mut ours =
+        bench.run_agent(Backend::Fs, "post", &["bus", "post", "--type", "FACT", "--body", &body()]);
     let mut floor = bench.program(EMPTY);
     let walls = walls(bench, bench.pick(300, 100), &mut ours, &mut floor)?;
     let wall = Row::new("wall time of start and wait", "us", Reach::RatioAtMost(1.5), walls);
@@ -39,7 +39,8 @@ pub(crate) fn job(bench: &Bench) -> Result<Vec<Row>> {
     floor.arg(bench.beside());
     let round = |n| {
         // A task of its own for each round: a job folds its task's stream, which grows by every run.
-        let mut ours = bench.run_agent(&format!("job-{n}"), &["job", "--agent", "shell", "--prompt", "true"]);
+        let args = ["job", "--agent", "shell", "--prompt", "true"];
+        let mut ours = bench.run_agent(Backend::Fs, &format!("job-{n}"), &args);
         wall(&mut ours)?;
         medians(bench.pick(20, 8), || wall(&mut ours), || wall(&mut floor))
     };
@@ -54,15 +55,16 @@ fn done_to_end(bench: &Bench) -> Result<Row> {
     let stamp = bench.beside().join("stamp");
     let last = format!("date +%s%N > '{}'", stamp.display());
     let prompt = format!("run-agent done\n{last}");
+    let root = bench.root(Backend::Fs);
     let mut count = 0;
     let mut ours = || {
         count += 1;
         let task = format!("done-{count}");
-        let mut command = bench.program("run-agent");
-        command.args(["task", "--project", "done", "--task", &task, "--agent", "shell", "--prompt", &prompt]);
+        let args = ["task", "--project", "done", "--task", &task, "--agent", "shell", "--prompt", &prompt];
+        let mut command = bench.run_agent_in(&root, &args);
         wall(&mut command)?;
         let bus = Command::new("/bin/sh")
-            .args(["-c", &format!("cat '{}'/done/task-*-{task}/TASK-MESSAGE-BUS.md", bench.root().display())])
+            .args(["-c", &format!("cat '{}'/done/task-*-{task}/TASK-MESSAGE-BUS.md", root.display())])
             .output()?;
         let bus = String::from_utf8(bus.stdout)?;
         let end = bus.rfind("type: \"LOOP_END\"").or(bus.rfind("type: LOOP_END")).context("no LOOP_END")?;

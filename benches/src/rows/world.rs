@@ -7,19 +7,20 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use run_agent_benches::story;
-use run_agent_core::{Cursor, StreamKey, World};
-use run_agent_store_fs::scan::{self, Found, Source};
+use run_agent_core::{Cursor, Durability, Message, Stream, World};
 
 use crate::row::{Reach, Round, Row};
-use crate::scratch::Bench;
+use crate::scratch::{Backend, Bench};
 
 /// The first argument of a driver that only holds a world.
 pub(crate) const VERB: &str = "world";
+const PAGE: usize = 1000;
 
 pub(crate) fn world(bench: &Bench) -> Result<Vec<Row>> {
     let small = bench.pick(10_000, 2_000);
     let mut rows = Vec::new();
-    let cost = |events: usize| -> Result<Vec<Round>> { (0..bench.rounds()).map(|_| fold(events)).collect() };
+    let cost =
+        |events: usize| -> Result<Vec<Round>> { (0..bench.rounds()).map(|_| fold(bench, events)).collect() };
     let (first, large) = (cost(small)?, cost(small * bench.pick(100, 10))?);
     let growth = large.iter().zip(&first).map(|(large, small)| (large.0, small.0)).collect();
     let rate = first.iter().map(|(apply, decode)| (1e9 / apply, 1e9 / decode)).collect();
@@ -38,37 +39,42 @@ pub(crate) fn world(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Nanoseconds to apply and to decode an event of tasks that each made some runs.
-fn fold(events: usize) -> Result<Round> {
+/// Nanoseconds to apply an event of tasks that each made some runs, and to read it from a segmented stream.
+fn fold(bench: &Bench, events: usize) -> Result<Round> {
     let tasks = events.div_ceil(story::EVENTS);
-    let mut streams = Vec::new();
-    for n in 0..tasks {
-        let key = story::key(n)?;
-        streams.push((story::bus(&key, n)?, key));
+    let keys = (0..tasks).map(story::key).collect::<Result<Vec<_>>>()?;
+    let stream = bench.stream(Backend::Segmented, "replay", 0, None)?;
+    for some in (0..tasks).collect::<Vec<_>>().chunks(PAGE / story::EVENTS) {
+        let mut batch = Vec::new();
+        for n in some {
+            batch.extend(story::messages(&keys[*n], *n)?.into_iter().map(|message| message.content));
+        }
+        stream.append(batch, Durability::None)?;
     }
-    let (mut decoded, started) = (Vec::new(), Instant::now());
-    for (bytes, key) in &streams {
-        decoded.push((key, scan::forward(bytes, Source::of(key), usize::MAX).found));
-    }
+    let started = Instant::now();
+    let messages = read_all(stream.as_ref())?;
     let decode = started.elapsed();
-    let (mut world, mut applied, started) = (World::new(), 0u32, Instant::now());
-    for (key, found) in &decoded {
-        applied += apply(&mut world, key, found)?;
+    let (mut world, started) = (World::new(), Instant::now());
+    for (message, at) in messages.iter().zip(0..) {
+        black_box(world.apply(&keys[at / story::EVENTS], Cursor::new((at % story::EVENTS) as u64), message));
     }
     let apply = started.elapsed();
     black_box(&world);
-    ensure!(applied as usize == tasks * story::EVENTS, "{applied} events were applied");
-    Ok((apply.as_nanos() as f64 / f64::from(applied), decode.as_nanos() as f64 / f64::from(applied)))
+    let count = tasks * story::EVENTS;
+    ensure!(messages.len() == count, "{} events were read of {count}", messages.len());
+    Ok((apply.as_nanos() as f64 / count as f64, decode.as_nanos() as f64 / count as f64))
 }
 
-fn apply(world: &mut World, key: &StreamKey, found: &[Found]) -> Result<u32> {
-    let mut applied = 0;
-    for found in found {
-        let Found::Entry { at, message, .. } = found else { anyhow::bail!("a story has damage") };
-        black_box(world.apply(key, Cursor::new(*at as u64), message));
-        applied += 1;
+fn read_all(stream: &dyn Stream) -> Result<Vec<Message>> {
+    let (mut from, mut messages) = (Cursor::START, Vec::new());
+    loop {
+        let page = stream.read(from, PAGE)?;
+        if page.next == from {
+            return Ok(messages);
+        }
+        messages.extend(page.entries.into_iter().map(|entry| entry.message));
+        from = page.next;
     }
-    Ok(applied)
 }
 
 /// Bytes of resident memory that a task takes: of one that was made and has run once. There is no floor.
