@@ -70,6 +70,14 @@ pub trait Backend: std::fmt::Debug {
         None
     }
 
+    /// A small request to its provider; nothing for one that makes its requests itself.
+    ///
+    /// # Errors
+    /// When the agent cannot be started on this machine.
+    fn trial(&self) -> Result<Option<rest::Trial>, AgentError> {
+        Ok(None)
+    }
+
     /// What it signs in with at its provider; nothing for one that has none.
     fn sign_in(&self, _: &Around<'_>) -> Option<SignIn> {
         None

@@ -22,6 +22,7 @@
 //! | what disagrees, and how is it mended? | [`doctor`] |
 //! | who waits for what? | [`wait`], [`waits`], [`wake`], `folders` |
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
+//! | how does a person give up what is waited for? | [`interrupt`] |
 //! | who syncs what others appended? | [`sync_clock`] |
 //! | how much time passed in which this process ran? | [`own_time`] |
 //! | of which version is an agent's program? | [`versions`] |
@@ -48,6 +49,7 @@ mod folders;
 pub mod gc;
 mod hear;
 pub mod history;
+pub mod interrupt;
 pub mod ledger;
 pub mod leftovers;
 pub mod link;

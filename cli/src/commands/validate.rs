@@ -1,6 +1,7 @@
-//! `validate`: which agents can be started here: where their programs are, of which version, and what they sign in with.
-//! Nothing is started but `--version`, and no token is shown.
+//! `validate`: which agents can be started here: where their programs are, of which version, what they sign in with, and
+//! whether the providers of REST agents answer. Nothing is started but `--version`, and no token is shown.
 
+mod network;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -9,9 +10,11 @@ use std::time::Duration;
 use clap_complete::ArgValueCompleter as Complete;
 use run_agent_core::policy::versions::{can_be_compared, is_older};
 use run_agent_runner::agent::{Backend, SignIn};
+use run_agent_runner::interrupt::Interrupt;
 use run_agent_runner::versions::{NoAnswer, Stamp, Versions, ask_all};
 use serde::Serialize;
 
+use self::network::Network;
 use super::completion::possible_agents;
 use super::sign_in;
 use crate::args::Global;
@@ -29,8 +32,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[command(
     after_help = "Without names: the agents of agents.order and of the blocks of the configuration, and those that \
         are installed besides. Exit codes: 0 all that are named or configured can be started; 1 one cannot, or none is left to \
-        start without a name. Whether the configuration itself is right says `run-agent config validate`.\n\n\
-        Example:\n  run-agent validate --check-tokens"
+        start without a name; 130 it was interrupted. Whether the configuration itself is right says `run-agent config validate`.\n\n\
+        Examples:\n  run-agent validate --check-tokens\n  run-agent validate xai --check-network"
 )]
 pub(crate) struct ValidateArgs {
     /// Only these agents
@@ -39,6 +42,10 @@ pub(crate) struct ValidateArgs {
     /// Look for a token or login of each agent too; none is used or shown
     #[arg(long)]
     check_tokens: bool,
+    /// Make one real, paid request to the provider of each REST agent (xai, perplexity): a small one, once, for half a
+    /// minute at most
+    #[arg(long)]
+    check_network: bool,
 }
 
 /// What was found of one agent.
@@ -57,6 +64,9 @@ struct Found {
     /// Only where it was looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     sign_in: Option<Means>,
+    /// Only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<Network>,
     problems: Vec<String>,
     warnings: Vec<String>,
     #[serde(skip)]
@@ -90,12 +100,16 @@ pub(crate) fn run(global: &Global, args: &ValidateArgs) -> Outcome {
     let context = Context::open_to_steer(global)?;
     let config = context.config()?;
     let mut all = find(config, &args.agents)?;
-    if !ask(&context, &mut all)? {
+    let interrupt = Interrupt::listen().map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    if !ask(&context, &mut all, &interrupt) {
         return Ok(Exit::Interrupted);
     }
     if args.check_tokens {
         let cwd = here()?;
         all.iter_mut().for_each(|found| found.look_for_sign_in(config, &cwd));
+    }
+    if args.check_network && !network::check(&mut all, &interrupt) {
+        return Ok(Exit::Interrupted);
     }
     for found in &mut all {
         found.usable = found.problems.is_empty();
@@ -146,6 +160,7 @@ impl Found {
             min_version: None,
             too_old: false,
             sign_in: None,
+            network: None,
             problems: Vec::new(),
             warnings: Vec::new(),
             backend: None,
@@ -255,23 +270,22 @@ fn without_name(name: &str, text: &str) -> String {
 }
 
 /// Asks every program for its version, and keeps the answers. False: interrupted.
-fn ask(context: &Context, all: &mut [Found]) -> Result<bool, Failure> {
+fn ask(context: &Context, all: &mut [Found], interrupt: &Interrupt) -> bool {
     let mut programs: Vec<PathBuf> = all.iter().filter_map(Found::versioned).map(Path::to_owned).collect();
     programs.sort();
     programs.dedup();
     if programs.is_empty() {
-        return Ok(true);
+        return true;
     }
     let progress = render::progress(format!(
         "asking {} for their versions",
         render::count(programs.len() as u64, "program")
     ));
     let stamps: Vec<_> = programs.iter().map(|program| Stamp::of(program)).collect();
-    let answers = ask_all(programs.iter().map(PathBuf::as_path), LIMIT)
-        .map_err(|e| Failure::io("cannot ask for versions", &e))?;
+    let answers = ask_all(programs.iter().map(PathBuf::as_path), LIMIT, interrupt);
     drop(progress);
     if answers.iter().any(|answer| matches!(answer, Err(NoAnswer::GivenUp))) {
-        return Ok(false);
+        return false;
     }
     let layout = &context.tree.layout;
     // A root that is not there yet is not made for this.
@@ -283,7 +297,7 @@ fn ask(context: &Context, all: &mut [Found]) -> Result<bool, Failure> {
         let of_it = |found: &&mut Found| found.versioned() == Some(program);
         all.iter_mut().filter(of_it).for_each(|found| found.hear(answer));
     }
-    Ok(true)
+    true
 }
 
 /// Without a name there has to be an agent to take.

@@ -3,9 +3,9 @@
 mod reader;
 
 use run_agent_core::layout::RunPaths;
-use serde_json::json;
+use serde_json::Value;
 
-use super::rest::Provider;
+use super::rest::{Provider, Trial};
 use super::sign_in::{Around, SignIn, Traces};
 use super::{AgentError, Backend, Call, Setup, Stream, Work};
 
@@ -20,17 +20,12 @@ const PROVIDER: Provider = Provider {
     base_url: "https://api.perplexity.ai",
     model: MODEL,
     token_env: TOKEN_ENV,
+    bound: "max_tokens",
     stream: Stream::Perplexity,
 };
 
 #[derive(Debug)]
 pub struct Perplexity(pub Setup);
-
-impl Perplexity {
-    fn request(&self) -> Result<Call, AgentError> {
-        PROVIDER.call(&self.0, json!({}))
-    }
-}
 
 impl Backend for Perplexity {
     fn name(&self) -> &str {
@@ -38,7 +33,7 @@ impl Backend for Perplexity {
     }
 
     fn is_there(&self) -> Result<(), AgentError> {
-        self.request().map(drop)
+        PROVIDER.call(&self.0, Value::Null).map(drop)
     }
 
     fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
@@ -46,6 +41,10 @@ impl Backend for Perplexity {
     }
 
     fn call(&self, _: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {
-        self.request()
+        PROVIDER.call(&self.0, Value::Null)
+    }
+
+    fn trial(&self) -> Result<Option<Trial>, AgentError> {
+        PROVIDER.trial(&self.0, Value::Null).map(Some)
     }
 }

@@ -1,8 +1,10 @@
 //! What REST agents have in common: from an agent's settings to the request that its supervisor makes
-//! (`A run without a process` in `docs/supervision.md`). `call` makes it, `patience` says when it is made again.
+//! (`A run without a process` in `docs/supervision.md`). `call` makes it, `patience` says when it is made again, and `trial`
+//! makes a small one to see whether there is an answer.
 
 mod call;
 mod patience;
+mod trial;
 
 use std::fmt;
 
@@ -12,11 +14,16 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use call::{Calling, Job, Over};
 pub(crate) use patience::Patience;
+pub use trial::{Trial, Tried};
 
 use super::{AgentError, Call, Setup, Stream};
 
 /// Where the chat completions of every provider lie below its address.
 const PATH: &str = "chat/completions";
+/// The fields in which providers take a bound of the answer, in tokens.
+const BOUNDS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+/// The bound of a trial's answer.
+const TRIAL_TOKENS: u32 = 16;
 /// Fields of a request that `args` do not set.
 const OWN_FIELDS: [&str; 3] = ["model", "messages", "stream"];
 
@@ -64,12 +71,28 @@ pub(super) struct Provider {
     pub(super) base_url: &'static str,
     pub(super) model: &'static str,
     pub(super) token_env: &'static str,
+    /// The field of [`BOUNDS`] that it takes.
+    pub(super) bound: &'static str,
     pub(super) stream: Stream,
 }
 
 impl Provider {
-    /// The request of an agent with these settings.
     pub(super) fn call(&self, setup: &Setup, fields: Value) -> Result<Call, AgentError> {
+        let request = self.request(setup, fields)?;
+        Ok(Call { stream: Some(self.stream), request: Some(request), ..Call::default() })
+    }
+
+    /// The same request with a short answer, unless `args` say how long an answer may be.
+    pub(super) fn trial(&self, setup: &Setup, fields: Value) -> Result<Trial, AgentError> {
+        let mut request = self.request(setup, fields)?;
+        if !BOUNDS.iter().any(|field| request.fields.contains_key(*field)) {
+            request.fields.insert(self.bound.to_owned(), json!(TRIAL_TOKENS));
+        }
+        Ok(Trial { request, stream: self.stream })
+    }
+
+    /// The request of an agent with these settings.
+    fn request(&self, setup: &Setup, fields: Value) -> Result<Request, AgentError> {
         let wrong = |why: String| AgentError::Settings { agent: setup.name.clone(), why };
         if !setup.env.is_empty() {
             return Err(wrong("env is for agents that have a process; it has none".to_owned()));
@@ -94,13 +117,12 @@ impl Provider {
             let (name, value) = field(arg).map_err(wrong)?;
             all.insert(name, value);
         }
-        let request = Request {
+        Ok(Request {
             url,
             model: setup.model.clone().unwrap_or_else(|| self.model.to_owned()),
             token: token.to_owned(),
             fields: all,
-        };
-        Ok(Call { stream: Some(self.stream), request: Some(request), ..Call::default() })
+        })
     }
 }
 

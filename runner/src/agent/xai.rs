@@ -3,9 +3,9 @@
 mod reader;
 
 use run_agent_core::layout::RunPaths;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::rest::Provider;
+use super::rest::{Provider, Trial};
 use super::sign_in::{Around, SignIn, Traces};
 use super::{AgentError, Backend, Call, Setup, Stream, Work};
 
@@ -16,16 +16,21 @@ const MODEL: &str = "grok-4.7";
 /// Where its token is looked for when the configuration has none.
 pub const TOKEN_ENV: &str = "XAI_API_KEY";
 
-const PROVIDER: Provider =
-    Provider { base_url: "https://api.x.ai/v1", model: MODEL, token_env: TOKEN_ENV, stream: Stream::Xai };
+const PROVIDER: Provider = Provider {
+    base_url: "https://api.x.ai/v1",
+    model: MODEL,
+    token_env: TOKEN_ENV,
+    bound: "max_completion_tokens",
+    stream: Stream::Xai,
+};
 
 #[derive(Debug)]
 pub struct Xai(pub Setup);
 
 impl Xai {
-    fn request(&self) -> Result<Call, AgentError> {
+    fn fields() -> Value {
         // Without it the last chunk may say nothing of what was used.
-        PROVIDER.call(&self.0, json!({ "stream_options": { "include_usage": true } }))
+        json!({ "stream_options": { "include_usage": true } })
     }
 }
 
@@ -35,7 +40,7 @@ impl Backend for Xai {
     }
 
     fn is_there(&self) -> Result<(), AgentError> {
-        self.request().map(drop)
+        PROVIDER.call(&self.0, Self::fields()).map(drop)
     }
 
     fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
@@ -43,6 +48,10 @@ impl Backend for Xai {
     }
 
     fn call(&self, _: &RunPaths, _: Work<'_>) -> Result<Call, AgentError> {
-        self.request()
+        PROVIDER.call(&self.0, Self::fields())
+    }
+
+    fn trial(&self) -> Result<Option<Trial>, AgentError> {
+        PROVIDER.trial(&self.0, Self::fields()).map(Some)
     }
 }

@@ -6,14 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use run_agent_core::policy::versions;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::interrupt::{self, Interrupt, Waited};
 
 /// What keeps the CLIs from doing more than they are asked for.
 const QUIET: [(&str, &str); 4] = [
@@ -70,24 +70,19 @@ pub fn ask(program: &Path, limit: Duration, until: Option<BorrowedFd<'_>>) -> Re
 }
 
 /// Asks several at once, for a person who waits: an interrupt gives all questions up.
-///
-/// # Errors
-/// When the system cannot tell of an interrupt.
+#[must_use]
 pub fn ask_all<'a>(
     programs: impl IntoIterator<Item = &'a Path>,
     limit: Duration,
-) -> io::Result<Vec<Result<String, NoAnswer>>> {
-    let (interrupted, tells) = io::pipe()?;
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::low_level::pipe::register(signal, tells.try_clone()?)?;
-    }
-    let until = interrupted.as_fd();
-    Ok(std::thread::scope(|scope| {
+    interrupt: &Interrupt,
+) -> Vec<Result<String, NoAnswer>> {
+    let until = interrupt.as_fd();
+    std::thread::scope(|scope| {
         let ask = |program: &'a Path| scope.spawn(move || ask(program, limit, Some(until)));
         let asked: Vec<_> = programs.into_iter().map(ask).collect();
         let gone = |_| Err(NoAnswer::GivenUp);
         asked.into_iter().map(|thread| thread.join().unwrap_or_else(gone)).collect()
-    }))
+    })
 }
 
 /// Waits for the program's end, and leaves it to be reaped.
@@ -101,20 +96,10 @@ fn wait(child: &Child, limit: Duration, until: Option<BorrowedFd<'_>>) -> Result
         while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), end) {}
         drop(ends);
     })?;
-    let began = Instant::now();
-    loop {
-        let left = limit.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            return Err(NoAnswer::Late(limit));
-        }
-        let mut fds = vec![PollFd::new(&ended, PollFlags::IN)];
-        fds.extend(until.iter().map(|until| PollFd::from_borrowed_fd(*until, PollFlags::IN)));
-        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) if fds[0].revents().is_empty() => return Err(NoAnswer::GivenUp),
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(io::Error::from(error).into()),
-        }
+    match interrupt::wait(&ended, limit, until)? {
+        Waited::Ended => Ok(()),
+        Waited::Late => Err(NoAnswer::Late(limit)),
+        Waited::GivenUp => Err(NoAnswer::GivenUp),
     }
 }
 

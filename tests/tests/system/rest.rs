@@ -1,5 +1,6 @@
 //! REST agents: requests that the run's supervisor makes, against a provider in the test's own process.
 
+mod check;
 mod endpoint;
 mod scripted;
 

@@ -1,14 +1,16 @@
 //! What `validate` found, for people: a table, then a line for each thing that is wrong.
 
+use super::network::Network;
 use super::{Found, Means, ValidateArgs};
 use crate::error::Failure;
 use crate::render::{self, Cell, Column, Hue};
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column::new("AGENT", 6).kept(),
     Column::new("STATE", 5).kept(),
     Column::new("VERSION", 4),
     Column::new("SIGN-IN", 3),
+    Column::new("NETWORK", 4),
     Column::new("TYPE", 1),
     Column::new("PROGRAM", 2).min(16),
 ];
@@ -16,7 +18,8 @@ const COLUMNS: [Column; 6] = [
 pub(super) fn show(args: &ValidateArgs, all: &[Found], none: Option<&str>) -> Result<(), Failure> {
     let mut columns = COLUMNS.to_vec();
     columns.retain(|column| args.check_tokens || column.title != "SIGN-IN");
-    let rows: Vec<Vec<Cell>> = all.iter().map(|found| found.row(args.check_tokens)).collect();
+    columns.retain(|column| args.check_network || column.title != "NETWORK");
+    let rows: Vec<Vec<Cell>> = all.iter().map(|found| found.row(args)).collect();
     let mut out = if rows.is_empty() { String::new() } else { render::columns(&columns, &rows) };
     for found in all {
         for (word, texts) in [("", &found.problems), ("warning: ", &found.warnings)] {
@@ -26,6 +29,9 @@ pub(super) fn show(args: &ValidateArgs, all: &[Found], none: Option<&str>) -> Re
             }
         }
     }
+    if all.iter().any(|found| matches!(found.network, Some(Network::NotAsked { .. }))) {
+        out.push_str("not asked: only a REST agent (xai, perplexity) that is usable is asked from here\n");
+    }
     if let Some(none) = none {
         out.push_str(&format!("{}\n", render::safe_line(none)));
     }
@@ -33,7 +39,7 @@ pub(super) fn show(args: &ValidateArgs, all: &[Found], none: Option<&str>) -> Re
 }
 
 impl Found {
-    fn row(&self, sign_in: bool) -> Vec<Cell> {
+    fn row(&self, args: &ValidateArgs) -> Vec<Cell> {
         let safe = |text: &str| Cell::new(render::safe_line(text));
         let state = match (self.usable, self.warnings.is_empty()) {
             (true, true) => Cell::new("usable").hue(Hue::Good),
@@ -45,8 +51,11 @@ impl Found {
         let version = safe(version);
         let mut row =
             vec![safe(&self.agent), state, if self.too_old { version.hue(Hue::Mild) } else { version }];
-        if sign_in {
+        if args.check_tokens {
             row.push(safe(&self.sign_in.as_ref().map_or("-".to_owned(), Means::words)));
+        }
+        if args.check_network {
+            row.push(safe(&self.network.as_ref().map_or("-".to_owned(), Network::words)));
         }
         row.extend([safe(&self.kind), safe(&program)]);
         row

@@ -1,8 +1,8 @@
 //! Making the request: on a thread with a runtime of its own, so that no other command and no other run pays for one.
-//! What comes goes into the run's files as it comes; the supervisor reads them as it reads those of a program.
+//! What comes is written as it comes: into the run's files, which the supervisor reads as it reads those of a program, or
+//! to whoever tries whether there is an answer at all.
 
 use std::error::Error;
-use std::fs::File;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,14 +22,13 @@ use crate::agent::stream::told::Line;
 use crate::agent::stream::{BODY_MAX, Head, Retry, Trouble, refusal};
 
 /// All that a request needs.
-#[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) prompt: String,
     /// The body of the answer goes here, as it is.
-    pub(crate) stdout: File,
+    pub(crate) stdout: Box<dyn Write + Send>,
     /// What is told beside it.
-    pub(crate) stderr: File,
+    pub(crate) stderr: Box<dyn Write + Send>,
     pub(crate) patience: Patience,
 }
 

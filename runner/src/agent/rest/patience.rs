@@ -32,6 +32,18 @@ impl Patience {
         longest_wait: Duration::from_secs(120),
     };
 
+    /// One try, for somebody who waits no longer than this for all of it.
+    pub(crate) fn once(limit: Duration) -> Self {
+        // Silence is none of its bounds: whoever waits says when it is late.
+        Self {
+            connect: Self::USUAL.connect.min(limit),
+            silence: limit * 2,
+            progress: limit,
+            retries: 0,
+            ..Self::USUAL
+        }
+    }
+
     /// How long to wait before try number `retry` after the first, which is made because of an error of this class. `asked`:
     /// the answer said to wait so long. None: it is the end.
     pub(crate) fn wait(&self, retry: u32, class: ErrorClass, asked: Option<Duration>) -> Option<Duration> {

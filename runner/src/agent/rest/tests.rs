@@ -4,6 +4,7 @@ const PROVIDER: Provider = Provider {
     base_url: "https://api.example.org/v1",
     model: "standard",
     token_env: "EXAMPLE_API_KEY",
+    bound: "max_tokens",
     stream: Stream::Xai,
 };
 
@@ -37,6 +38,23 @@ fn the_prompt_is_the_users_message_and_args_are_fields() {
     });
     assert_eq!(body, wanted);
     assert_eq!(request.line(), "POST https://api.example.org/v1/chat/completions (model other)");
+}
+
+#[test]
+fn a_trial_is_the_same_request_with_a_short_answer_unless_args_bound_it() {
+    let trial = |args: &[&str]| {
+        let args = args.iter().copied().map(str::to_owned).collect();
+        PROVIDER.trial(&Setup { args, ..setup() }, json!({ "fixed": 1 })).unwrap().request
+    };
+    let own = Request { fields: Map::from_iter([("fixed".to_owned(), json!(1))]), ..request(&setup()) };
+    let short = Map::from_iter([("fixed".to_owned(), json!(1)), ("max_tokens".to_owned(), json!(16))]);
+    assert_eq!(trial(&[]), Request { fields: short, ..own });
+    for bound in ["max_tokens=4", "max_completion_tokens=4"] {
+        let fields = trial(&[bound]).fields;
+        let of_bounds: Vec<_> = fields.iter().filter(|(name, _)| BOUNDS.contains(&name.as_str())).collect();
+        let name = bound.trim_end_matches("=4").to_owned();
+        assert_eq!(of_bounds, [(&name, &json!(4))]);
+    }
 }
 
 #[test]

@@ -106,6 +106,7 @@ impl Supervisor<'_> {
         let path = self.run.prompt();
         let prompt = std::fs::read_to_string(&path).map_err(|e| cannot_open(&path, &e))?;
         let (stdout, stderr) = (output_file(&self.run.stdout())?, output_file(&self.run.stderr())?);
+        let (stdout, stderr) = (Box::new(stdout), Box::new(stderr));
         Ok(Job { request, prompt, stdout, stderr, patience: Patience::USUAL })
     }
 

@@ -1,5 +1,6 @@
-//! A provider of chat completions in the test's own process, scripted by a line of the prompt:
-//! `@answer TEXT`, `@hold TEXT` (says TEXT, then nothing until it is let go on), `@refuse STATUS TIMES TEXT` (then answers).
+//! A provider of chat completions in the test's own process, scripted by a line of the prompt, or by the model's name:
+//! `@answer TEXT`, `@hold TEXT` (says TEXT, then nothing until it is let go on), `@refuse STATUS TIMES TEXT` (then answers),
+//! `@page TEXT` (which is no answer), `@accuse` (says the token again, and that it is wrong).
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -77,15 +78,18 @@ impl Endpoint {
 
 fn serve(stream: TcpStream, shared: &Mutex<State>) -> std::io::Result<()> {
     let (head, body) = read(&stream)?;
-    let asked = body["messages"][0]["content"].as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let asked = text(&body["model"]) + "\n" + &text(&body["messages"][0]["content"]);
     {
         let mut state = shared.lock().unwrap();
         state.requests += 1;
-        state.last = Some((head, body));
+        state.last = Some((head.clone(), body));
     }
     let mut words = asked.lines().rev().find(|line| line.starts_with('@')).unwrap_or_default().splitn(2, ' ');
     match (words.next().unwrap_or_default(), words.next().unwrap_or_default()) {
         ("@refuse", how) => refuse(&stream, shared, how),
+        ("@page", text) => page(&stream, "200 OK", text),
+        ("@accuse", _) => page(&stream, "401 No", head.lines().find(|line| line.contains("Bearer")).unwrap()),
         ("@hold", text) => hold(stream, shared, text),
         (_, text) => answer(&stream, text),
     }
@@ -141,7 +145,7 @@ fn answer(stream: &TcpStream, text: &str) -> std::io::Result<()> {
     finish(stream)
 }
 
-fn refuse(mut stream: &TcpStream, shared: &Mutex<State>, how: &str) -> std::io::Result<()> {
+fn refuse(stream: &TcpStream, shared: &Mutex<State>, how: &str) -> std::io::Result<()> {
     let mut words = how.splitn(3, ' ');
     let status = words.next().unwrap_or_default();
     let times: u32 = words.next().and_then(|times| times.parse().ok()).unwrap_or(u32::MAX);
@@ -155,9 +159,13 @@ fn refuse(mut stream: &TcpStream, shared: &Mutex<State>, how: &str) -> std::io::
     if !refused {
         return answer(stream, text);
     }
-    let body = json!({ "error": { "message": text } }).to_string();
+    page(stream, &format!("{status} No"), &json!({ "error": { "message": text } }).to_string())
+}
+
+/// A whole answer that is no stream.
+fn page(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
     let head = format!("content-length: {}\r\nconnection: close", body.len());
-    stream.write_all(format!("HTTP/1.1 {status} No\r\n{head}\r\n\r\n{body}").as_bytes())
+    stream.write_all(format!("HTTP/1.1 {status}\r\n{head}\r\n\r\n{body}").as_bytes())
 }
 
 /// Ends when it is let go on, or the other side closes.

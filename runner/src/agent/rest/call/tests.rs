@@ -1,6 +1,7 @@
 //! The engine against a small server in this process, which says what the test says: whole answers by hand, so that they
 //! can break anywhere.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
@@ -116,7 +117,7 @@ impl Run {
             token: "secret".to_owned(),
             fields: serde_json::Map::new(),
         };
-        let (stdout, stderr) = (file("out"), file("err"));
+        let (stdout, stderr) = (Box::new(file("out")), Box::new(file("err")));
         let job = Job { request, prompt: "Say hi.".to_owned(), stdout, stderr, patience };
         let (send, over) = channel();
         let calling = Calling::begin(job, move |over| {
