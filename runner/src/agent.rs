@@ -65,6 +65,16 @@ pub trait Backend: std::fmt::Debug {
     /// When the agent cannot be started on this machine.
     fn call(&self, run: &RunPaths, work: Work<'_>) -> Result<Call, AgentError>;
 
+    /// Whether it runs commands and changes files. One that has no hands only answers.
+    fn has_hands(&self) -> bool {
+        true
+    }
+
+    /// Whether it says what it cost, as far as it knows.
+    fn tells_cost(&self) -> bool {
+        false
+    }
+
     /// The program of others that it is, if it is one whose versions differ.
     fn program(&self) -> Option<Program<'_>> {
         None

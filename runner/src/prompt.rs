@@ -21,6 +21,8 @@ pub struct Preamble<'a> {
     pub root: &'a std::path::Path,
     pub bus: &'a std::path::Path,
     pub agent: &'a str,
+    /// It runs commands and changes files; else it only answers.
+    pub has_hands: bool,
     pub parent: Option<&'a RunId>,
     /// How many runs stand above this one.
     pub depth: u32,
@@ -40,9 +42,18 @@ pub struct Preamble<'a> {
 #[must_use]
 pub fn prompt(preamble: &Preamble<'_>, prompt: &str) -> String {
     let mut out = String::with_capacity(prompt.len() + 4096);
-    where_you_are(&mut out, preamble);
-    how_to_work(&mut out, preamble);
-    what_happened_before(&mut out, preamble);
+    if preamble.has_hands {
+        where_you_are(&mut out, preamble);
+        how_to_work(&mut out, preamble);
+        what_happened_before(&mut out, preamble);
+    } else {
+        // What it cannot do would only cost it tokens, and be searched for by one that searches for its prompt.
+        let _ = writeln!(
+            out,
+            "You are an agent started by run-agent. It is {} (UTC). Your answer is kept as it is; you can run no command and read no file.",
+            preamble.now
+        );
+    }
     out.push_str("\n---\n\n");
     if preamble.attempt.is_some_and(|n| n > 1) {
         out.push_str("Continue working on the following:\n\n");

@@ -5,7 +5,6 @@ use std::path::Path;
 use run_agent_runner::agent::{Around, Backend, SignIn};
 
 use crate::config::Config;
-use crate::config::agent::GivenToken;
 use crate::context::{Context, variable};
 use crate::error::Failure;
 use crate::render;
@@ -25,10 +24,8 @@ pub(crate) fn warn<'a>(
 ) -> Result<(), Failure> {
     let config = context.config()?;
     for name in agents {
-        // One whose token cannot be read is warned of where it is started.
-        let unreadable = matches!(config.given_token(name), Some(GivenToken::File { token: Err(_), .. }));
-        let Ok(agent) = config.agent_to_look_at(name) else { continue };
-        if let (Some(SignIn::Missing(variables)), false) = (of(agent.as_ref(), cwd), unreadable) {
+        let Ok(agent) = config.agent(name) else { continue };
+        if let Some(SignIn::Missing(variables)) = of(agent.as_ref(), cwd) {
             let how = how_to(config, name, &variables);
             render::say(&format!("warning: agent `{name}`: no token and no login were found; {how}"));
         }

@@ -225,9 +225,11 @@ impl Prepared {
         Ok(Self { view, settings, pool, prompt, cwd })
     }
 
-    /// Warns of agents that nothing was found to sign in with.
+    /// Warns of agents that nothing was found to sign in with, and of those that cannot do what is asked of them.
     fn warn(&self, context: &Context) -> Result<(), Failure> {
-        sign_in::warn(context, self.pool.names.iter().map(String::as_str), &self.cwd)
+        sign_in::warn(context, self.pool.names.iter().map(String::as_str), &self.cwd)?;
+        fleet::warn(context.config()?, &self.pool);
+        Ok(())
     }
 }
 

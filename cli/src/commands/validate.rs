@@ -131,7 +131,7 @@ fn find(config: &Config, named: &[String]) -> Result<Vec<Found>, Failure> {
         for name in named {
             // A name that is none is a mistake of the call.
             if !config.written_agents().contains(name) && !AGENT_TYPES.contains(&name.as_str()) {
-                config.agent_to_look_at(name)?;
+                config.agent(name)?;
             }
             if all.iter().all(|found| found.agent != *name) {
                 all.push(Found::of(config, name, true));
@@ -165,7 +165,7 @@ impl Found {
             warnings: Vec::new(),
             backend: None,
         };
-        match config.agent_to_look_at(name) {
+        match config.agent(name) {
             Ok(backend) => {
                 match backend.path() {
                     Ok(path) => found.program = path.and_then(|path| std::path::absolute(path).ok()),
@@ -223,18 +223,11 @@ impl Found {
     fn look_for_sign_in(&mut self, config: &Config, cwd: &Path) {
         let Some(backend) = &self.backend else { return };
         let given = config.given_token(&self.agent);
-        let file = match &given {
-            Some(GivenToken::File { path, token }) => Some((path, token)),
-            Some(GivenToken::Here(_)) | None => None,
-        };
-        if let Some((path, Err(error))) = file {
-            self.warnings.push(format!("cannot read its token from {}: {error}", path.display()));
-        }
         self.sign_in = Some(match sign_in::of(backend.as_ref(), cwd) {
             None => Means::NoneNeeded,
-            Some(SignIn::Token) => match file {
-                Some((path, _)) => Means::TokenFile { path: path.clone() },
-                None => Means::Config,
+            Some(SignIn::Token) => match given {
+                Some(GivenToken::File { path, .. }) => Means::TokenFile { path },
+                Some(GivenToken::Here(_)) | None => Means::Config,
             },
             Some(SignIn::Variable(name)) => Means::Variable { name },
             Some(SignIn::File(path)) => Means::Login { path },

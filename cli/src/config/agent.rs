@@ -4,9 +4,11 @@ use std::io;
 use std::path::PathBuf;
 
 use run_agent_runner::agent::{
-    Backend, Claude, Codex, Command, Gemini, Opencode, Perplexity, Setup, Shell, Xai, perplexity, xai,
+    AgentError, Backend, Claude, Codex, Command, Gemini, Opencode, Perplexity, Setup, Shell, Xai, perplexity,
+    xai,
 };
 
+use super::problem::Problem;
 use super::schema::AGENT_TYPES;
 use super::{Config, home_path};
 use crate::error::{Code, Exit, Failure};
@@ -14,33 +16,33 @@ use crate::find::near;
 use crate::render;
 
 impl Config {
-    /// The agent of this name, ready to be started.
+    /// The agent of this name, ready to be started. One whose token is written down and cannot be read is not: it might
+    /// work in the name of another account.
     pub(crate) fn agent(&self, name: &str) -> Result<Box<dyn Backend>, Failure> {
-        self.agent_with(name, |config| config.token(name))
+        self.agent_with(name, self.token(name))
     }
 
-    /// Is it defined, and its program there, or the token of one that has no program? Of a token that cannot be read nothing
-    /// is said here.
+    /// Is it defined, and its program there, or the token of one that has no program?
     pub(crate) fn is_startable(&self, name: &str) -> bool {
-        self.agent_to_look_at(name).is_ok_and(|agent| agent.is_there().is_ok())
+        self.agent(name).is_ok_and(|agent| agent.is_there().is_ok())
     }
 
     fn agent_with(
         &self,
         name: &str,
-        token: impl FnOnce(&Self) -> Option<String>,
+        token: Result<Option<String>, Failure>,
     ) -> Result<Box<dyn Backend>, Failure> {
         let defined = self.settings.agents.contains_key(name);
         let kind = self.type_of(name);
         match kind.as_str() {
             "shell" => Ok(Box::new(Shell { name: name.to_owned() })),
-            "command" if defined => self.command(name, token(self)),
-            "claude" => Ok(Box::new(Claude(self.setup(name, token(self))?))),
-            "codex" => Ok(Box::new(Codex(self.setup(name, token(self))?))),
-            "gemini" => Ok(Box::new(Gemini(self.setup(name, token(self))?))),
-            "opencode" => Ok(Box::new(Opencode(self.setup(name, token(self))?))),
-            "xai" => Ok(Box::new(Xai(self.rest(name, token(self), xai::TOKEN_ENV)?))),
-            "perplexity" => Ok(Box::new(Perplexity(self.rest(name, token(self), perplexity::TOKEN_ENV)?))),
+            "command" if defined => self.command(name, token?),
+            "claude" => Ok(Box::new(Claude(self.setup(name, token?)?))),
+            "codex" => Ok(Box::new(Codex(self.setup(name, token?)?))),
+            "gemini" => Ok(Box::new(Gemini(self.setup(name, token?)?))),
+            "opencode" => Ok(Box::new(Opencode(self.setup(name, token?)?))),
+            "xai" => Ok(Box::new(Xai(self.rest(name, token?, xai::TOKEN_ENV)?))),
+            "perplexity" => Ok(Box::new(Perplexity(self.rest(name, token?, perplexity::TOKEN_ENV)?))),
             kind if defined || (kind != "command" && AGENT_TYPES.contains(&kind)) => Err(Failure::new(
                 Exit::NotFound,
                 format!(
@@ -112,15 +114,14 @@ impl Config {
     }
 
     /// The agent's token, from the configuration or from a file. Read when the agent is to be started and kept nowhere.
-    fn token(&self, name: &str) -> Option<String> {
-        match self.given_token(name)? {
-            GivenToken::Here(token) | GivenToken::File { token: Ok(token), .. } => Some(token),
-            GivenToken::File { path, token: Err(error) } => {
-                // The agent may have found another way to sign in.
-                let path = path.display();
-                render::say(&format!("warning: agent `{name}`: cannot read its token from {path}: {error}"));
-                None
-            }
+    fn token(&self, name: &str) -> Result<Option<String>, Failure> {
+        match self.given_token(name) {
+            None => Ok(None),
+            Some(GivenToken::Here(token) | GivenToken::File { token: Ok(token), .. }) => Ok(Some(token)),
+            Some(GivenToken::File { path, token: Err(error) }) => Err(Failure::usage(format!(
+                "agent `{name}`: cannot read its token from {}: {error}; mend or remove that setting",
+                path.display()
+            ))),
         }
     }
 
@@ -140,22 +141,46 @@ impl Config {
         Some(GivenToken::File { path, token })
     }
 
-    /// The agent of this name, to be looked at: nothing is said of a token that cannot be read.
-    pub(crate) fn agent_to_look_at(&self, name: &str) -> Result<Box<dyn Backend>, Failure> {
-        self.agent_with(name, |config| match config.given_token(name)? {
-            GivenToken::Here(token) | GivenToken::File { token: Ok(token), .. } => Some(token),
-            GivenToken::File { token: Err(_), .. } => None,
-        })
-    }
-
     /// Is it defined, or of a type that needs no block?
     pub(crate) fn knows(&self, name: &str) -> bool {
-        self.agent_with(name, |_| None).is_ok()
+        self.agent_with(name, Ok(None)).is_ok()
     }
 
     /// The type of the agent of this name, whether there is such a type or not.
     pub(crate) fn type_of(&self, name: &str) -> String {
         self.agent_text(name, "type").unwrap_or_else(|| name.to_owned())
+    }
+
+    /// What no file's grammar shows: blocks whose agents cannot be started with the settings that they have.
+    pub(crate) fn wrong_agents(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, settings) in &self.settings.agents {
+            // What is wrong with its type is told already.
+            let Some(at) = settings.values().map(|given| given.at.clone()).min_by_key(|at| at.start) else {
+                continue;
+            };
+            if !AGENT_TYPES.contains(&self.type_of(name).as_str()) {
+                continue;
+            }
+            let what = match self.agent(name) {
+                Err(failure) => failure.text().to_owned(),
+                Ok(agent) => match agent.is_there() {
+                    Err(error @ (AgentError::Settings { .. } | AgentError::NoCommand { .. })) => {
+                        error.to_string()
+                    }
+                    // Of this machine, and not of the file.
+                    Ok(())
+                    | Err(
+                        AgentError::NotFound { .. }
+                        | AgentError::NoProgram { .. }
+                        | AgentError::NoToken { .. }
+                        | AgentError::PromptTooLong { .. },
+                    ) => continue,
+                },
+            };
+            problems.push(Problem::new(at, what));
+        }
+        problems
     }
 
     /// The agents that somebody wrote down: those that take turns, if they are not the default ones, then the other

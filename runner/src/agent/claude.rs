@@ -67,6 +67,10 @@ impl Backend for Claude {
         Some(setup.sign_in(around, &Traces { tokens: &["ANTHROPIC_API_KEY"], others: OTHERS, files }))
     }
 
+    fn tells_cost(&self) -> bool {
+        true
+    }
+
     fn program(&self) -> Option<Program<'_>> {
         Some(Program { name: "claude", min_version: self.0.min_version.as_deref().unwrap_or("1.0.0") })
     }

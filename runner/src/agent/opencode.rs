@@ -101,6 +101,10 @@ impl Backend for Opencode {
         Some(setup.sign_in(around, &Traces { tokens: &tokens, others: &others, files }))
     }
 
+    fn tells_cost(&self) -> bool {
+        true
+    }
+
     fn program(&self) -> Option<Program<'_>> {
         Some(Program { name: "opencode", min_version: self.0.min_version.as_deref().unwrap_or("") })
     }

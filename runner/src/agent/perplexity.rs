@@ -32,6 +32,14 @@ impl Backend for Perplexity {
         &self.0.name
     }
 
+    fn tells_cost(&self) -> bool {
+        true
+    }
+
+    fn has_hands(&self) -> bool {
+        false
+    }
+
     fn is_there(&self) -> Result<(), AgentError> {
         PROVIDER.call(&self.0, Value::Null).map(drop)
     }

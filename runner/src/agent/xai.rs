@@ -39,6 +39,10 @@ impl Backend for Xai {
         &self.0.name
     }
 
+    fn has_hands(&self) -> bool {
+        false
+    }
+
     fn is_there(&self) -> Result<(), AgentError> {
         PROVIDER.call(&self.0, Self::fields()).map(drop)
     }

@@ -109,6 +109,9 @@ fn an_answer_is_the_output_its_usage_is_told_and_the_token_touches_no_disk() {
     assert!(head.contains(&format!("authorization: Bearer {TOKEN}\r\n")), "{head}");
     let prompt = text_of(&root.tree().run(&task, &id).prompt());
     assert_eq!(body["messages"][0]["content"].as_str().unwrap().trim(), prompt);
+    let (preamble, said) = prompt.split_once("\n---\n").unwrap();
+    assert_eq!((preamble.lines().count(), said.trim()), (1, "@answer All is well."));
+    assert!(!preamble.contains("JRUN_") && !preamble.contains("run-agent bus"), "{preamble}");
     assert_eq!((&body["model"], &body["stream"]), (&"grok-4.7".into(), &true.into()));
     let raw = text_of(&root.tree().run(&task, &id).stdout());
     assert!(raw.starts_with("data: {") && raw.ends_with("data: [DONE]"), "{raw}");
@@ -117,6 +120,21 @@ fn an_answer_is_the_output_its_usage_is_told_and_the_token_touches_no_disk() {
         let bytes = std::fs::read(file).unwrap_or_default();
         assert!(!String::from_utf8_lossy(&bytes).contains(TOKEN), "{}", file.display());
     }
+}
+
+#[test]
+fn a_task_warns_of_an_agent_that_cannot_end_it_and_of_a_limit_that_does_not_hold_it() {
+    let endpoint = Endpoint::new();
+    let root = root(&endpoint, "limits {\n  max_cost_usd = 1\n}\n");
+    let args = ["task", "--project", "p", "--agent", "xai", "--max-restarts", "0", "--prompt", "@answer x"];
+    let done = root.run(&args);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert!(done.stderr.contains("warning: agent `xai` only answers"), "{done:?}");
+    assert!(done.stderr.contains("limits.max_cost_usd does not hold it"), "{done:?}");
+    let args =
+        ["task", "--project", "p", "--agent", "perplexity", "--max-restarts", "0", "--prompt", "@answer x"];
+    let done = root.run(&args);
+    assert!(!done.stderr.contains("limits.max_cost_usd"), "perplexity tells its costs: {done:?}");
 }
 
 #[test]

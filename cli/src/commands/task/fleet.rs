@@ -14,6 +14,7 @@ use crate::args;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Exit, Failure};
+use crate::render;
 
 pub(crate) use crate::config::schema::LUCKY;
 
@@ -75,4 +76,22 @@ pub(super) fn pool(
     // A name that is none, or a program that is not there, is known before anything is made.
     config.agent(&one)?.is_there()?;
     Ok(Pool { names: vec![one], ..order() })
+}
+
+/// Warns of agents that cannot bring a task to its end, or that a limit does not hold.
+pub(super) fn warn(config: &Config, pool: &Pool) {
+    let costs = config.budget().max_cost.micros > 0;
+    for name in &pool.names {
+        let Ok(agent) = config.agent(name) else { continue };
+        if !agent.has_hands() {
+            render::say(&format!(
+                "warning: agent `{name}` only answers: it cannot mark the task as done; it is one for `run-agent job`"
+            ));
+        }
+        if costs && !agent.tells_cost() {
+            render::say(&format!(
+                "warning: agent `{name}` does not say what it costs: limits.max_cost_usd does not hold it; set limits.max_tokens"
+            ));
+        }
+    }
 }
