@@ -384,7 +384,7 @@ fn words_of_task(id: &TaskId, status: TaskStatus, reason: &str) -> String {
 pub(super) fn way_out(agent: &str, class: &str) -> Option<String> {
     match ErrorClass::read(class)? {
         ErrorClass::Auth => Some(format!(
-            "sign agent {agent} in with its own program, or give it a token that is accepted (token or token_file in the config)"
+            "give agent {agent} a token that is accepted (token or token_file in the config), or sign in with its own program, if it has one"
         )),
         ErrorClass::NotFound => Some(format!("install agent {agent}, or put its program on PATH")),
         ErrorClass::Usage => Some(format!("mend the args or the model of agent {agent} in the config")),

@@ -96,9 +96,9 @@ fn a_loop_without_an_agent_that_is_let_in_names_the_agent_and_what_to_do() {
     ];
     let why = tale.why();
     tale.says(&why, "failed", &causes, &[None, Some(Act::Output(run_id(1))), Some(Act::Resume)]);
-    assert!(why.changes[0].text.starts_with("sign agent claude in"), "{:?}", why.changes[0]);
+    assert!(why.changes[0].text.starts_with("give agent claude a token"), "{:?}", why.changes[0]);
     let run = tale.why_run(1);
-    assert!(run.changes.iter().any(|change| change.text.starts_with("sign agent")), "{:?}", run.changes);
+    assert!(run.changes.iter().any(|change| change.text.starts_with("give agent")), "{:?}", run.changes);
 }
 
 #[test]

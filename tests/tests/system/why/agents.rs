@@ -68,7 +68,7 @@ situations! {
     }
     says "failed" "LOOP_END" ["no agent is left", "agent claude is passed over until", "failed (auth)"]
     and(answer) {
-        assert!(texts(answer)[0].starts_with("sign agent claude in"), "{answer:#}");
+        assert!(texts(answer)[0].starts_with("give agent claude a token"), "{answer:#}");
         let inbox = stage.root.json(&["inbox", "--json"]);
         assert!(inbox["items"][0]["text"].as_str().unwrap().contains("(claude: auth)"), "{inbox:#}");
     }
