@@ -86,7 +86,7 @@ fields! {
         pid_namespace: String,
     }
     /// The agent's process exists and is about to be let go. `stream` is the form of what it prints, where that is not for
-    /// people as it is.
+    /// people as it is. The provider, model and endpoint are those that the agent was set up for.
     #[derive(Default)]
     RunStart {
         agent: String,
@@ -110,6 +110,9 @@ fields! {
         stdout_path: String,
         stderr_path: String,
         stream: Option<String>,
+        backend_provider: Option<String>,
+        backend_model: Option<String>,
+        backend_endpoint: Option<String>,
     }
     /// A run ended. Exactly one a run counts; `status` is `failed` on `RUN_CRASH` and never on `RUN_STOP`. `retry_at` is when
     /// the account's limit that ended it is over, where the agent said so.
@@ -449,7 +452,8 @@ mod tests {
 
     #[test]
     fn start_and_stop_of_other_tools_are_run_events() {
-        assert!(matches!(Event::read(&message("START", &[])), Ok(Event::RunStart(_))));
+        let Ok(Event::RunStart(start)) = Event::read(&message("START", &[])) else { panic!() };
+        assert_eq!(*start, RunStart::default(), "what older ones do not say is absent");
         let Ok(Event::RunEnd(end)) = Event::read(&message("STOP", &[("exit_code", "0")])) else { panic!() };
         assert_eq!((end.status, end.exit_code), (RunOutcome::Completed, Some(0)));
         let Ok(Event::RunEnd(end)) = Event::read(&message("RUN_CRASH", &[("status", "completed")])) else {

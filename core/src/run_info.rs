@@ -42,6 +42,12 @@ pub struct RunInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_summary: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_class: Option<String>,
@@ -101,6 +107,9 @@ impl RunInfo {
             stderr_path: start.stderr_path,
             commandline: start.commandline,
             agent_version: start.agent_version,
+            backend_provider: start.backend_provider,
+            backend_model: start.backend_model,
+            backend_endpoint: start.backend_endpoint,
             error_summary: end
                 .filter(|_| run.status() == RunStatus::Failed)
                 .map(|(end, _)| end.reason.clone()),
@@ -141,6 +150,9 @@ impl RunInfo {
         text(&mut out, "stderr_path", Some(&self.stderr_path));
         text(&mut out, "commandline", Some(&self.commandline));
         text(&mut out, "agent_version", self.agent_version.as_deref());
+        text(&mut out, "backend_provider", self.backend_provider.as_deref());
+        text(&mut out, "backend_model", self.backend_model.as_deref());
+        text(&mut out, "backend_endpoint", self.backend_endpoint.as_deref());
         text(&mut out, "error_summary", self.error_summary.as_deref());
         text(&mut out, "error_class", self.error_class.as_deref());
         text(&mut out, "key", self.key.as_deref());

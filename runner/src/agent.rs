@@ -1,5 +1,6 @@
 //! Agents: one small module a backend, behind one trait. A backend says what is started; the supervisor starts it.
 
+mod api;
 mod by_hand;
 pub mod claude;
 pub mod codex;
@@ -22,6 +23,7 @@ use run_agent_core::layout::RunPaths;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
+pub use api::Api;
 pub use by_hand::ByHand;
 pub use claude::Claude;
 pub use codex::Codex;
@@ -123,6 +125,18 @@ pub struct Call {
     pub stream: Option<Stream>,
     /// What the supervisor asks itself, where there is no program.
     pub request: Option<rest::Request>,
+    /// What it asks in turn, as far as that is known.
+    pub api: Api,
+    /// How a start event shows it, where that is not the argv.
+    pub shown: Option<String>,
+}
+
+impl Call {
+    /// For people, without secrets of ours.
+    #[must_use]
+    pub fn commandline(&self) -> String {
+        self.shown.clone().unwrap_or_else(|| self.argv.join(" "))
+    }
 }
 
 /// The form of what an agent prints.

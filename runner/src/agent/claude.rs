@@ -47,7 +47,8 @@ impl Backend for Claude {
             // Without it, it refuses to work unattended as root.
             env.push(("IS_SANDBOX", "1".to_owned()));
         }
-        setup.call(argv, &["ANTHROPIC_API_KEY"], env, Stream::Claude)
+        let call = setup.call(argv, &["ANTHROPIC_API_KEY"], env, Stream::Claude)?;
+        Ok(Call { api: setup.api("anthropic", Some("ANTHROPIC_BASE_URL")), ..call })
     }
 
     fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {

@@ -46,7 +46,8 @@ impl Backend for Gemini {
         // Its launcher would be one more process, which ignores SIGTERM.
         let mut env = vec![("GEMINI_CLI_NO_RELAUNCH", "true".to_owned())];
         env.extend(setup.base_url.clone().map(|url| ("GOOGLE_GEMINI_BASE_URL", url)));
-        setup.call(argv, &["GEMINI_API_KEY"], env, Stream::Gemini)
+        let call = setup.call(argv, &["GEMINI_API_KEY"], env, Stream::Gemini)?;
+        Ok(Call { api: setup.api("google", Some("GOOGLE_GEMINI_BASE_URL")), ..call })
     }
 
     fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {

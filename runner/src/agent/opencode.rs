@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::setup::Words;
 use super::sign_in::{Trace, Traces};
-use super::{AgentError, Around, Backend, Call, Program, Setup, SignIn, Stream, Work};
+use super::{AgentError, Api, Around, Backend, Call, Program, Setup, SignIn, Stream, Work};
 
 pub use reader::OpencodeReader;
 
@@ -18,6 +18,15 @@ impl Opencode {
     /// The provider in `provider/model`.
     fn provider(&self) -> Option<&str> {
         self.0.model.as_deref()?.split_once('/').map(|(provider, _)| provider)
+    }
+
+    /// The provider's own name of the model is what stands behind its name.
+    fn api(&self) -> Api {
+        let both = self.0.model.as_deref().and_then(|model| model.split_once('/'));
+        match both {
+            Some((provider, model)) => Api { model: Some(model.to_owned()), ..self.0.api(provider, None) },
+            None => Api { model: self.0.model.clone(), ..Api::default() },
+        }
     }
 
     /// The variable in which the provider's key is looked for.
@@ -76,7 +85,8 @@ impl Backend for Opencode {
             .done();
         let env =
             [("OPENCODE_CONFIG_CONTENT", self.config()), ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned())];
-        setup.call(argv, &[&self.token_variable()], env, Stream::Opencode)
+        let call = setup.call(argv, &[&self.token_variable()], env, Stream::Opencode)?;
+        Ok(Call { api: self.api(), ..call })
     }
 
     fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {
@@ -107,5 +117,26 @@ impl Backend for Opencode {
 
     fn program(&self) -> Option<Program<'_>> {
         Some(Program { name: "opencode", min_version: self.0.min_version.as_deref().unwrap_or("") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_provider_stands_before_its_own_name_of_the_model() {
+        let api = |model: Option<&str>| {
+            Opencode(Setup { model: model.map(str::to_owned), ..Setup::default() }).api()
+        };
+        let both = |provider: &str, model: &str| Api {
+            provider: Some(provider.to_owned()),
+            model: Some(model.to_owned()),
+            endpoint: None,
+        };
+        assert_eq!(api(Some("xai/grok-4.7")), both("xai", "grok-4.7"));
+        assert_eq!(api(Some("openrouter/anthropic/opus")), both("openrouter", "anthropic/opus"));
+        assert_eq!(api(Some("opus")), Api { model: Some("opus".to_owned()), ..Api::default() });
+        assert_eq!(api(None), Api::default());
     }
 }

@@ -17,6 +17,7 @@ const MODEL: &str = "sonar-pro";
 pub const TOKEN_ENV: &str = "PERPLEXITY_API_KEY";
 
 const PROVIDER: Provider = Provider {
+    name: "perplexity",
     base_url: "https://api.perplexity.ai",
     model: MODEL,
     token_env: TOKEN_ENV,

@@ -16,7 +16,7 @@ pub(crate) use call::{Calling, Job, Over};
 pub(crate) use patience::Patience;
 pub use trial::{Trial, Tried};
 
-use super::{AgentError, Call, Setup, Stream};
+use super::{AgentError, Api, Call, Setup, Stream};
 
 /// Where the chat completions of every provider lie below its address.
 const PATH: &str = "chat/completions";
@@ -60,7 +60,7 @@ impl Request {
     }
 
     /// How a start event shows it.
-    pub(crate) fn line(&self) -> String {
+    fn line(&self) -> String {
         format!("POST {} (model {})", self.url, self.model)
     }
 }
@@ -68,6 +68,7 @@ impl Request {
 /// What differs between the providers.
 #[derive(Debug)]
 pub(super) struct Provider {
+    pub(super) name: &'static str,
     pub(super) base_url: &'static str,
     pub(super) model: &'static str,
     pub(super) token_env: &'static str,
@@ -79,7 +80,13 @@ pub(super) struct Provider {
 impl Provider {
     pub(super) fn call(&self, setup: &Setup, fields: Value) -> Result<Call, AgentError> {
         let request = self.request(setup, fields)?;
-        Ok(Call { stream: Some(self.stream), request: Some(request), ..Call::default() })
+        let api = Api {
+            provider: Some(self.name.to_owned()),
+            model: Some(request.model.clone()),
+            endpoint: Some(request.url.clone()),
+        };
+        let shown = Some(request.line());
+        Ok(Call { stream: Some(self.stream), request: Some(request), api, shown, ..Call::default() })
     }
 
     /// The same request with a short answer, unless `args` say how long an answer may be.

@@ -17,6 +17,7 @@ const MODEL: &str = "grok-4.7";
 pub const TOKEN_ENV: &str = "XAI_API_KEY";
 
 const PROVIDER: Provider = Provider {
+    name: "xai",
     base_url: "https://api.x.ai/v1",
     model: MODEL,
     token_env: TOKEN_ENV,

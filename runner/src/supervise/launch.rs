@@ -8,8 +8,8 @@ use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::{ProjectId, RunId, TaskId};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Stream;
 use crate::agent::rest::Request;
+use crate::agent::{Api, Stream};
 
 /// Sent as JSON through a pipe, never written to a file: it may hold tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Launch {
     pub run: RunId,
     pub agent: String,
     pub argv: Vec<String>,
+    /// How a start event shows what is started.
+    #[serde(default)]
+    pub commandline: String,
     /// Set over the supervisor's own environment.
     pub env: BTreeMap<String, String>,
     pub cwd: PathBuf,
@@ -50,6 +53,9 @@ pub struct Launch {
     /// What is asked, of a run without a process.
     #[serde(default)]
     pub request: Option<Request>,
+    /// Whose model the agent asks, as far as that is known.
+    #[serde(default)]
+    pub api: Api,
 }
 
 /// A program of others, and what is known of its version at the start.
@@ -66,7 +72,8 @@ impl Launch {
     /// environment and the request, which may hold tokens, nor the command line is needed.
     #[must_use]
     pub(super) fn for_a_successor(&self) -> Self {
-        Self { argv: Vec::new(), env: BTreeMap::new(), request: None, ..self.clone() }
+        let (argv, commandline, env) = (Vec::new(), String::new(), BTreeMap::new());
+        Self { argv, commandline, env, request: None, ..self.clone() }
     }
 }
 

@@ -219,6 +219,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         task: view.name.task.clone(),
         run: id.clone(),
         agent: request.backend.name().to_owned(),
+        commandline: call.commandline(),
         argv: call.argv,
         env: call.env,
         cwd: request.cwd.to_owned(),
@@ -235,6 +236,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         before: session.and_then(|session| hear::before(view.task(), session)),
         program,
         request: call.request,
+        api: call.api,
     };
     // Known to be sendable before the run is: a path that is no text is not.
     let order = Order::Start(Box::new(launch.clone()));

@@ -13,6 +13,7 @@ use super::hand_over::hand_over;
 use super::launch::{Launch, Order, Streams};
 use super::ownership;
 use super::start::{self, StartOutcome};
+use crate::agent::Api;
 use crate::files;
 use crate::tree::Tree;
 use crate::view::{TaskView, ViewError};
@@ -124,6 +125,7 @@ fn launch_of(tree: &Tree, view: &TaskView, id: &RunId, run: &Run) -> Option<Laun
         run: id.clone(),
         agent: run.agent.clone(),
         argv: Vec::new(),
+        commandline: String::new(),
         env: std::collections::BTreeMap::new(),
         cwd: start.cwd.clone().into(),
         attempt: run.attempt,
@@ -139,5 +141,6 @@ fn launch_of(tree: &Tree, view: &TaskView, id: &RunId, run: &Run) -> Option<Laun
         before: None,
         program: None,
         request: None,
+        api: Api::default(),
     })
 }

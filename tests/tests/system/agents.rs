@@ -1,6 +1,7 @@
 //! What follows from what agents' programs print, with stand-ins under their names: usage, classes of errors, limits of
 //! accounts, budgets, and supervisors that are lost in the middle of a stream.
 
+mod asked;
 mod budgets;
 mod heard;
 mod limits;

@@ -105,6 +105,10 @@ fn an_answer_is_the_output_its_usage_is_told_and_the_token_touches_no_disk() {
     assert_eq!((run.status(), end_of(&run)), (RunStatus::Completed, ("answered".to_owned(), None)));
     let start = run.start().unwrap();
     assert_eq!((start.process_ownership.as_str(), start.pid, start.pgid), ("external", 0, 0));
+    let told = root.json(&["status", id.as_str(), "--json"]);
+    let endpoint_of_it = format!("{}/chat/completions", endpoint.url());
+    assert_eq!((&told["backend_provider"], &told["backend_model"]), (&"xai".into(), &"grok-4.7".into()));
+    assert_eq!(told["backend_endpoint"].as_str(), Some(endpoint_of_it.as_str()));
     let (head, body) = endpoint.last();
     assert!(head.contains(&format!("authorization: Bearer {TOKEN}\r\n")), "{head}");
     let prompt = text_of(&root.tree().run(&task, &id).prompt());

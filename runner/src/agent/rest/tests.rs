@@ -1,6 +1,7 @@
 use super::*;
 
 const PROVIDER: Provider = Provider {
+    name: "example",
     base_url: "https://api.example.org/v1",
     model: "standard",
     token_env: "EXAMPLE_API_KEY",
@@ -63,6 +64,11 @@ fn a_base_url_replaces_the_providers_and_keeps_its_path() {
         let setup = Setup { base_url: Some(base.to_owned()), ..setup() };
         assert_eq!(request(&setup).url, "http://127.0.0.1:8080/v1/chat/completions");
     }
+    let call = PROVIDER.call(&setup(), Value::Null).unwrap();
+    let (provider, endpoint) =
+        ("example".to_owned(), "https://api.example.org/v1/chat/completions".to_owned());
+    let model = Some("standard".to_owned());
+    assert_eq!(call.api, Api { provider: Some(provider), model, endpoint: Some(endpoint) });
     assert_eq!(request(&setup()).model, "standard");
 }
 

@@ -19,6 +19,7 @@ use super::super::record::{self, Note, Terms};
 use super::super::{Streams, close, ownership, start};
 use super::slot::{self, Taken};
 use super::{Starter, Supervisor, Wake, ears, reap};
+use crate::agent::Api;
 use crate::agent::rest::{Calling, Job, Patience, Request};
 use crate::failpoint;
 use crate::sync_clock;
@@ -187,10 +188,11 @@ impl Supervisor<'_> {
                 (ownership::EXTERNAL, u32::try_from(nix::unistd::getpgrp().as_raw()).unwrap_or(0))
             }
         };
-        let (command, did) = match held {
-            Held::Shim(agent, _) => (self.launch.argv.join(" "), format!("started, pid {}", agent.pid)),
-            Held::Request(job) => (job.request.line(), format!("is asked, model {}", job.request.model)),
+        let did = match held {
+            Held::Shim(agent, _) => format!("started, pid {}", agent.pid),
+            Held::Request(job) => format!("is asked, model {}", job.request.model),
         };
+        let Api { provider, model, endpoint } = self.launch.api.clone();
         let start = RunStart {
             agent: self.launch.agent.clone(),
             agent_version: self.launch.program.as_ref().and_then(|program| program.version.clone()),
@@ -207,12 +209,15 @@ impl Supervisor<'_> {
             boot_id: here.boot_id.clone(),
             pid_namespace: here.pid_namespace.clone(),
             cwd: path(self.launch.cwd.clone()),
-            commandline: text::head(&command, COMMANDLINE_MAX).to_owned(),
+            commandline: text::head(&self.launch.commandline, COMMANDLINE_MAX).to_owned(),
             prompt_path: path(self.run.prompt()),
             output_path: path(self.run.output()),
             stdout_path: path(self.run.stdout()),
             stderr_path: path(self.run.stderr()),
             stream: self.launch.stream.map(|stream| stream.to_string()),
+            backend_provider: provider,
+            backend_model: model,
+            backend_endpoint: endpoint,
         };
         let id = self.launch.run.clone();
         let line = format!("{} {did}", self.launch.agent);
