@@ -127,7 +127,10 @@ fn text(item: &Item) -> String {
             format!("{}{detail}: {}", gave_up(reason), item.title)
         }
         What::Need(Need::Agent { agent, error_class, .. }) => {
-            format!("{agent} is passed over ({error_class}); somebody has to sign it in or give it another token: {}", item.title)
+            format!(
+                "{agent} is passed over ({error_class}); somebody has to sign it in or give it another token: {}",
+                item.title
+            )
         }
         What::Need(Need::Blocked { reason, .. }) => reason.clone(),
         What::Need(Need::Silent { run_id, .. }) => {
