@@ -7,8 +7,9 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use run_agent_benches::story;
 use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_core::{Cursor, Draft, Durability, Kind, Store, Stream};
-use run_agent_store_fs::{FsStore, Options};
+use run_agent_store_fs::FsStore;
 use tempfile::TempDir;
 
 const PAGE: usize = 1000;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_core::{
     Draft, Durability, Kind, Message, MsgId, ProjectId, Store, Stream, StreamKey, TaskId, Timestamp,
 };
@@ -194,17 +195,11 @@ pub(crate) fn open(
 ) -> Result<Arc<dyn Stream>> {
     let key = StreamKey::task(ProjectId::parse(project)?, TaskId::parse(TASK)?);
     let layout = Layout::new(root.to_owned());
+    let mut options = Options::default();
+    options.rotate_bytes = rotate_bytes.unwrap_or(options.rotate_bytes);
     Ok(match backend {
-        Backend::Fs => {
-            let mut options = run_agent_store_fs::Options::default();
-            options.rotate_bytes = rotate_bytes.unwrap_or(options.rotate_bytes);
-            FsStore::new(layout, options).open(&key)?
-        }
-        Backend::Segmented => {
-            let mut options = run_agent_store_segmented::Options::default();
-            options.rotate_bytes = rotate_bytes.unwrap_or(options.rotate_bytes);
-            SegmentedStore::new(layout, options).open(&key)?
-        }
+        Backend::Fs => FsStore::new(layout, options).open(&key)?,
+        Backend::Segmented => SegmentedStore::new(layout, options).open(&key)?,
     })
 }
 

@@ -42,8 +42,8 @@ use run_agent_core::policy::watch::WatchPolicy;
 use run_agent_core::policy::{
     AfterChildren, Breaker, LoopPolicy, OnDependencyFailure, RestartWithChildren, Session, spread,
 };
+use run_agent_core::store::Options;
 use run_agent_runner::files;
-use run_agent_store_fs::Options;
 
 use self::locate::Located;
 use self::problem::{Place, Problem, Source};
@@ -53,6 +53,7 @@ use self::schema::{AGENT, SETTINGS, Status};
 use self::value::Value;
 use crate::error::{Exit, Failure};
 use crate::render;
+use crate::stores::Backend;
 
 /// A configuration without a mistake; the defaults where nothing is set.
 #[derive(Debug, Clone, Default)]
@@ -183,15 +184,6 @@ impl Config {
         (Self { settings }, problems)
     }
 
-    /// What is no mistake in the file, and what no command of this version can work with all the same.
-    pub(crate) fn not_in_this_version(&self) -> Option<Problem> {
-        let given = self.settings.plain.get(&("storage", "backend"))?;
-        let Value::Text(backend) = &given.value else { return None };
-        let stores = schema::STORES;
-        let what = || format!("storage.backend: this version has only \"{}\"", stores.join("\", \""));
-        (!stores.contains(&backend.as_str())).then(|| Problem::new(given.at.clone(), what()))
-    }
-
     /// Settings that stand in the file and that this version does not act on.
     pub(crate) fn not_in_effect(&self) -> Vec<String> {
         let later = |block: &str, name: &str| {
@@ -230,8 +222,11 @@ impl Config {
         Some(home_path(text)).filter(|_| !text.is_empty())
     }
 
-    pub(crate) fn backend(&self) -> String {
-        self.text("storage", "backend")
+    /// The store that the file asks for, if it does.
+    pub(crate) fn backend(&self) -> Option<Backend> {
+        let given = self.settings.plain.get(&("storage", "backend"))?;
+        let Value::Text(name) = &given.value else { return None };
+        Backend::named(name)
     }
 
     /// Where the file names the backend.

@@ -5,7 +5,6 @@ mod surroundings;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use run_agent_core::layout::{Layout, run_socket};
 use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
@@ -13,13 +12,13 @@ use run_agent_runner::Tree;
 use run_agent_runner::blocked::Blocked;
 use run_agent_runner::doctor::Finding;
 use run_agent_runner::tree::TaskName;
-use run_agent_store_fs::FsStore;
 
 use crate::args::Global;
 use crate::config::Config;
 use crate::config::locate::{self, Located, Why};
 use crate::error::Failure;
 use crate::store_file::StoreFile;
+use crate::stores::Backend;
 use crate::{find, render, root};
 
 use surroundings::{
@@ -31,6 +30,8 @@ pub(crate) use surroundings::{CallerRun, here, person, suggested_project, variab
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) tree: Tree,
+    /// The store that holds its events.
+    pub(crate) backend: Backend,
     pub(crate) json: bool,
     flags: Global,
     /// The configuration that a flag or variable names.
@@ -126,11 +127,10 @@ impl Context {
         file: StoreFile,
     ) -> Result<Self, Failure> {
         let variables = variables_count(flags);
-        let sync_every = file.options.sync_every;
-        let store = Arc::new(FsStore::new(layout.clone(), file.options));
         let own_flags = with_task_split(flags, &layout, manner == Manner::Starting)?;
         Ok(Self {
-            tree: Tree { layout, store, durability: file.durability, sync_every },
+            backend: file.backend,
+            tree: file.tree(layout),
             json: flags.json,
             flags: own_flags,
             named_config,
@@ -381,7 +381,7 @@ impl Context {
         }
     }
 
-    /// `JRUN_MESSAGE_BUS` names a bus file below this root.
+    /// `JRUN_MESSAGE_BUS` names a bus below this root: the file or folder that its store has for it.
     fn stream_of_bus(&self, bus: &Path) -> Result<StreamKey, Failure> {
         let wrong = || {
             Failure::usage(format!(
@@ -398,9 +398,8 @@ impl Context {
             [project, task] => StreamKey::task(ProjectId::parse(project)?, TaskId::parse(task)?),
             _ => return Err(wrong()),
         };
-        let layout = &self.tree.layout;
-        self.tree.no_link(&layout.stream(&key).0)?;
-        if layout.bus_file(&key).file_name() == Some(file) { Ok(key) } else { Err(wrong()) }
+        self.tree.no_link(&self.tree.layout.stream(&key).0)?;
+        if self.tree.store.place(&key).file_name() == Some(file) { Ok(key) } else { Err(wrong()) }
     }
 
     /// The run that the caller's messages carry: its own, in a stream of its own project.

@@ -26,6 +26,7 @@ mod log;
 mod render;
 mod root;
 mod store_file;
+mod stores;
 #[cfg(test)]
 mod tree_tests;
 mod usage;

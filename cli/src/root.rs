@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use run_agent_core::layout::{Layout, OWN_FOLDER};
-use run_agent_core::{ProjectId, StreamKey, TaskId};
 use run_agent_runner::doctor::Finding;
 
 use crate::args::Global;
@@ -16,6 +15,7 @@ use crate::config::{Config, Form, Unusable, home_path, stub};
 use crate::error::{Exit, Failure};
 use crate::render;
 use crate::store_file::{Seen, StoreFile, StoreFileError, create_new, identity};
+use crate::stores::{self, Backend};
 
 /// What the root was taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,25 +159,15 @@ pub(crate) fn open(
             }
             Ok(file)
         }
-        None if manner.makes || holds_streams(layout) => first_use(layout, &path, named, folder),
-        // Nobody said that there is one.
-        None if why == Why::Default => Ok(StoreFile::unmade()),
-        None => Err(no_root(layout)),
+        None => match stores::found_in(layout)? {
+            // It lost its own file, or another tool made it: a project or task in it has a bus.
+            Some(held) => first_use(layout, &path, named, folder, Some(held)),
+            None if manner.makes => first_use(layout, &path, named, folder, None),
+            // Nobody said that there is one.
+            None if why == Why::Default => Ok(StoreFile::unmade(Backend::of_new_root())),
+            None => Err(no_root(layout)),
+        },
     }
-}
-
-/// Whether the folder is a root that lost its own file, or that another tool made: a project or task in it has a bus.
-fn holds_streams(layout: &Layout) -> bool {
-    let names = |folder: PathBuf| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok())
-    };
-    let has_bus = |key: &StreamKey| layout.bus_file(key).symlink_metadata().is_ok_and(|meta| meta.is_file());
-    names(layout.root().to_owned()).filter_map(|name| ProjectId::parse(&name).ok()).any(|project| {
-        let tasks = names(layout.project(&project)).filter_map(|name| TaskId::parse(&name).ok());
-        has_bus(&StreamKey::project(project.clone()))
-            || tasks.map(|task| StreamKey::task(project.clone(), task)).any(|key| has_bus(&key))
-    })
 }
 
 /// A name that leads to no root is a slip: nothing is made of it by a command that only looks.
@@ -190,21 +180,22 @@ fn no_root(layout: &Layout) -> Failure {
 pub(crate) fn examine(layout: &Layout, why: Why) -> Result<(StoreFile, Option<Finding>), Failure> {
     own(layout.root(), false)?;
     let path = layout.store_file();
-    match StoreFile::read(&path) {
-        Ok(Some(file)) => Ok((file, None)),
-        Ok(None) if holds_streams(layout) => {
-            Ok((StoreFile::unmade(), Some(Finding::StoreFileMissing { path })))
-        }
-        Ok(None) if why == Why::Default => Ok((StoreFile::unmade(), None)),
-        Ok(None) => Err(no_root(layout)),
-        // What holds markdown buses is read as such.
-        Err(error @ (StoreFileError::Garbled { .. } | StoreFileError::NoVersion { .. }))
-            if holds_streams(layout) =>
-        {
+    let error = match StoreFile::read(&path) {
+        Ok(Some(file)) => return Ok((file, None)),
+        Ok(None) => None,
+        Err(error @ (StoreFileError::Garbled { .. } | StoreFileError::NoVersion { .. })) => Some(error),
+        Err(error) => return Err(error.into()),
+    };
+    match (stores::found_in(layout)?, error) {
+        (Some(held), None) => Ok((StoreFile::unmade(held), Some(Finding::StoreFileMissing { path }))),
+        // What holds buses is read as such.
+        (Some(held), Some(error)) => {
             let why = error.to_string();
-            Ok((StoreFile::unmade(), Some(Finding::StoreFileBroken { path, why })))
+            Ok((StoreFile::unmade(held), Some(Finding::StoreFileBroken { path, why })))
         }
-        Err(error) => Err(error.into()),
+        (None, None) if why == Why::Default => Ok((StoreFile::unmade(Backend::of_new_root()), None)),
+        (None, None) => Err(no_root(layout)),
+        (None, Some(error)) => Err(error.into()),
     }
 }
 
@@ -303,7 +294,7 @@ fn refresh(
     elsewhere: bool,
 ) -> Result<StoreFile, Failure> {
     let found = find(layout, named).and_then(|found| {
-        same_backend(&old, &found.config, found.located.as_ref()).map_err(Trouble::Refused)?;
+        same_backend(old.backend, &found.config, found.located.as_ref()).map_err(Trouble::Refused)?;
         Ok(found.settings)
     });
     let why = match found {
@@ -328,16 +319,13 @@ fn refresh(
     Ok(old)
 }
 
-/// A root's store is decided once; a configuration does not change it.
-fn same_backend(old: &StoreFile, config: &Config, located: Option<&Located>) -> Result<(), Failure> {
-    let backend = config.backend();
-    if backend == old.backend {
-        return Ok(());
-    }
+/// A root's store is decided once; a configuration that asks for another one does not change it.
+fn same_backend(held: Backend, config: &Config, located: Option<&Located>) -> Result<(), Failure> {
+    let Some(asked) = config.backend().filter(|asked| *asked != held) else { return Ok(()) };
+    let (asked, held) = (asked.name(), held.name());
     Err(Failure::usage(format!(
-        "{}storage.backend = \"{backend}\", but this root holds its events in the store `{}`; keep that (`run-agent store migrate`, which moves them, is not in this version yet)",
+        "{}storage.backend = \"{asked}\", but this root holds its events in the store `{held}`; keep that, or move them with `run-agent store migrate --to {asked}`",
         backend_place(config, located),
-        old.backend
     )))
 }
 
@@ -349,21 +337,20 @@ fn backend_place(config: &Config, located: Option<&Located>) -> String {
     }
 }
 
-/// A new root takes its store from the configuration, so one with a mistake is an error here.
+/// A new root takes its store from the configuration, so one with a mistake is an error here. `held`: the store whose
+/// files lie in it already.
 fn first_use(
     layout: &Layout,
     path: &Path,
     named: Option<&Located>,
     folder: Option<String>,
+    held: Option<Backend>,
 ) -> Result<StoreFile, Failure> {
     let Found { settings: mut new, config, located } = find(layout, named)?;
     new.folder = folder;
-    if new.backend != "fs" {
-        return Err(Failure::usage(format!(
-            "{}storage.backend = \"{}\": this version has only \"fs\"",
-            backend_place(&config, located.as_ref()),
-            new.backend
-        )));
+    if let Some(held) = held {
+        same_backend(held, &config, located.as_ref())?;
+        new.backend = held;
     }
     let cannot = |path: &Path, e| Failure::io(format!("cannot write {}", path.display()), &e);
     if located.is_none() {
@@ -390,7 +377,7 @@ pub(crate) fn adopt(layout: &Layout, located: Option<&Located>, config: &Config)
     }
     let seen = Seen::now(&place, located.is_some_and(|found| found.why.is_named()));
     let new = StoreFile::of(config, seen).taken_into(&old);
-    same_backend(&old, config, located)?;
+    same_backend(old.backend, config, located)?;
     let _ = new.replace(&path);
     Ok(())
 }

@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use run_agent_core::Durability;
+use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_core::text::{push_quoted, unquote};
-use run_agent_store_fs::Options;
+use run_agent_runner::Tree;
 
 use crate::config::{Config, word};
+use crate::stores::Backend;
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoreFile {
-    pub(crate) backend: String,
+    pub(crate) backend: Backend,
     pub(crate) durability: Durability,
     pub(crate) options: Options,
     pub(crate) config: Option<Seen>,
@@ -86,7 +89,7 @@ impl Seen {
     }
 }
 
-/// The only version and format of the file and of the markdown store so far.
+/// The only version of the file, and of the files of each store, so far.
 const VERSION: &str = "1";
 
 /// What tells this folder from every copy of it: its inode and the moment it was made. No archive and no checkout can
@@ -112,7 +115,7 @@ pub(crate) enum StoreFileError {
     )]
     NoVersion { path: PathBuf },
     #[error(
-        "{path}: this root holds its events in the store `{backend}`, which this version does not read; it reads `fs`; use the version that wrote it (`run-agent store migrate` is not in this one yet)"
+        "{path}: this root holds its events in the store `{backend}`, which this version does not read; use the version that wrote it"
     )]
     Backend { path: PathBuf, backend: String },
 }
@@ -121,7 +124,7 @@ impl StoreFile {
     /// The settings of a configuration.
     pub(crate) fn of(config: &Config, seen: Seen) -> Self {
         Self {
-            backend: config.backend(),
+            backend: config.backend().unwrap_or_else(Backend::of_new_root),
             durability: config.durability(),
             options: config.store_options(),
             config: Some(seen),
@@ -132,19 +135,26 @@ impl StoreFile {
 
     /// These settings of the configuration for the store that the root has.
     pub(crate) fn taken_into(self, old: &Self) -> Self {
-        Self { folder: old.folder.clone(), rest: old.rest.clone(), ..self }
+        Self { backend: old.backend, folder: old.folder.clone(), rest: old.rest.clone(), ..self }
     }
 
     /// The settings of a root that nothing was put into yet.
-    pub(crate) fn unmade() -> Self {
+    pub(crate) fn unmade(backend: Backend) -> Self {
         Self {
-            backend: "fs".to_owned(),
+            backend,
             durability: Durability::Interval,
             options: Options::default(),
             config: None,
             folder: None,
             rest: Vec::new(),
         }
+    }
+
+    /// The root, with its store open.
+    pub(crate) fn tree(self, layout: Layout) -> Tree {
+        let sync_every = self.options.sync_every;
+        let store = self.backend.open(&layout, self.options);
+        Tree { store, layout, durability: self.durability, sync_every }
     }
 
     /// Whether the file at `path` says that it was written for the folder with this identity ([`identity`]), or
@@ -204,9 +214,9 @@ impl StoreFile {
         }
         known("version", version)?;
         let backend = take("backend").unwrap_or_default();
-        if backend != "fs" {
+        let Some(backend) = Backend::named(&backend) else {
             return Err(StoreFileError::Backend { path, backend });
-        }
+        };
         known("format", take("format"))?;
         let folder = take("folder").filter(|folder| !folder.is_empty());
         let plain = Options::default();
@@ -236,7 +246,7 @@ impl StoreFile {
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = write!(out, "version: {VERSION}\nbackend: ");
-        push_quoted(&mut out, &self.backend);
+        push_quoted(&mut out, self.backend.name());
         let durability = serde_json::json!(self.durability);
         let _ = writeln!(out, "\nformat: 1\ndurability: {durability}");
         let _ = writeln!(out, "sync_every_ms: {}", ms(self.options.sync_every));
@@ -317,7 +327,7 @@ mod tests {
 
     fn full() -> StoreFile {
         StoreFile {
-            backend: "fs".to_owned(),
+            backend: Backend::Segmented,
             durability: Durability::Always,
             options: Options {
                 lock_timeout: Duration::from_millis(1500),
@@ -366,7 +376,8 @@ mod tests {
         assert!(refused("version: 2\n").contains("version 2 is newer"));
         assert!(refused("version: abc\n").contains("`abc` is no version"));
         assert!(refused("version: 1\nbackend: \"fs\"\nformat: 2\n").contains("format 2 is newer"));
-        assert!(refused("version: 1\nbackend: \"segmented\"\n").contains("the store `segmented`"));
+        assert!(refused("version: 1\nbackend: \"other\"\n").contains("the store `other`"));
+        assert!(refused("version: 1\n").contains("the store ``"));
     }
 
     #[test]

@@ -208,6 +208,30 @@ pub struct Mended {
     pub what: String,
 }
 
+/// What the operator may set (`storage` in the configuration), for every store that keeps files of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How long an append waits for the lock.
+    pub lock_timeout: Duration,
+    /// A file or segment of this size is rotated by the next append.
+    pub rotate_bytes: u64,
+    /// `interval`: whoever appends and finds the last sync older than this syncs …
+    pub sync_every: Duration,
+    /// … or with so many messages behind.
+    pub sync_messages: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lock_timeout: Duration::from_secs(10),
+            rotate_bytes: 64 * 1024 * 1024,
+            sync_every: Duration::from_millis(200),
+            sync_messages: 256,
+        }
+    }
+}
+
 /// A place where streams live.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Opens a stream. Its folder must exist; the stream itself is made by the first append.
@@ -222,6 +246,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`ReadError::Gone`] when the project or task is not there; otherwise when the system fails.
     fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError>;
+
+    /// What names the stream to people and agents: `JRUN_MESSAGE_BUS`, prompts, messages. Nothing is read through it.
+    fn place(&self, key: &StreamKey) -> PathBuf;
 
     /// The file that every append to the stream changes, where there is one: whoever sleeps on many things can watch it
     /// with the others. `None`: only [`Stream::wait`] tells of appends.

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use run_agent_core::StreamKey;
-use run_agent_core::follow::{Follow, From};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::folders::{Folders, What};
@@ -35,6 +34,9 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(4);
 
 /// The same where an end is waited for, of which the system tells for certain.
 const LOOK_AGAIN_AT_END: Duration = Duration::from_secs(30);
+
+/// How soon a thread that follows a stream sees that nobody listens any more.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(2);
 
 /// Hints from several sources.
 #[derive(Debug, Default)]
@@ -138,17 +140,34 @@ impl Wake {
         }
     }
 
-    /// Where no file tells of appends, a thread waits for them.
+    /// Where no file tells of appends, a thread waits for them. It reads none of them: whoever is woken does.
     fn follow(&self, tree: &Tree, key: &StreamKey) {
-        let Ok(mut follow) = Follow::open(tree.store.clone(), key, From::End) else { return };
+        let (store, key) = (tree.store.clone(), key.clone());
+        let at_end = move || {
+            let stream = store.open(&key).ok()?;
+            let end = stream.end().ok()?;
+            Some((stream, end))
+        };
+        // The end as it is now: what comes while the thread is made is told of.
+        let Some((mut stream, mut end)) = at_end() else { return };
         let Ok(ring) = self.rings().cloned() else { return };
         let over = self.over.clone();
         let _ = std::thread::Builder::new().name("stream".to_owned()).spawn(move || {
             while !over.load(Ordering::Relaxed) {
-                match follow.wait(Duration::from_secs(2)) {
-                    Ok(page) if page.is_empty() => {}
-                    Ok(_) => hint(&ring),
-                    Err(_) => std::thread::sleep(LOOK_AGAIN),
+                match stream.wait(end, FOLLOW_AGAIN).and_then(|()| stream.end()) {
+                    Ok(now) if now == end => {}
+                    Ok(now) => {
+                        end = now;
+                        hint(&ring);
+                    }
+                    Err(_) => {
+                        std::thread::sleep(LOOK_AGAIN);
+                        // It was replaced, or cannot be read: that is a hint, too.
+                        if let Some(again) = at_end() {
+                            (stream, end) = again;
+                        }
+                        hint(&ring);
+                    }
                 }
             }
         });
@@ -231,5 +250,70 @@ fn hint(ring: &OwnedFd) {
 impl Drop for Wake {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use run_agent_core::layout::Layout;
+    use run_agent_core::store::Options;
+    use run_agent_core::{Draft, Durability, Kind, ProjectId, TaskId};
+    use run_agent_store_fs::FsStore;
+    use run_agent_store_segmented::SegmentedStore;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn tree(store: impl run_agent_core::Store + 'static, layout: Layout) -> Tree {
+        let durability = Durability::None;
+        Tree { layout, store: Arc::new(store), durability, sync_every: Duration::ZERO }
+    }
+
+    fn post(tree: &Tree, name: &TaskName, body: &str) {
+        let draft = Draft::new(Kind::FACT, name.project.clone(), Some(name.task.clone()), body);
+        // A handle of its own, as another process has it.
+        tree.store.open(&name.key()).unwrap().append(vec![draft], Durability::None).unwrap();
+    }
+
+    #[test]
+    fn whoever_sleeps_on_a_stream_is_woken_by_an_append_in_each_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = |name: &str| Layout::new(folder.path().join(name));
+        let trees = [
+            tree(FsStore::new(layout("fs"), Options::default()), layout("fs")),
+            tree(SegmentedStore::new(layout("segmented"), Options::default()), layout("segmented")),
+        ];
+        let project = ProjectId::parse("p").unwrap();
+        let task = TaskId::parse("task-20261121-093000-sleep").unwrap();
+        let name = TaskName { project, task };
+        for tree in trees {
+            std::fs::create_dir_all(tree.task(&name).folder()).unwrap();
+            // Before there is anything, and with a page to sleep on.
+            for n in 0..4 {
+                let wake = Wake::new();
+                wake.watch_stream(&tree, &name);
+                let (poster, who) = (tree.clone(), name.clone());
+                let poster = std::thread::spawn(move || post(&poster, &who, &n.to_string()));
+                assert!(wake.sleep_for(LONG), "{n}: {tree:?}");
+                poster.join().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_sleeps_on_segments_is_woken_though_the_page_was_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_owned());
+        let tree = tree(SegmentedStore::new(layout.clone(), Options::default()), layout);
+        let project = ProjectId::parse("p").unwrap();
+        let name = TaskName { project, task: TaskId::parse("task-20261121-093000-lost").unwrap() };
+        std::fs::create_dir_all(tree.task(&name).folder()).unwrap();
+        post(&tree, &name, "one");
+        let wake = Wake::new();
+        wake.watch_stream(&tree, &name);
+        std::fs::remove_file(tree.store.place(&name.key()).join("ctl")).unwrap();
+        post(&tree, &name, "two");
+        assert!(wake.sleep_for(LONG));
     }
 }

@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::store::Condition;
+use run_agent_core::store::{Condition, Options};
 use run_agent_core::{Cursor, Durability, Entry, Store, StreamKey};
 
 pub(crate) use self::reseal::Mend;
 pub use self::reseal::{Checked, Finding};
 use self::reseal::{gone, mend, reseal};
 use crate::lock::{LockError, LockFile};
-use crate::store::{FsStore, Options};
+use crate::store::FsStore;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {

@@ -43,4 +43,4 @@ mod version;
 mod wake;
 mod window;
 
-pub use store::{FsStore, Options};
+pub use store::FsStore;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use run_agent_core::layout::Layout;
 use run_agent_core::store::{
-    AppendError, Condition, Mended, OpenError, Page, ReadError, Report, Stats, StreamVersion,
+    AppendError, Condition, Mended, OpenError, Options, Page, ReadError, Report, Stats, StreamVersion,
 };
 use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, ProjectId, Store, Stream, StreamKey, TaskId};
 
@@ -18,30 +18,6 @@ use crate::files::Archive;
 use crate::os;
 use crate::version;
 use crate::wake::Wake;
-
-/// What the operator may set (`storage` in the configuration).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// How long an append waits for the lock.
-    pub lock_timeout: Duration,
-    /// A bus file of this size is rotated by the next append.
-    pub rotate_bytes: u64,
-    /// `interval`: whoever appends and finds the last sync older than this syncs …
-    pub sync_every: Duration,
-    /// … or with so many messages behind.
-    pub sync_messages: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            lock_timeout: Duration::from_secs(10),
-            rotate_bytes: 64 * 1024 * 1024,
-            sync_every: Duration::from_millis(200),
-            sync_messages: 256,
-        }
-    }
-}
 
 /// Streams as markdown files below one root.
 #[derive(Debug)]
@@ -89,6 +65,10 @@ impl Store for FsStore {
 
     fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
         version::of_many(&self.layout, project, tasks)
+    }
+
+    fn place(&self, key: &StreamKey) -> PathBuf {
+        self.layout.bus_file(key)
     }
 
     fn watched_file(&self, key: &StreamKey) -> Option<PathBuf> {

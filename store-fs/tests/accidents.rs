@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use run_agent_core::follow::{Follow, From};
 use run_agent_core::layout::Layout;
-use run_agent_core::store::{AppendError, Condition, ReadError};
+use run_agent_core::store::{AppendError, Condition, Options, ReadError};
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Store};
-use run_agent_store_fs::{FsStore, Options};
+use run_agent_store_fs::FsStore;
 
 use common::{Bus, post};
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::Backend;
 use run_agent_core::{Store, StreamKey};
-use run_agent_store_fs::{FsStore, Options};
+use run_agent_store_fs::FsStore;
 
 struct Fs(tempfile::TempDir);
 

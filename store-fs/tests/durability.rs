@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Bus, post, stream_at};
+use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Kind, Message, MsgId, Stream, Timestamp};
-use run_agent_store_fs::{Options, markdown};
+use run_agent_store_fs::markdown;
 
 fn post_with(stream: &dyn Stream, body: &str, durability: Durability) -> bool {
     let draft = Draft::new(Kind::FACT, key().project, key().task, body);

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use common::{Bus, post};
 use run_agent_core::follow::{Follow, From};
-use run_agent_core::store::Page;
+use run_agent_core::store::{Options, Page};
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Kind, Timestamp};
-use run_agent_store_fs::Options;
 
 fn bodies(page: &Page) -> Vec<&str> {
     page.entries.iter().map(|entry| entry.message.content.body.as_str()).collect()

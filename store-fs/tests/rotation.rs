@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::{Bus, post, stream_at};
 use run_agent_core::follow::{Follow, From};
+use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Kind, MsgId};
-use run_agent_store_fs::Options;
 
 fn small(rotate_bytes: u64) -> Options {
     Options { rotate_bytes, ..Options::default() }

@@ -142,6 +142,10 @@ impl SegmentedStream {
         let found =
             self.control().map_err(|e| self.append_error("has a page that cannot be looked at", e))?;
         let control = match found {
+            Some(control) if !control.is_writable() => {
+                let denied = io::ErrorKind::PermissionDenied.into();
+                return Err(self.append_error("has a page that may only be read", denied));
+            }
             Some(control) if control.page().poison.load(Relaxed) > 0 => {
                 let what = "refuses messages: a sync failed and what it was for could not be written again; see `run-agent store verify`";
                 return Err(AppendError::Unsupported { key: self.key.clone(), what });

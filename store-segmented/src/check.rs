@@ -69,7 +69,7 @@ impl SegmentedStream {
     /// After a check that found no damage: writes again what could not be, and takes messages again if that works now.
     fn take_up_again(&self) -> Result<(), AppendError> {
         let Ok(Some(control)) = self.control() else { return Ok(()) };
-        if control.page().poison.load(Relaxed) == 0 {
+        if control.page().poison.load(Relaxed) == 0 || !control.is_writable() {
             return Ok(());
         }
         self.with_bare_lock(|_| {

@@ -66,8 +66,8 @@ impl SegmentedStream {
             let found =
                 self.control().map_err(|e| self.append_error("has a page that cannot be looked at", e))?;
             let control = match found {
-                Some(control) if control.page().poison.load(Relaxed) == 0 => control,
-                // Lost, or refused: what the lock's holder makes of it.
+                Some(control) if control.is_writable() && control.page().poison.load(Relaxed) == 0 => control,
+                // Lost, not to be written, or refused: what the lock's holder makes of it.
                 Some(_) | None => self.with_lock(|_, control| Ok(control.clone()))?,
             };
             let page = control.page();

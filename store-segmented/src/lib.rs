@@ -68,4 +68,4 @@ mod sync;
 mod version;
 
 #[cfg(not(loom))]
-pub use store::{Options, SegmentedStore};
+pub use store::SegmentedStore;

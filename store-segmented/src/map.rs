@@ -24,6 +24,14 @@ impl Mapped {
         Ok(Self(MmapOptions::new().len(PAGE_LEN).map_raw(file)?))
     }
 
+    /// As [`Mapped::new`], of a file that was opened to be read: whoever stores into this page is ended by the system.
+    pub(crate) fn to_read(file: &File) -> io::Result<Self> {
+        if file.metadata()?.len() < PAGE_LEN as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Self(MmapOptions::new().len(PAGE_LEN).map_raw_read_only(file)?))
+    }
+
     pub(crate) fn page(&self) -> &Page {
         // SAFETY: the map is PAGE_LEN bytes long, which Page fits into, aligned to a page, and lives as long as `self`.
         // Page consists of atomics alone, for which every bit pattern is a value, and which other processes may change

@@ -162,7 +162,7 @@ impl SegmentedStream {
         let mut nap = NAP;
         loop {
             let control = self.control().map_err(|e| self.read_error("cannot be looked at", e))?;
-            if let Some(control) = &control {
+            if let Some(control) = control.as_ref().filter(|control| control.is_writable()) {
                 let bell = &control.page().tail_bell;
                 let epoch = bell.about_to_sleep();
                 if self.has_grown(cursor)? {
@@ -175,7 +175,7 @@ impl SegmentedStream {
             if left.is_zero() || self.has_grown(cursor)? {
                 return Ok(());
             }
-            // Nobody has appended since the machine was started: there is no word to sleep on yet.
+            // Nobody has appended since the machine was started, or the page may only be read: there is no word to sleep on.
             std::thread::sleep(nap.min(left));
             nap = (nap * 2).min(NAP_MAX);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use run_agent_core::layout::Layout;
 use run_agent_core::store::{
-    AppendError, Condition, Mended, OpenError, Page, ReadError, Report, Stats, StreamVersion,
+    AppendError, Condition, Mended, OpenError, Options, Page, ReadError, Report, Stats, StreamVersion,
 };
 use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
 
@@ -19,30 +19,6 @@ use crate::lock::LockFile;
 use crate::look::Reader;
 use crate::segment::{self, Segment};
 use crate::version;
-
-/// What the operator may set (`storage` in the configuration).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// How long an append waits for the lock.
-    pub lock_timeout: Duration,
-    /// A segment of this size is rotated by the next append.
-    pub rotate_bytes: u64,
-    /// `interval`: whoever appends and finds the last sync older than this syncs …
-    pub sync_every: Duration,
-    /// … or with so many messages behind.
-    pub sync_messages: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            lock_timeout: Duration::from_secs(10),
-            rotate_bytes: 64 * 1024 * 1024,
-            sync_every: Duration::from_millis(200),
-            sync_messages: 256,
-        }
-    }
-}
 
 /// Streams as folders of segments below one root.
 #[derive(Debug)]
@@ -82,6 +58,10 @@ impl Store for SegmentedStore {
 
     fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
         version::of(&self.layout.segments(key), key)
+    }
+
+    fn place(&self, key: &StreamKey) -> PathBuf {
+        self.layout.segments(key)
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use common::forced::Forced;
 use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::Backend;
 use run_agent_core::{Durability, Store, StreamKey};
-use run_agent_store_segmented::{Options, SegmentedStore};
+use run_agent_store_segmented::SegmentedStore;
 
 /// A kind of store, in a folder of its own.
 trait Flavour {

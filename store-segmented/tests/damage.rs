@@ -10,9 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Bus, draft, end_offset, post};
-use run_agent_core::store::Page;
+use run_agent_core::store::{Options, Page};
 use run_agent_core::{Cursor, Durability, Entry, Stream};
-use run_agent_store_segmented::Options;
 
 fn all(stream: &dyn Stream) -> Page {
     stream.read(Cursor::START, usize::MAX).unwrap()

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Bus, draft, post, stream_at};
+use run_agent_core::store::Options;
 use run_agent_core::{Durability, Stream};
-use run_agent_store_segmented::Options;
 
 fn post_with(stream: &dyn Stream, body: &str, durability: Durability) -> bool {
     stream.append(vec![draft(body)], durability).is_ok()

@@ -11,8 +11,8 @@ use std::time::Duration;
 use common::{Bus, draft, stream_at};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use run_agent_core::store::Options;
 use run_agent_core::{Cursor, Durability};
-use run_agent_store_segmented::Options;
 
 fn options() -> Options {
     Options {

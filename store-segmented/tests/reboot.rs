@@ -8,8 +8,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
 use common::{Bus, draft, end_offset, stream_at};
+use run_agent_core::store::Options;
 use run_agent_core::{Cursor, Durability};
-use run_agent_store_segmented::Options;
 
 const CHILD: &str = "RUN_AGENT_TEST_REBOOT";
 

@@ -8,8 +8,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use common::{Bus, draft, stream_at};
+use run_agent_core::store::Options;
 use run_agent_core::{Cursor, Durability};
-use run_agent_store_segmented::Options;
 
 /// What changes anything on the disk, or frees what others wait for.
 const CALLS: [&str; 8] =

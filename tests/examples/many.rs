@@ -2,12 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use run_agent_core::Durability;
 use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_runner::Tree;
-use run_agent_store_fs::{FsStore, Options};
 use run_agent_tests::many;
 
 fn main() {
@@ -15,8 +14,8 @@ fn main() {
     let [root, what, count] = args.as_slice() else { panic!("many ROOT tasks|messages COUNT") };
     let root = std::path::absolute(PathBuf::from(root)).unwrap();
     std::fs::create_dir_all(&root).unwrap();
+    let store = run_agent_tests::store_at(&root, Options::default());
     let layout = Layout::new(root);
-    let store = Arc::new(FsStore::new(layout.clone(), Options::default()));
     let tree = Tree { layout, store, durability: Durability::None, sync_every: std::time::Duration::ZERO };
     let count = count.parse().unwrap();
     match what.as_str() {

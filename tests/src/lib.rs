@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use run_agent_core::layout::Layout;
-use run_agent_core::{Message, ProjectId, RunId, TaskId};
+use run_agent_core::store::Options;
+use run_agent_core::{Message, ProjectId, RunId, Store, TaskId};
 use run_agent_runner::supervise::record;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::{TaskView, Tree};
-use run_agent_store_fs::{FsStore, Options};
+use run_agent_store_fs::FsStore;
+use run_agent_store_segmented::SegmentedStore;
 
 /// How long a condition may take on a busy machine before the test says what it saw instead.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -32,7 +34,7 @@ pub fn binary() -> PathBuf {
         Err(error) => panic!("{}: {error}; build it with `cargo build -p run-agent`", binary.display()),
     };
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for source in ["core/src", "store-fs/src", "runner/src", "cli/src"] {
+    for source in ["core/src", "store-fs/src", "store-segmented/src", "runner/src", "cli/src"] {
         let newest = newest_in(&workspace.join(source));
         assert!(
             newest <= built,
@@ -53,11 +55,53 @@ fn newest_in(folder: &Path) -> SystemTime {
     newest
 }
 
+/// By which the suite runs on another store (`docs/testing.md`).
+pub const TEST_STORE: &str = "RUN_AGENT_TEST_STORE";
+
+/// Which store the roots of a test have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backend {
+    Fs,
+    Segmented,
+}
+
+impl Backend {
+    fn of_this_run() -> Self {
+        match std::env::var(TEST_STORE).as_deref() {
+            Err(_) | Ok("fs") => Self::Fs,
+            Ok("segmented") => Self::Segmented,
+            Ok(other) => panic!("{TEST_STORE}={other} is no store"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fs => "fs",
+            Self::Segmented => "segmented",
+        }
+    }
+
+    fn open(self, root: &Path, options: Options) -> Arc<dyn Store> {
+        let layout = Layout::new(root.to_owned());
+        match self {
+            Self::Fs => Arc::new(FsStore::new(layout, options)),
+            Self::Segmented => Arc::new(SegmentedStore::new(layout, options)),
+        }
+    }
+}
+
+/// The store of a root of this run, for a process that has only its path.
+#[must_use]
+pub fn store_at(root: &Path, options: Options) -> Arc<dyn Store> {
+    Backend::of_this_run().open(root, options)
+}
+
 /// A root of a test's own, gone with it. What still runs below it is ended.
 #[derive(Debug)]
 pub struct Root {
     folder: tempfile::TempDir,
     binary: PathBuf,
+    backend: Backend,
 }
 
 impl Default for Root {
@@ -69,7 +113,26 @@ impl Default for Root {
 impl Root {
     #[must_use]
     pub fn new() -> Self {
-        Self { folder: tempfile::Builder::new().prefix("ra-").tempdir().unwrap(), binary: binary() }
+        Self::of(Backend::of_this_run())
+    }
+
+    fn of(backend: Backend) -> Self {
+        let folder = tempfile::Builder::new().prefix("ra-").tempdir().unwrap();
+        Self { folder, binary: binary(), backend }
+    }
+
+    /// A root whose store is `fs` whatever the suite runs on: for what is about the markdown file itself.
+    #[must_use]
+    pub fn of_markdown() -> Self {
+        Self::of(Backend::Fs)
+    }
+
+    /// As [`Root::made`], of [`Root::of_markdown`].
+    #[must_use]
+    pub fn made_of_markdown() -> Self {
+        let root = Self::of_markdown();
+        let _ = root.ok(&["config", "init"]);
+        root
     }
 
     /// A root that is there and holds nothing.
@@ -115,6 +178,7 @@ impl Root {
             .args(args)
             .env("JRUN_ROOT", self.path())
             .env("HOME", self.folder.path())
+            .env(TEST_STORE, self.backend.name())
             .env_remove("RUN_AGENT_CONFIG")
             .env_remove("RUN_AGENT_LOG")
             .env_remove("NO_COLOR")
@@ -151,12 +215,45 @@ impl Root {
 
     #[must_use]
     pub fn tree(&self) -> Tree {
-        let layout = Layout::new(self.path());
         Tree {
-            store: Arc::new(FsStore::new(layout.clone(), Options::default())),
-            layout,
+            store: self.store(Options::default()),
+            layout: Layout::new(self.path()),
             durability: run_agent_core::Durability::None,
             sync_every: Duration::from_millis(200),
+        }
+    }
+
+    /// The root's store, with other settings than the usual ones.
+    #[must_use]
+    pub fn store(&self, options: Options) -> Arc<dyn Store> {
+        self.backend.open(&self.path(), options)
+    }
+
+    /// As `storage.backend` names it.
+    #[must_use]
+    pub fn store_name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    /// What is about the markdown file itself is to be done only where there is one.
+    #[must_use]
+    pub fn is_markdown(&self) -> bool {
+        self.backend == Backend::Fs
+    }
+
+    /// What names a task's stream: a file, or a folder.
+    #[must_use]
+    pub fn bus(&self, name: &TaskName) -> PathBuf {
+        self.tree().store.place(&name.key())
+    }
+
+    /// The file in which a task's messages lie, in a store that did not rotate.
+    #[must_use]
+    pub fn bus_data(&self, name: &TaskName) -> PathBuf {
+        let bus = self.bus(name);
+        match self.backend {
+            Backend::Fs => bus,
+            Backend::Segmented => bus.join("00000000000000000000.log"),
         }
     }
 

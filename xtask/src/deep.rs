@@ -13,6 +13,7 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
     tool::need("deny")?;
 
     test::build_binary()?;
+    test::on_second_store(true).args(&["--profile", "deep"]).env("RUN_AGENT_DEEP", "1").run()?;
     test::nextest().args(&["--profile", "deep"]).env("RUN_AGENT_DEEP", "1").run()?;
     models()?;
     fuzz::run(args)?;

@@ -1,4 +1,4 @@
-//! Every test of the workspace, the whole-system ones on the real binary among them.
+//! Every test of the workspace, the whole-system ones on the real binary among them, these once on each store.
 
 use std::{env, ffi::OsString};
 
@@ -10,12 +10,36 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
     tool::get("nextest")?;
     build_binary()?;
 
-    let mut nextest = nextest().args(args);
+    // Who names tests runs those, on the store that `RUN_AGENT_TEST_STORE` says.
+    if !args.is_empty() {
+        return in_profile(nextest().args(args)).run();
+    }
+    // The run of all tests comes last, so that its summary does. A failure here does not keep its results back.
+    let second = in_profile(on_second_store(false)).run();
+    in_profile(nextest()).run()?;
+    second
+}
+
+/// What an agent's program, a terminal or the system does, and what is made of a world: no store has a part in it.
+const OF_NO_STORE: &str =
+    "agents|agents_shown|cgroups|real_cli|rest|scope|shell_setup|shells|speech|versions|why";
+
+/// The whole-system tests on the store that is not the default; `all`: also those in which no store has a part.
+pub(crate) fn on_second_store(all: bool) -> Step {
+    // A filter and not a package, so that nothing is compiled with other features.
+    let mut filter = "binary_id(run-agent-tests::system)".to_owned();
+    if !all {
+        filter = format!("{filter} & not test(/^({OF_NO_STORE})::/)");
+    }
+    nextest().args(&["-E", &filter]).env("RUN_AGENT_TEST_STORE", "segmented")
+}
+
+fn in_profile(nextest: Step) -> Step {
     // The variable and not the option, because nextest takes `--profile` only once and a caller may give it.
     if env::var_os("NEXTEST_PROFILE").is_none() && in_ci() {
-        nextest = nextest.env("NEXTEST_PROFILE", "ci");
+        return nextest.env("NEXTEST_PROFILE", "ci");
     }
-    nextest.run()
+    nextest
 }
 
 /// Whole-system tests run the binary as it is built for people. Nextest alone would build it only for tests of its

@@ -292,7 +292,6 @@ fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
     };
     let source = config::source(&path, named)?;
     let (config, mut problems) = Config::parse(&source);
-    problems.extend(config.not_in_this_version());
     problems.extend(config.wrong_agents());
     problems.sort_by_key(|problem| problem.at.start);
     if global.json {

@@ -59,7 +59,7 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
     out.push_str(&format!(
         "\nfiles: {}\n  the bus      {}\n  the runs     {}\nlook at it again: {program}{place} status {id}\n                  {program}{place} bus read --task {id} --tail 100\n",
         folder.display(),
-        context.tree.layout.bus_file(&name.key()).display(),
+        context.tree.store.place(&name.key()).display(),
         context.tree.task(&name).runs().display(),
     ));
     render::out(&out)?;

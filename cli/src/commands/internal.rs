@@ -2,30 +2,28 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::{Durability, ProjectId, TaskId};
+use run_agent_core::{ProjectId, TaskId};
 use run_agent_runner::Tree;
 use run_agent_runner::supervise::{Order, supervisor};
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::versions;
-use run_agent_store_fs::{FsStore, Options};
 
 use crate::context::variable;
 use crate::error::{Exit, Failure, Outcome};
 use crate::store_file::StoreFile;
+use crate::stores::{self, Backend};
 
 /// The tree with the settings that hold in it. A run must be looked after whatever its root's own files say, so a
-/// store file that cannot be read leaves the defaults.
+/// store file that cannot be read leaves the defaults, and the store whose files are there.
 fn tree(root: PathBuf) -> Tree {
     let layout = Layout::new(root);
-    let (options, durability) = match StoreFile::read(&layout.store_file()) {
-        Ok(Some(file)) => (file.options, file.durability),
-        Ok(None) | Err(_) => (Options::default(), Durability::Interval),
-    };
-    let sync_every = options.sync_every;
-    Tree { store: Arc::new(FsStore::new(layout.clone(), options)), layout, durability, sync_every }
+    let file = StoreFile::read(&layout.store_file()).ok().flatten().unwrap_or_else(|| {
+        let held = stores::found_in(&layout).ok().flatten();
+        StoreFile::unmade(held.unwrap_or_else(Backend::of_new_root))
+    });
+    file.tree(layout)
 }
 
 /// Reads its order from stdin and owns one run until it has ended. `here`: says first that it has come up.

@@ -10,6 +10,7 @@ use crate::args::{Global, Verb};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Cell, Column};
+use crate::stores::Backend;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent store verify")]
@@ -87,7 +88,7 @@ fn verify(context: &Context, deep: bool) -> Outcome {
             Ok(entries) => messages += entries,
             Err(failure) => troubles.push(Trouble {
                 stream: key.to_string(),
-                place: context.tree.layout.bus_file(key).display().to_string(),
+                place: context.tree.store.place(key).display().to_string(),
                 what: failure.to_string(),
             }),
         }
@@ -109,10 +110,13 @@ fn verify(context: &Context, deep: bool) -> Outcome {
         }
         let found = match troubles.len() {
             0 => "nothing is damaged".to_owned(),
-            n => format!(
-                "{}; what stands around is read, and `run-agent bus edit` opens a bus to mend it",
-                render::count(n as u64, "damaged place")
-            ),
+            n => {
+                let more = match context.backend {
+                    Backend::Fs => ", and `run-agent bus edit` opens a bus to mend it",
+                    Backend::Segmented => "",
+                };
+                format!("{}; what stands around is read{more}", render::count(n as u64, "damaged place"))
+            }
         };
         out.push_str(&format!(
             "{}, {}: {found}\n",

@@ -62,9 +62,6 @@ pub(crate) const AGENT_TYPES: &[&str] =
 /// As an agent's name: whoever's turn it is.
 pub(crate) const LUCKY: &str = "lucky";
 
-/// The stores of this version.
-pub(crate) const STORES: &[&str] = &["fs"];
-
 pub(crate) fn find(block: &str, name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.block == block && setting.name == name)
 }
@@ -98,7 +95,7 @@ const COUNT: Kind = Kind::Count { max: u32::MAX as u64 };
 #[rustfmt::skip]
 pub(crate) static SETTINGS: &[Setting] = &[
     now("storage", "root", Kind::Text, r#""~/run-agent""#, "the storage folder; --root and JRUN_ROOT win"),
-    now("storage", "backend", Kind::Store, r#""fs""#, "fs, the only one of this version; decided at a root's first use"),
+    now("storage", "backend", Kind::Choice(&["fs", "segmented"]), r#""fs""#, "fs | segmented; decided at a root's first use"),
     now("storage", "durability", Kind::Choice(&["none", "interval", "always"]), r#""interval""#, "none | interval | always, see above"),
     now("storage", "sync_every", Kind::Duration, r#""200ms""#, "interval: sync when the last one is so long ago …"),
     now("storage", "sync_messages", COUNT, "256", "… or so many messages behind, whichever comes first"),

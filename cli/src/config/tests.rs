@@ -42,7 +42,7 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
     }
     match (setting.block, setting.name) {
         ("storage", "root") => ("\"/elsewhere\"", |c| format!("{:?}", c.root())),
-        ("storage", "backend") => ("\"segmented\"", Config::backend),
+        ("storage", "backend") => ("\"segmented\"", |c| format!("{:?}", c.backend())),
         ("storage", "durability") => ("\"always\"", |c| format!("{:?}", c.durability())),
         ("storage", "sync_every") => ("\"1s\"", options),
         ("storage", "sync_messages") => ("7", options),

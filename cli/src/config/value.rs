@@ -20,8 +20,6 @@ pub(crate) enum Kind {
     /// A text that is not shown.
     Secret,
     Choice(&'static [&'static str]),
-    /// A store that some version has; this one has [`schema::STORES`].
-    Store,
     /// One of the types of agents, or empty.
     AgentType,
     Duration,
@@ -61,16 +59,6 @@ impl Kind {
             Self::Text => Ok(Value::Text(self.text(node)?.to_owned())),
             Self::Secret => Ok(Value::Secret(self.text(node)?.to_owned())),
             Self::Choice(choices) => choice(node, self.text(node)?, choices),
-            Self::Store => match self.text(node)? {
-                // Each command says itself where it cannot work with that one.
-                "segmented" => Ok(Value::Text("segmented".to_owned())),
-                "fs" => Ok(Value::Text("fs".to_owned())),
-                text => {
-                    let what = format!("`{}` is no store; this version has only `fs`", render::value(text));
-                    let meant = near(text, schema::STORES.iter().copied()).map(str::to_owned);
-                    Err(Problem::new(node.span.clone(), what).suggest(meant))
-                }
-            },
             Self::AgentType => match self.text(node)? {
                 "" => Ok(Value::Text(String::new())),
                 text => choice(node, text, schema::AGENT_TYPES),
@@ -165,9 +153,7 @@ impl Kind {
                 matches!(text.as_str(), "true" | "false").then(|| text.clone())
             }
             (Self::Texts | Self::Agents, Plain::Text(text)) => Some(format!("[\"{text}\"]")),
-            (Self::Text | Self::Choice(_) | Self::Store, Plain::Number(number)) => {
-                Some(format!("\"{number}\""))
-            }
+            (Self::Text | Self::Choice(_), Plain::Number(number)) => Some(format!("\"{number}\"")),
             _ => None,
         }
     }
@@ -177,7 +163,6 @@ impl Kind {
         match self {
             Self::Text | Self::Secret => "a text in quotes".to_owned(),
             Self::Choice(choices) => one_of(choices),
-            Self::Store => "the name of a store, \"fs\"".to_owned(),
             Self::AgentType => one_of(schema::AGENT_TYPES),
             Self::Duration => "a duration in quotes, such as \"90s\"".to_owned(),
             Self::OptionalDuration => "a duration in quotes, such as \"168h\", or \"\"".to_owned(),
@@ -198,7 +183,6 @@ impl Kind {
         match self {
             Self::Text | Self::Secret => json!({ "type": "string" }),
             Self::Choice(choices) => json!({ "enum": choices }),
-            Self::Store => json!({ "enum": schema::STORES }),
             Self::AgentType => {
                 let types: Vec<&str> = [""].into_iter().chain(schema::AGENT_TYPES.iter().copied()).collect();
                 json!({ "enum": types })

@@ -2,6 +2,7 @@
 //! cursor that it never gave, and it checks that a condition is used as the trait says.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,6 +59,10 @@ impl Store for MemoryStore {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = streams.get(key).map_or(0, |stream| stream.lock().len());
         Ok(Some(StreamVersion::new(&format!("1.{entries}"))))
+    }
+
+    fn place(&self, key: &StreamKey) -> PathBuf {
+        PathBuf::from("memory").join(key.to_string())
     }
 }
 

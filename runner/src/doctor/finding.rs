@@ -42,6 +42,8 @@ pub enum DamageKind {
     CutShort,
     Entry,
     StrayRescue,
+    Frame,
+    CutOff,
 }
 
 /// What is wrong with one run.
@@ -104,6 +106,8 @@ impl Finding {
                 DamageKind::CutShort => "cut_short",
                 DamageKind::Entry => "damaged_entry",
                 DamageKind::StrayRescue => "stray_rescue",
+                DamageKind::Frame => "damaged_frame",
+                DamageKind::CutOff => "cut_off",
             },
             Self::EmptyStream { .. } => "empty_stream",
             Self::HalfMadeTask { .. } => "half_made_task",
@@ -231,6 +235,8 @@ impl Finding {
                 DamageKind::StrayRescue => WayOut::Repair(
                     "uses it, or removes it when the stream holds all of it, or keeps it aside",
                 ),
+                DamageKind::Frame => person("nothing mends it; what stands around it is read"),
+                DamageKind::CutOff => person("look at what it holds, then delete the file"),
             },
             Self::EmptyStream { .. } => person(
                 "bring the bus back from a copy, go on with `run-agent task`, or `run-agent task delete` it",

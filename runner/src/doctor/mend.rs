@@ -10,7 +10,7 @@ use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 
 use super::finding::{Finding, RunFinding};
-use super::task::{holds_only_a_starters_files, say};
+use super::task::{holds_only_a_starters_files, is_void, say};
 use crate::delete::{self, Deleted, Why};
 use crate::ledger::Ledger;
 use crate::supervise::close;
@@ -28,7 +28,7 @@ pub(super) fn mend(tree: &Tree, finding: &Finding, by: &str) -> Mended {
             aside::remove_all(path).map_err(|e| e.to_string())
         }
         Finding::DeadTicket { path } => slots::remove_dead_ticket(path).map_err(|e| e.to_string()),
-        Finding::HalfMadeTask { path, .. } => remove_half_made_task(path),
+        Finding::HalfMadeTask { name, path } => remove_half_made_task(tree, name, path),
         Finding::DeletedTask { name, .. } => finish_task(tree, name, by),
         Finding::UnfinishedStop { name } => close_dead(tree, name),
         Finding::UnfinishedLink { name, .. } => {
@@ -70,9 +70,13 @@ fn close_dead(tree: &Tree, name: &TaskName) -> Mended {
 }
 
 /// Nothing but empty folders and a lock can be in it: whatever came since keeps it.
-fn remove_half_made_task(path: &Path) -> Mended {
+fn remove_half_made_task(tree: &Tree, name: &TaskName, path: &Path) -> Mended {
+    let bus = tree.store.place(&name.key());
     for entry in std::fs::read_dir(path).map_err(|e| e.to_string())?.flatten() {
-        let gone = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let gone = if is_folder && entry.path() == bus && is_void(tree, name) {
+            std::fs::remove_dir_all(&bus)
+        } else if is_folder {
             std::fs::remove_dir(entry.path())
         } else {
             std::fs::remove_file(entry.path())

@@ -47,6 +47,10 @@ fn kind_of(what: &str) -> DamageKind {
         DamageKind::TornTail
     } else if what.starts_with("a copy that a writer made") {
         DamageKind::StrayRescue
+    } else if what.starts_with("no frame can be read") || what.starts_with("one of the two copies") {
+        DamageKind::Frame
+    } else if what.starts_with("bytes that were cut off") {
+        DamageKind::CutOff
     } else {
         DamageKind::Entry
     }
@@ -121,10 +125,12 @@ fn look_at_empty(tree: &Tree, name: &TaskName) -> Vec<Finding> {
     if has_runs || paths.prompt().exists() {
         return vec![Finding::EmptyStream { name: name.clone(), path }];
     }
+    // A starter that was killed leaves a bus that holds nothing yet.
+    let (bus, is_void) = (tree.store.place(&name.key()), is_void(tree, name));
     let others = paths_in(&path).into_iter().any(|inside| {
         let runs = inside == paths.runs();
         let ours = inside.file_name().is_some_and(|file| file.to_string_lossy().starts_with(".TASK.md."));
-        let bus = inside.file_stem().is_some_and(|stem| stem == "TASK-MESSAGE-BUS") && is_empty(&inside);
+        let bus = is_void && inside.file_stem() == bus.file_stem();
         if runs { !paths_in(&inside).is_empty() } else { !ours && !bus && inside != paths.loop_lock() }
     });
     if others {
@@ -134,9 +140,10 @@ fn look_at_empty(tree: &Tree, name: &TaskName) -> Vec<Finding> {
     }
 }
 
-fn is_empty(file: &Path) -> bool {
-    file.symlink_metadata().is_ok_and(|meta| meta.len() == 0)
-        || file.extension().is_some_and(|extension| extension == "lock")
+/// The task's stream never held a message.
+pub(super) fn is_void(tree: &Tree, name: &TaskName) -> bool {
+    let stream = tree.store.open(&name.key());
+    stream.is_ok_and(|stream| stream.end().is_ok_and(|end| end == Cursor::START))
 }
 
 fn look_at_known(tree: &Tree, name: &TaskName, task: &Task) -> Vec<Finding> {

@@ -317,7 +317,7 @@ fn prompt_text(tree: &Tree, view: &TaskView, request: &Request<'_>, id: &RunId, 
         run_id: id,
         run: paths,
         root: tree.layout.root(),
-        bus: &tree.layout.bus_file(&view.name.key()),
+        bus: &tree.store.place(&view.name.key()),
         agent: request.backend.name(),
         has_hands: request.backend.has_hands(),
         parent: request.parent.as_ref(),
@@ -432,7 +432,7 @@ pub(super) fn set_environment(command: &mut Command, tree: &Tree, launch: &Launc
     command.env("JRUN_RUNS_DIR", task.runs());
     command.env("JRUN_TASK_FOLDER", task.folder());
     command.env("JRUN_RUN_FOLDER", run.folder());
-    command.env("JRUN_MESSAGE_BUS", tree.layout.bus_file(&key));
+    command.env("JRUN_MESSAGE_BUS", tree.store.place(&key));
     if let Some(path) = path_with_us() {
         command.env("PATH", path);
     }

@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Store, Stream};
-use run_agent_store_fs::{FsStore, Options};
+use run_agent_store_fs::FsStore;
 
 #[derive(Debug)]
 pub struct Bus {

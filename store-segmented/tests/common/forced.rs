@@ -1,5 +1,6 @@
 //! A store in which every append has the same durability, whatever its caller asks for.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ impl Store for Forced {
     }
     fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
         self.store.version(key)
+    }
+    fn place(&self, key: &StreamKey) -> PathBuf {
+        self.store.place(key)
     }
 }
 

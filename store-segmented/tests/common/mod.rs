@@ -8,9 +8,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use run_agent_core::layout::Layout;
+use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Store, Stream};
-use run_agent_store_segmented::{Options, SegmentedStore};
+use run_agent_store_segmented::SegmentedStore;
 
 #[derive(Debug)]
 pub struct Bus {

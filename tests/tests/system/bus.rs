@@ -61,10 +61,9 @@ fn fifty_processes_post_at_once_and_a_follower_sees_each_message_once_in_order()
 
 fn post_many(who: &str) {
     let (who, root) = who.split_once(' ').unwrap();
-    let layout = run_agent_core::layout::Layout::new(root.into());
-    let store = run_agent_store_fs::FsStore::new(layout, run_agent_store_fs::Options::default());
+    let store = run_agent_tests::store_at(root.as_ref(), run_agent_core::store::Options::default());
     let task = name("many");
-    let stream = run_agent_core::Store::open(&store, &task.key()).unwrap();
+    let stream = store.open(&task.key()).unwrap();
     for n in 0..MESSAGES {
         let draft =
             Draft::new(Kind::PROGRESS, task.project.clone(), Some(task.task.clone()), format!("{who} {n}"));
@@ -96,7 +95,7 @@ fn many_post_commands_at_once_lose_nothing() {
 fn bodies_come_back_byte_for_byte_through_the_command_line() {
     let root = Root::new();
     let task = root.task_with("bodies", "true");
-    let entry = std::fs::read_to_string(root.tree().layout.bus_file(&task.key())).unwrap();
+    let entry = root.ok(&["bus", "export", "--task", task.task.as_str()]);
     let large = "0123456789abcdé\n".repeat(60 * 1024 / 17);
     let bodies = [
         "a\n---\nb",

@@ -31,7 +31,7 @@ fn copies(root: &Root) -> Vec<PathBuf> {
 
 #[test]
 fn what_is_posted_while_the_editor_is_open_is_kept() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("busy", "true");
     post(&root, &task, "one");
     post(&root, &task, "two");
@@ -53,7 +53,7 @@ fn what_is_posted_while_the_editor_is_open_is_kept() {
 
 #[test]
 fn a_result_that_would_not_be_read_is_not_taken_unless_it_is_wanted() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("broken", "true");
     post(&root, &task, "one");
     post(&root, &task, "two");
@@ -72,7 +72,7 @@ fn a_result_that_would_not_be_read_is_not_taken_unless_it_is_wanted() {
 
 #[test]
 fn an_edit_of_another_is_not_overwritten() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("both", "true");
     post(&root, &task, "one");
     let bus = root.tree().layout.bus_file(&task.key());
@@ -86,7 +86,7 @@ fn an_edit_of_another_is_not_overwritten() {
 
 #[test]
 fn an_editor_that_changes_nothing_or_fails_leaves_everything() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("nothing", "true");
     let bus = root.tree().layout.bus_file(&task.key());
     let before = std::fs::read(&bus).unwrap();
@@ -102,7 +102,7 @@ fn an_editor_that_changes_nothing_or_fails_leaves_everything() {
 
 #[test]
 fn a_result_that_is_no_bus_any_more_is_not_taken_unless_it_is_wanted() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("noise", "true");
     post(&root, &task, "one");
     let bus = root.tree().layout.bus_file(&task.key());
@@ -124,7 +124,7 @@ fn a_result_that_is_no_bus_any_more_is_not_taken_unless_it_is_wanted() {
 
 #[test]
 fn a_program_is_told_that_nothing_was_changed() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("same", "true");
     let done = edit(&root, &task, "true", &["--json"]);
     let told: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();

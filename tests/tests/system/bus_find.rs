@@ -2,10 +2,9 @@
 
 use std::process::Command;
 
-use run_agent_core::layout::Layout;
-use run_agent_core::{Draft, Durability, Kind, Message, Store};
+use run_agent_core::store::Options;
+use run_agent_core::{Draft, Durability, Kind, Message};
 use run_agent_runner::tree::TaskName;
-use run_agent_store_fs::{FsStore, Options};
 use run_agent_tests::Root;
 
 fn post(root: &Root, task: &TaskName, kind: &str, body: &str) -> String {
@@ -68,21 +67,21 @@ fn an_export_holds_every_message_and_is_a_bus_again() {
     post(&root, &task, "FACT", "last");
     let all = root.messages(&task);
     let named = ["--task", task.task.as_str()];
-    let bus = std::fs::read_to_string(root.tree().layout.bus_file(&task.key())).unwrap();
-    let md = root.run(&[&["bus", "export"], &named[..]].concat());
-    assert_eq!((md.code, md.stdout), (0, bus), "the markdown of a markdown bus is the bus");
     let ndjson = root.ok(&[&["bus", "export", "--format", "ndjson"], &named[..]].concat());
     let lines: Vec<Message> = ndjson.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines, all);
     let since = root.ok(&[&["bus", "export", "--format", "ndjson", "--since", &first], &named[..]].concat());
     assert_eq!(since.lines().count(), 1);
 
-    let copy = Root::new();
+    let copy = Root::of_markdown();
     let there = copy.task_with("export", "true");
-    let file = copy.tree().layout.bus_file(&there.key());
+    let file = copy.bus(&there);
     let out = ["bus", "export", "--out", file.to_str().unwrap()];
     assert_eq!(root.run(&[&out[..], &named[..]].concat()).code, 0);
     assert_eq!(copy.messages(&there), all, "another root reads it");
+    let md = copy.run(&[&["bus", "export"], &named[..]].concat());
+    let bus = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((md.code, md.stdout), (0, bus), "the markdown of a markdown bus is the bus");
     let twice = root.json(&[&out[..], &named[..], &["--json"]].concat());
     assert_eq!(twice["messages"], all.len());
     let failed = root.run(&[&["bus", "export", "--out", "/nowhere/at/all"], &named[..]].concat());
@@ -96,8 +95,7 @@ fn what_lies_in_rotated_files_is_found_and_exported() {
     let root = Root::new();
     let task = root.task_with("rotated", "true");
     let options = Options { rotate_bytes: 8 * 1024, ..Options::default() };
-    let store = FsStore::new(Layout::new(root.path()), options);
-    let stream = store.open(&task.key()).unwrap();
+    let stream = root.store(options).open(&task.key()).unwrap();
     for n in 0..200 {
         let text = format!("number {n}. {}", "x".repeat(200));
         let draft = Draft::new(Kind::FACT, task.project.clone(), Some(task.task.clone()), text);
@@ -122,7 +120,7 @@ fn discover_tells_which_bus_and_why() {
     let root = Root::new();
     let task = root.task_with("found", "true");
     let last = root.messages(&task).last().unwrap().id.to_string();
-    let bus = root.tree().layout.bus_file(&task.key());
+    let bus = root.bus(&task);
     let args = ["bus", "discover", "--json"];
     let told = |change: &dyn Fn(&mut Command) -> &mut Command| -> serde_json::Value {
         let mut command = root.command(&args);
@@ -149,7 +147,7 @@ fn discover_tells_which_bus_and_why() {
         let told = told(change);
         assert_eq!((told["because"].as_str(), told["task_id"].is_string()), (Some(*why), *of_task), "{told}");
         assert_eq!(told["root_because"], "JRUN_ROOT");
-        assert_eq!((&told["backend"], &told["exists"]), (&"fs".into(), &true.into()));
+        assert_eq!((&told["backend"], &told["exists"]), (&root.store_name().into(), &true.into()));
         if *of_task {
             assert_eq!((told["path"].as_str(), &told["last_msg_id"]), (bus.to_str(), &last.as_str().into()));
         }
@@ -188,7 +186,7 @@ fn an_export_takes_no_place_but_that_of_a_file_outside_the_root() {
     std::os::unix::fs::symlink("nothing", scratch.join("dangling")).unwrap();
     assert_eq!(export("dangling").code, 2);
 
-    let bus = root.tree().layout.bus_file(&task.key());
+    let bus = root.bus_data(&task);
     let before = std::fs::read(&bus).unwrap();
     std::os::unix::fs::symlink(&bus, scratch.join("bus")).unwrap();
     let fresh = bus.with_file_name("TASK-MESSAGE-BUS.20261121-093000.md");

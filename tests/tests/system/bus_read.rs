@@ -65,7 +65,7 @@ fn poll_waits_for_news_alone() {
 
 #[test]
 fn damage_is_told_in_its_place_and_the_rest_is_read() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("damaged", "true");
     fill(&root, &task, 3);
     let bus = root.tree().layout.bus_file(&task.key());
@@ -91,7 +91,7 @@ fn damage_is_told_in_its_place_and_the_rest_is_read() {
 
 #[test]
 fn what_is_damaged_and_can_be_shown_counts_among_the_last() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("damaged", "true");
     fill(&root, &task, 9);
     let bus = root.tree().layout.bus_file(&task.key());
@@ -106,7 +106,7 @@ fn what_is_damaged_and_can_be_shown_counts_among_the_last() {
 
 #[test]
 fn a_follower_goes_on_behind_what_it_has_read_when_the_file_is_replaced() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let task = root.task_with("replaced", "true");
     fill(&root, &task, 3);
     let mut command = root.command(&["bus", "follow", "--task", task.task.as_str(), "--json", "--tail", "3"]);

@@ -90,7 +90,7 @@ impl Running {
         let driver = command.spawn().unwrap();
         let running = Self { clock, root, task, driver };
         let there = || {
-            let there = running.root.tree().layout.bus_file(&running.task.key()).exists();
+            let there = running.root.bus(&running.task).exists();
             (there && (clock.runs)(&running.root, &running.task)).then_some(())
         };
         until(clock.name, there, || running.told());

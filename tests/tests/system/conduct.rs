@@ -171,7 +171,7 @@ fn flags_win_over_variables() {
     let (own, other) = (root.task_with("own", "true"), root.task_with("other", "true"));
     let mut post = root.command(&["bus", "post", "--task", "other", "--body", "for the other"]);
     post.env("JRUN_PROJECT_ID", "p").env("JRUN_TASK_ID", own.task.as_str());
-    post.env("JRUN_MESSAGE_BUS", root.tree().layout.bus_file(&own.key()));
+    post.env("JRUN_MESSAGE_BUS", root.bus(&own));
     assert!(post.output().unwrap().status.success());
     assert!(root.messages(&other).iter().any(|m| m.content.body == "for the other"));
     assert!(!root.messages(&own).iter().any(|m| m.content.body == "for the other"));
@@ -325,8 +325,8 @@ fn a_root_of_another_store_is_refused() {
     let root = Root::new();
     std::fs::create_dir_all(root.path().join(".run-agent")).unwrap();
     let store = root.path().join(".run-agent/store.yaml");
-    std::fs::write(&store, "version: 1\nbackend: \"segmented\"\nformat: 1\n").unwrap();
-    refused(&root.run(&["list"]), 2, &["segmented", "store migrate"]);
+    std::fs::write(&store, "version: 1\nbackend: \"other\"\nformat: 1\n").unwrap();
+    refused(&root.run(&["list"]), 2, &["the store `other`", "use the version that wrote it"]);
     std::fs::write(&store, "version: 2\nbackend: \"fs\"\n").unwrap();
     refused(&root.run(&["list"]), 2, &["version 2 is newer"]);
     assert_eq!(name("x").project.as_str(), "p");

@@ -107,7 +107,7 @@ fn as_agent(root: &Root, task: &TaskName, command: &mut Command) {
         .env("JRUN_PROJECT_ID", task.project.as_str())
         .env("JRUN_TASK_ID", task.task.as_str())
         .env("JRUN_ID", run.as_str())
-        .env("JRUN_MESSAGE_BUS", root.tree().layout.bus_file(&task.key()));
+        .env("JRUN_MESSAGE_BUS", root.bus(&task));
 }
 
 fn agents_call(root: &Root, task: &TaskName, args: &[&str]) -> Done {
@@ -135,11 +135,11 @@ fn no_other_root_is_taken_instead_of_one_that_cannot_be_used() {
     };
     let (_, newer) = around_with(|text| text.replace("format: 1", "format: 2"));
     assert!(newer.code == 2 && newer.stderr.contains("format 2 is newer"), "{newer:?}");
-    let (_, other) = around_with(|text| text.replace("\"fs\"", "\"segmented\""));
-    assert!(other.code == 2 && other.stderr.contains("the store `segmented`"), "{other:?}");
+    let (_, other) = around_with(|text| text.replace("backend: \"", "backend: \"no-"));
+    assert!(other.code == 2 && other.stderr.contains("the store `no-"), "{other:?}");
     let (_, unknown) = around_with(|text| without_folder(text).replace("version: 1", "version: 2"));
     assert!(unknown.code == 2 && unknown.stderr.contains("version 2 is newer"), "{unknown:?}");
-    let (_, foreign) = around_with(|text| without_folder(text).replace("\"fs\"", "\"segmented\""));
+    let (_, foreign) = around_with(|text| without_folder(text).replace("backend: \"", "backend: \"no-"));
     assert!(foreign.code == 0 && foreign.stderr.contains("is passed over"), "{foreign:?}");
     for done in [newer, other, unknown] {
         assert!(!done.stderr.contains("passed over") && done.stderr.contains("--root"), "{done:?}");

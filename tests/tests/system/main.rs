@@ -46,6 +46,7 @@ mod speech;
 mod starting;
 mod stops;
 mod store;
+mod stores;
 mod sweep;
 mod tree;
 mod versions;

@@ -59,7 +59,7 @@ fn the_prompt_says_where_the_agent_is_and_refuses_nothing_that_shells_refuse() {
         format!("JRUN_TASK_FOLDER={}", root.tree().task(&task).folder().display()),
         format!("JRUN_RUN_FOLDER={}", paths.folder().display()),
         format!("JRUN_RUNS_DIR={}", root.tree().task(&task).runs().display()),
-        format!("JRUN_MESSAGE_BUS={}", root.tree().layout.bus_file(&task.key()).display()),
+        format!("JRUN_MESSAGE_BUS={}", root.bus(&task).display()),
         format!("JRUN_ROOT={}", root.path().display()),
     ] {
         assert!(output.lines().any(|line| line == wanted), "{wanted} in {output}");

@@ -136,7 +136,7 @@ fn no_error_repeats_a_value_at_full_length() {
 
 #[test]
 fn a_pipe_in_the_place_of_a_bus_or_its_lock_is_waited_for_by_nobody() {
-    let root = Root::new();
+    let root = Root::of_markdown();
     let (broken, _sound) = (root.task_with("broken", "true"), root.task_with("sound", "true"));
     let bus = root.tree().layout.bus_file(&broken.key());
     let text = std::fs::read(&bus).unwrap();

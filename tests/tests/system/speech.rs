@@ -135,7 +135,7 @@ fn the_causes_and_the_log_are_told_when_asked_for_and_not_before() {
     assert!(done.stderr.contains("DEBUG"), "{done:?}");
     let wrong = Done::of(root.command(&["list"]).env("RUN_AGENT_LOG", "a=b=c").output().unwrap(), &[]);
     assert!(wrong.code == 0 && wrong.stderr.starts_with("warning: RUN_AGENT_LOG"), "{wrong:?}");
-    let bus = root.tree().layout.bus_file(&task.key());
+    let bus = root.bus_data(&task);
     std::fs::remove_file(&bus).unwrap();
     std::fs::create_dir(&bus).unwrap();
     let plain = root.run(&["bus", "read", "--task", task.task.as_str()]);

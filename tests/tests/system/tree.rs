@@ -111,7 +111,10 @@ fn the_demo_shows_what_it_promises() {
     assert_eq!(answer.content.parents[0].msg_id, question.id);
     assert_ne!(answer.content.run, question.content.run, "one child asks, another one answers");
     assert!(done.stdout.contains("A warm hello, world!"), "{done:?}");
-    assert!(done.stdout.contains("root #2") && done.stdout.contains("TASK-MESSAGE-BUS.md"), "{done:?}");
+    assert!(
+        done.stdout.contains("root #2") && done.stdout.contains(root.bus(&name).to_str().unwrap()),
+        "{done:?}"
+    );
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Stage {
 
     fn until_told(&self, kind: &str) {
         let told = || {
-            let there = self.root.tree().layout.bus_file(&self.task.key()).exists();
+            let there = self.root.bus(&self.task).exists();
             (there && self.root.count(&self.task, kind) > 0).then_some(())
         };
         until(kind, told, || format!("{:?}", self.root.run(&["status"])));

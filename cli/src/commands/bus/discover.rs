@@ -5,7 +5,7 @@ use run_agent_core::Timestamp;
 
 use crate::args::Global;
 use crate::context::{Context, variable};
-use crate::error::{Exit, Failure, Outcome};
+use crate::error::{Exit, Outcome};
 use crate::render;
 
 #[derive(Debug, Args)]
@@ -19,8 +19,8 @@ pub(super) fn run(global: &Global) -> Outcome {
     let stream = context.tree.store.open(&key)?;
     let last = stream.last(1)?.entries.pop().map(|entry| entry.message);
     let bytes = stream.stats()?.bytes;
-    let file = layout.bus_file(&key);
-    let exists = file.is_file();
+    let file = context.tree.store.place(&key);
+    let exists = file.exists();
     let root_from = root_from(global);
     if context.json {
         render::json(&serde_json::json!({
@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global) -> Outcome {
             "because": why,
             "root": layout.root().to_string_lossy(),
             "root_because": root_from,
-            "backend": backend(&context)?,
+            "backend": context.backend.name(),
             "path": file.to_string_lossy(),
             "exists": exists,
             "bytes": bytes,
@@ -47,7 +47,7 @@ pub(super) fn run(global: &Global) -> Outcome {
         ("bus", key.to_string()),
         ("because of", why.to_owned()),
         ("root", format!("{} (because of {root_from})", layout.root().display())),
-        ("backend", backend(&context)?),
+        ("backend", context.backend.name().to_owned()),
         ("file", format!("{}{size}", file.display())),
         ("last", last),
     ];
@@ -68,13 +68,4 @@ fn root_from(global: &Global) -> &'static str {
     } else {
         "the configuration or the default"
     }
-}
-
-/// The store of this root, as its `store.yaml` says.
-pub(super) fn backend(context: &Context) -> Result<String, Failure> {
-    let path = context.tree.layout.store_file();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| Failure::io(format!("cannot read {}", path.display()), &e))?;
-    let value = text.lines().find_map(|line| line.strip_prefix("backend:"));
-    Ok(value.unwrap_or_default().trim().trim_matches('"').to_owned())
 }

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use run_agent_core::store::Options;
 use run_agent_core::{Timestamp, text};
 use run_agent_runner::files;
 use run_agent_runner::wake::Wake;
-use run_agent_store_fs::Options;
 use run_agent_store_fs::edit::{Checked, Edit, EditError};
 
 use crate::args::Global;
 use crate::context::{Context, variable};
 use crate::error::{Exit, Failure, Outcome, chain};
 use crate::render;
+use crate::stores::Backend;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  run-agent bus edit --task fix-login")]
@@ -30,11 +31,14 @@ const FINDINGS_SHOWN: usize = 20;
 pub(super) fn run(global: &Global, args: &EditArgs) -> Outcome {
     let context = Context::open(global)?;
     let key = context.stream()?;
-    let backend = super::discover::backend(&context)?;
-    if backend != "fs" {
-        return Err(Failure::usage(format!(
-            "this root holds its events in a store of the kind {backend}, whose files are not text; bus edit is for the fs store"
-        )));
+    match context.backend {
+        Backend::Fs => {}
+        Backend::Segmented => {
+            return Err(Failure::usage(
+                "this root holds its events in the store `segmented`, whose files are no text to edit",
+            )
+            .hint("post a message that corrects the other one (`run-agent bus post --parent ID:supersedes …`), or move the events with `run-agent store migrate --to fs`"));
+        }
     }
     let edit = Edit::begin(&context.tree.layout, &Options::default(), &key).map_err(of_edit)?;
     let copy = copy_file(&context)?;

@@ -1,5 +1,7 @@
 //! Links in and around a root.
 
+use run_agent_core::{ProjectId, StreamKey};
+
 use super::*;
 
 #[test]
@@ -44,7 +46,7 @@ fn links_below_the_root_are_not_followed_out_of_it() {
     let elsewhere = root.scratch().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     symlink(&elsewhere, root.path().join("q")).unwrap();
-    let bus = root.path().join("q/PROJECT-MESSAGE-BUS.md");
+    let bus = root.tree().store.place(&StreamKey::project(ProjectId::parse("q").unwrap()));
     let mut by_variable = root.command(&["bus", "post", "--body", "x"]);
     for done in [
         root.run(&["bus", "post", "--project", "q", "--body", "x"]),
@@ -66,7 +68,7 @@ fn runs_that_are_a_link_are_refused_before_anything_is_made() {
     symlink(&elsewhere, &runs).unwrap();
     let mark = root.scratch().join("ran");
     let prompt = format!("touch {}", mark.display());
-    let bus = std::fs::read(root.tree().layout.bus_file(&task.key())).unwrap();
+    let bus = std::fs::read(root.bus_data(&task)).unwrap();
     let full = task.to_string();
     for args in [
         &["job", "--task", full.as_str(), "--agent", "shell", "--prompt", prompt.as_str()][..],
@@ -80,7 +82,7 @@ fn runs_that_are_a_link_are_refused_before_anything_is_made() {
     }
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1, "only the first run");
     assert!(!mark.exists());
-    assert_eq!(std::fs::read(root.tree().layout.bus_file(&task.key())).unwrap(), bus);
+    assert_eq!(std::fs::read(root.bus_data(&task)).unwrap(), bus);
 }
 
 #[test]
