@@ -107,7 +107,7 @@ fn as_agent(root: &Root, task: &TaskName, command: &mut Command) {
         .env("JRUN_PROJECT_ID", task.project.as_str())
         .env("JRUN_TASK_ID", task.task.as_str())
         .env("JRUN_ID", run.as_str())
-        .env("JRUN_MESSAGE_BUS", root.bus(&task));
+        .env("JRUN_MESSAGE_BUS", root.bus(task));
 }
 
 fn agents_call(root: &Root, task: &TaskName, args: &[&str]) -> Done {
