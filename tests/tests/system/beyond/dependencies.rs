@@ -26,7 +26,12 @@ fn a_dependency_that_failed_is_told_and_waited_for_or_ends_the_loop() {
     assert_eq!(failed.code, 3, "{failed:?}");
     let mut two = drive(&root, &second, "run-agent done", &["--depends-on", "first"]);
     status(&root, &second, TaskStatus::Blocked);
-    let warning = root.messages(&second).into_iter().find(|m| m.content.kind.as_str() == "WARNING").unwrap();
+    // It is told right after the state that it explains.
+    let warning = until(
+        "the warning",
+        || root.messages(&second).into_iter().find(|m| m.content.kind.as_str() == "WARNING"),
+        || format!("{:?}", root.messages(&second)),
+    );
     assert!(warning.content.body.contains("is failed (exhausted)"), "{warning:?}");
     // The dependency is taken up again, with better luck.
     let mended = root.run(&[
