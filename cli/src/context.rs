@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::config::locate::{self, Located, Why};
 use crate::error::Failure;
 use crate::store_file::StoreFile;
-use crate::stores::Backend;
+use crate::stores::{self, Backend, Hold};
 use crate::{find, render, root};
 
 use surroundings::{
@@ -89,8 +89,24 @@ impl Context {
         let named_config = locate::named(flags)?;
         let (root, why) = root::choose(flags, named_config.as_ref())?;
         let layout = Layout::new(root);
+        let hold = stores::hold(&layout)?;
         let (file, finding) = root::examine(&layout, why)?;
-        Ok((Self::with(flags, named_config, layout, Manner::Looking, file)?, finding))
+        Ok((Self::with(flags, named_config, layout, Manner::Looking, file, hold)?, finding))
+    }
+
+    /// A root whose events are to go over to another store: it is not said that this process has it open, and nothing is
+    /// written.
+    pub(crate) fn open_to_move(flags: &Global) -> Result<Self, Failure> {
+        let named_config = locate::named(flags)?;
+        let (root, why) = root::choose(flags, named_config.as_ref())?;
+        let layout = Layout::new(root);
+        let (file, finding) = root::examine(&layout, why)?;
+        if finding.is_some() {
+            let path = layout.store_file();
+            return Err(Failure::usage(format!("{} does not say which store this root has", path.display()))
+                .hint("`run-agent doctor` says more"));
+        }
+        Self::with(flags, named_config, layout, Manner::Looking, file, None)
     }
 
     /// The configuration that counts here, or where it would lie.
@@ -109,14 +125,24 @@ impl Context {
         let open = |makes, quiet| {
             root::open(&layout, named_config.as_ref(), why, root::Manner { makes, quiet, agent })
         };
-        let file = match manner {
+        let mut hold = stores::hold(&layout)?;
+        let mut file = match manner {
             Manner::Looking => root::settled(&layout)?,
             Manner::Working => open(false, false)?,
             Manner::Posting => open(true, false)?,
             Manner::Steering => open(false, true)?,
             Manner::Starting => open(true, true)?,
         };
-        Self::with(flags, named_config, layout, manner, file)
+        if hold.is_none() {
+            // A new root: what was read without the lock is read again.
+            hold = stores::hold(&layout)?;
+            if hold.is_some()
+                && let Some(now) = StoreFile::read(&layout.store_file())?
+            {
+                file.backend = now.backend;
+            }
+        }
+        Self::with(flags, named_config, layout, manner, file, hold)
     }
 
     fn with(
@@ -125,12 +151,13 @@ impl Context {
         layout: Layout,
         manner: Manner,
         file: StoreFile,
+        hold: Option<Hold>,
     ) -> Result<Self, Failure> {
         let variables = variables_count(flags);
         let own_flags = with_task_split(flags, &layout, manner == Manner::Starting)?;
         Ok(Self {
             backend: file.backend,
-            tree: file.tree(layout),
+            tree: file.tree(layout, hold),
             json: flags.json,
             flags: own_flags,
             named_config,

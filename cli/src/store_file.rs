@@ -5,8 +5,10 @@
 use std::fmt::Write as _;
 use std::fs::Metadata;
 use std::io::{self, Read};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use run_agent_core::Durability;
@@ -16,7 +18,7 @@ use run_agent_core::text::{push_quoted, unquote};
 use run_agent_runner::Tree;
 
 use crate::config::{Config, word};
-use crate::stores::Backend;
+use crate::stores::{Backend, HeldStore, Hold};
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,10 +152,14 @@ impl StoreFile {
         }
     }
 
-    /// The root, with its store open.
-    pub(crate) fn tree(self, layout: Layout) -> Tree {
+    /// The root, with its store open. `hold` was taken before this file was read.
+    pub(crate) fn tree(self, layout: Layout, hold: Option<Hold>) -> Tree {
         let sync_every = self.options.sync_every;
         let store = self.backend.open(&layout, self.options);
+        let store = match hold {
+            Some(hold) => Arc::new(HeldStore { store, _hold: hold }),
+            None => store,
+        };
         Tree { store, layout, durability: self.durability, sync_every }
     }
 
@@ -311,7 +317,9 @@ fn is_absent(error: &io::Error) -> bool {
 /// The beginning of a small file, with one read.
 fn read_small(path: &Path) -> io::Result<String> {
     let mut bytes = [0; 8192];
-    let read = run_agent_runner::files::open_regular(path)?.read(&mut bytes)?;
+    // The process closes it when it ends, which saves each post a system call.
+    let mut file = ManuallyDrop::new(run_agent_runner::files::open_regular(path)?);
+    let read = file.read(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
 }
 

@@ -1,14 +1,19 @@
 //! Which store holds a root's events. The one place that names the stores.
 
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use run_agent_core::layout::Layout;
-use run_agent_core::store::Options;
-use run_agent_core::{ProjectId, Store, StreamKey, TaskId};
+use run_agent_core::store::{OpenError, Options, ReadError, StreamVersion};
+use run_agent_core::{ProjectId, Store, Stream, StreamKey, TaskId};
+use run_agent_runner::{files, migrate};
 use run_agent_store_fs::FsStore;
 use run_agent_store_segmented::SegmentedStore;
 
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 
 /// A kind of store, as `storage.backend` and `store.yaml` name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +79,7 @@ pub(crate) fn found_in(layout: &Layout) -> Result<Option<Backend>, Failure> {
 
 /// Every stream that the folders of a root may hold.
 fn streams_of(layout: &Layout) -> impl Iterator<Item = StreamKey> {
-    let names = |folder: std::path::PathBuf| {
+    let names = |folder: PathBuf| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok())
     };
@@ -84,4 +89,81 @@ fn streams_of(layout: &Layout) -> impl Iterator<Item = StreamKey> {
         let of_tasks: Vec<_> = tasks.map(|task| StreamKey::task(project.clone(), task)).collect();
         std::iter::once(StreamKey::project(project)).chain(of_tasks)
     })
+}
+
+/// Says to migrations that this process has the root's store open, for as long as it has (`docs/formats/migration.md`).
+#[derive(Debug)]
+pub(crate) struct Hold(#[allow(dead_code, reason = "the lock goes with the file")] File);
+
+/// A migration holds it alone for its last moments.
+const MOVED_WITHIN: Duration = Duration::from_secs(30);
+const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// Takes the lock of those who have the store open; to be done before it is read which store that is. `None`: there is no
+/// root yet, or it may only be read, and then nobody moves it.
+pub(crate) fn hold(layout: &Layout) -> Result<Option<Hold>, Failure> {
+    let path = layout.store_lock();
+    let cannot = |e| Failure::io(format!("cannot lock {}", path.display()), &e);
+    let file = match files::open_lock(&path) {
+        Err(error) if may_only_read(&error) => File::open(&path),
+        opened => opened,
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if is_not_there(&error) || may_only_read(&error) => return Ok(None),
+        Err(error) => return Err(cannot(error)),
+    };
+    let deadline = Instant::now() + MOVED_WITHIN;
+    while !files::try_lock_shared(&file).map_err(cannot)? {
+        if Instant::now() >= deadline {
+            let who = migrate::holders(&path);
+            return Err(Failure::new(
+                Exit::Locked,
+                format!("the events of this root are being moved to another store by {who}; try again"),
+            ));
+        }
+        std::thread::sleep(TRY_AGAIN);
+    }
+    Ok(Some(Hold(file)))
+}
+
+fn may_only_read(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// A store, and the word of this process that it has it open.
+#[derive(Debug)]
+pub(crate) struct HeldStore {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) _hold: Hold,
+}
+
+impl Store for HeldStore {
+    fn open(&self, key: &StreamKey) -> Result<Arc<dyn Stream>, OpenError> {
+        self.store.open(key)
+    }
+
+    fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
+        self.store.version(key)
+    }
+
+    fn place(&self, key: &StreamKey) -> PathBuf {
+        self.store.place(key)
+    }
+
+    fn remove(&self, key: &StreamKey) -> io::Result<bool> {
+        self.store.remove(key)
+    }
+
+    fn watched_file(&self, key: &StreamKey) -> Option<PathBuf> {
+        self.store.watched_file(key)
+    }
+
+    fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
+        self.store.versions(project, tasks)
+    }
 }

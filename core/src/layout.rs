@@ -30,6 +30,18 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("store.yaml")
     }
 
+    /// Locked shared by whoever has the root's store open (`docs/formats/migration.md`).
+    #[must_use]
+    pub fn store_lock(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("store.lock")
+    }
+
+    /// Locked by the migration that is under way.
+    #[must_use]
+    pub fn migrate_lock(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("migrate.lock")
+    }
+
     /// What a task's stream came to, up to some entry (`docs/formats/checkpoint.md`). Disposable.
     #[must_use]
     pub fn checkpoint(&self, project: &ProjectId, task: &TaskId) -> PathBuf {

@@ -250,6 +250,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// What names the stream to people and agents: `JRUN_MESSAGE_BUS`, prompts, messages. Nothing is read through it.
     fn place(&self, key: &StreamKey) -> PathBuf;
 
+    /// Removes all that this store has of the stream, of which no handle is used any more. `false`: it had nothing. What
+    /// else lies in the project's or task's folder stays.
+    ///
+    /// # Errors
+    /// When something cannot be removed; what was not yet stays.
+    fn remove(&self, key: &StreamKey) -> io::Result<bool>;
+
     /// The file that every append to the stream changes, where there is one: whoever sleeps on many things can watch it
     /// with the others. `None`: only [`Stream::wait`] tells of appends.
     fn watched_file(&self, _key: &StreamKey) -> Option<PathBuf> {
@@ -291,6 +298,14 @@ pub trait Stream: Send + Sync + std::fmt::Debug {
         batch: Vec<Draft>,
         durability: Durability,
     ) -> Result<Option<Vec<Entry>>, AppendError>;
+
+    /// Appends messages that another store gave their ids and times, as they are, for a migration alone: it keeps their
+    /// order, gives none twice, and is the only writer. Ids that are given later come behind the newest of this tool's
+    /// form, as ever.
+    ///
+    /// # Errors
+    /// As [`Stream::append`], with the durability `none`.
+    fn restore(&self, batch: Vec<Message>) -> Result<(), AppendError>;
 
     /// Reads forward from a cursor, at most `limit` entries. An empty page whose `next` is `from` is the end, and one of
     /// fewer entries than `limit` reached what was the end when it was read.

@@ -3,7 +3,7 @@
 
 /// Ends (`kill`) or stops (`stop`) this process when `RUN_AGENT_FAILPOINT` says `<name>=kill` or `<name>=stop`.
 #[cfg(debug_assertions)]
-pub(crate) fn here(name: &str) {
+pub fn here(name: &str) {
     use nix::sys::signal::{Signal, raise};
     let Ok(wanted) = std::env::var("RUN_AGENT_FAILPOINT") else { return };
     let signal = match wanted.split_once('=') {
@@ -15,7 +15,7 @@ pub(crate) fn here(name: &str) {
 }
 
 #[cfg(not(debug_assertions))]
-pub(crate) fn here(_: &str) {}
+pub fn here(_: &str) {}
 
 /// What a test says instead of what the system does: another boot, another machine.
 #[cfg(debug_assertions)]

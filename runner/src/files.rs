@@ -112,6 +112,22 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
     Ok(!try_lock_shared(&file)?)
 }
 
+/// The processes that hold a `flock` on this file, where the system lists locks.
+#[must_use]
+pub fn holders(path: &Path) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = path.metadata() else { return Vec::new() };
+    let wanted = format!(":{}", meta.ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let holder = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // Those that wait have an arrow in the second place.
+        let held = words.get(1) == Some(&"FLOCK") && words.get(5)?.ends_with(&wanted);
+        held.then(|| words.get(4)?.parse().ok()).flatten()
+    };
+    locks.lines().filter_map(holder).collect()
+}
+
 /// The DONE marker as it lies in the task's folder.
 ///
 /// # Errors

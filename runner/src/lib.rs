@@ -20,6 +20,7 @@
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
 //! | what disagrees, and how is it mended? | [`doctor`] |
+//! | how do events go over to another store? | [`migrate`] |
 //! | who waits for what? | [`wait`], [`waits`], [`wake`], `folders` |
 //! | how many agents may be at work, and who counts as waiting? | `slots`, [`blocked`] |
 //! | how does a person give up what is waited for? | [`interrupt`] |
@@ -43,7 +44,7 @@ mod circle;
 pub mod delete;
 pub mod doctor;
 pub mod drive;
-mod failpoint;
+pub mod failpoint;
 pub mod files;
 mod folders;
 pub mod gc;
@@ -55,6 +56,7 @@ pub mod leftovers;
 pub mod link;
 pub mod make;
 pub mod marker;
+pub mod migrate;
 pub mod new_file;
 pub mod output;
 pub mod own_time;

@@ -50,7 +50,26 @@ impl FsStream {
             return Ok(Some(Vec::new()));
         }
         // Whatever can be done before the lock is taken is: others wait for it.
-        let batch: Vec<Ready> = batch.into_iter().map(Ready::new).collect();
+        self.append_ready(gate, batch.into_iter().map(Ready::new).collect(), durability)
+    }
+
+    /// Messages with the ids and times that another store gave them.
+    pub(crate) fn restore_locked(&self, batch: Vec<Message>) -> Result<(), AppendError> {
+        if let Some(large) = batch.iter().find(|message| message.content.body.len() > BODY_MAX) {
+            return Err(AppendError::TooLarge { bytes: large.content.body.len(), max: BODY_MAX });
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.append_ready(None, batch.into_iter().map(Ready::given).collect(), Durability::None).map(drop)
+    }
+
+    fn append_ready(
+        &self,
+        gate: Option<Gate<'_>>,
+        batch: Vec<Ready>,
+        durability: Durability,
+    ) -> Result<Option<Vec<Entry>>, AppendError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.take_lock(&mut writer)?;
         let held = Held::new(&lock);
@@ -147,9 +166,12 @@ impl FsStream {
             }
         }
         let (bytes, mut entries) = seal(&memory, batch)?;
-        let Some(newest) = entries.last().map(|entry| (entry.message.id.clone(), entry.message.ts)) else {
+        let Some(last_ts) = entries.last().map(|entry| entry.message.ts) else {
             return Ok(Some(Appended { entries, due: None }));
         };
+        // Ids of other writers say nothing of the order.
+        let own = entries.iter().map(|entry| &entry.message.id).filter(|id| id.time().is_some());
+        let newest = own.max().cloned().max(memory.last.clone());
         let len = bytes.len() as u64;
         if memory.len() > 0 && memory.len().saturating_add(len) > self.options.rotate_bytes {
             memory = match self.rotate_held(lock, open, memory.clone(), durability) {
@@ -162,13 +184,13 @@ impl FsStream {
         let Some(bus) = open.as_ref() else { return Ok(None) };
         let behind = self.write(&bus.file, &bytes, lock, &memory)?;
         let (count, end) = (entries.len() as u64, memory.end + len);
-        let due = self.is_due(&memory, durability, count, newest.1).then(|| (memory.clone(), end));
+        let due = self.is_due(&memory, durability, count, last_ts).then(|| (memory.clone(), end));
         if memory.base + behind == end {
             // Who begins to sync says so: others need not as well.
-            let sync_at = if due.is_some() { nanos(newest.1) } else { memory.sync_at };
+            let sync_at = if due.is_some() { nanos(last_ts) } else { memory.sync_at };
             let behind = if due.is_some() { 0 } else { memory.behind.saturating_add(count) };
             // What was written is acknowledged by the file itself: a line that stays behind costs the next writer a look.
-            let _ = lock.remember(&Memory { end, last: Some(newest.0), sync_at, behind, ..memory });
+            let _ = lock.remember(&Memory { end, last: newest, sync_at, behind, ..memory });
         } else {
             // Somebody wrote without the lock in between: the entries stand further on. The line stays as it is, so
             // that the next writer reads what came.
@@ -253,6 +275,8 @@ impl FsStream {
 /// A message on its way in.
 struct Ready {
     content: Draft,
+    /// What another store gave it.
+    given: Option<(MsgId, Timestamp)>,
     /// `None` where the header cannot be known before the id is.
     prepared: Option<Prepared>,
 }
@@ -261,7 +285,13 @@ impl Ready {
     fn new(content: Draft) -> Self {
         let own_issue = content.kind == Kind::ISSUE && content.issue.is_none();
         let prepared = (!own_issue).then(|| Prepared::new(&content));
-        Self { content, prepared }
+        Self { content, given: None, prepared }
+    }
+
+    fn given(message: Message) -> Self {
+        let Message { id, ts, content } = message;
+        let prepared = Some(Prepared::new(&content));
+        Self { content, given: Some((id, ts)), prepared }
     }
 }
 
@@ -270,11 +300,14 @@ fn seal(memory: &Memory, batch: Vec<Ready>) -> Result<(Vec<u8>, Vec<Entry>), App
     let mut bytes = Vec::with_capacity(512);
     let mut entries = Vec::with_capacity(batch.len());
     let mut newest = memory.last.as_ref().and_then(MsgId::time);
-    for Ready { mut content, prepared } in batch {
-        let ts = after(newest, Timestamp::now());
-        newest = Some(ts);
-        let id = MsgId::new(ts, process_id(), SEQUENCE.fetch_add(1, Relaxed));
-        if content.kind == Kind::ISSUE && content.issue.is_none() {
+    for Ready { mut content, given, prepared } in batch {
+        let is_new = given.is_none();
+        let (id, ts) = given.unwrap_or_else(|| {
+            let ts = after(newest, Timestamp::now());
+            newest = Some(ts);
+            (MsgId::new(ts, process_id(), SEQUENCE.fetch_add(1, Relaxed)), ts)
+        });
+        if is_new && content.kind == Kind::ISSUE && content.issue.is_none() {
             content.issue = Some(id.clone());
         }
         let at = Cursor::new(memory.end + bytes.len() as u64);

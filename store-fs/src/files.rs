@@ -66,6 +66,31 @@ pub(crate) fn rescue_path(bus: &Path, base: u64) -> PathBuf {
     bus.with_extension(format!("{base:0BASE_DIGITS$}.rescue"))
 }
 
+/// Removes the bus file and all that has its name and another ending, the bus file last: until it is gone, some is left
+/// to do. `false`: there was nothing.
+pub(crate) fn remove_all(bus: &Path) -> io::Result<bool> {
+    let (Some(folder), Some(stem)) = (bus.parent(), bus.file_stem().and_then(|stem| stem.to_str())) else {
+        return Ok(false);
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('.')) {
+            files.push(path);
+        }
+    }
+    files.sort_by_key(|path| path == bus);
+    for path in &files {
+        std::fs::remove_file(path)?;
+    }
+    Ok(!files.is_empty())
+}
+
 /// Such files as [`rescue_path`] names, with their bases.
 pub(crate) fn rescues(bus: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let stem = bus.file_stem().unwrap_or_default().as_encoded_bytes();

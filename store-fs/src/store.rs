@@ -11,10 +11,12 @@ use run_agent_core::layout::Layout;
 use run_agent_core::store::{
     AppendError, Condition, Mended, OpenError, Options, Page, ReadError, Report, Stats, StreamVersion,
 };
-use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, ProjectId, Store, Stream, StreamKey, TaskId};
+use run_agent_core::{
+    Cursor, Draft, Durability, Entry, Message, MsgId, ProjectId, Store, Stream, StreamKey, TaskId,
+};
 
 use crate::append::Writer;
-use crate::files::Archive;
+use crate::files::{self, Archive};
 use crate::os;
 use crate::version;
 use crate::wake::Wake;
@@ -69,6 +71,10 @@ impl Store for FsStore {
 
     fn place(&self, key: &StreamKey) -> PathBuf {
         self.layout.bus_file(key)
+    }
+
+    fn remove(&self, key: &StreamKey) -> io::Result<bool> {
+        files::remove_all(&self.layout.bus_file(key))
     }
 
     fn watched_file(&self, key: &StreamKey) -> Option<PathBuf> {
@@ -131,6 +137,10 @@ impl Stream for FsStream {
 
     fn append(&self, batch: Vec<Draft>, durability: Durability) -> Result<Vec<Entry>, AppendError> {
         self.append_locked(None, batch, durability).map(Option::unwrap_or_default)
+    }
+
+    fn restore(&self, batch: Vec<Message>) -> Result<(), AppendError> {
+        self.restore_locked(batch)
     }
 
     fn append_if(

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use nix::sys::signal::{SigSet, Signal};
 use run_agent_core::message::BODY_MAX;
 use run_agent_core::store::{AppendError, Condition};
-use run_agent_core::{Cursor, Draft, Durability, Entry};
+use run_agent_core::{Cursor, Draft, Durability, Entry, Message};
 
 use crate::control::Control;
 use crate::index::{self, STRIDE};
@@ -60,7 +60,26 @@ impl SegmentedStream {
             return Ok(Some(Vec::new()));
         }
         // Whatever can be done before the lock is taken is: others wait for it.
-        let ready = Ready::new(&self.key, batch)?;
+        self.append_ready(gate, Ready::new(&self.key, batch)?, durability)
+    }
+
+    /// Messages with the ids and times that another store gave them.
+    pub(crate) fn restore_all(&self, batch: Vec<Message>) -> Result<(), AppendError> {
+        if let Some(large) = batch.iter().find(|message| message.content.body.len() > BODY_MAX) {
+            return Err(AppendError::TooLarge { bytes: large.content.body.len(), max: BODY_MAX });
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.append_ready(None, Ready::given(&self.key, batch)?, Durability::None).map(drop)
+    }
+
+    fn append_ready(
+        &self,
+        gate: Option<Gate<'_>>,
+        ready: Ready,
+        durability: Durability,
+    ) -> Result<Option<Vec<Entry>>, AppendError> {
         let mut rung = None;
         let appended = self.with_lock(|writer, control| {
             let appended = self.append_held(writer, control, gate, ready, durability)?;
@@ -190,7 +209,7 @@ impl SegmentedStream {
             return Ok(Some(Appended { entries: Vec::new(), due: None, ring: false }));
         }
         let meta = self.meta(incarnation).map_err(|source| self.unreadable(source))?;
-        let ready = if meta.key == self.key { ready } else { Ready::new(&meta.key, ready.into_drafts())? };
+        let ready = if meta.key == self.key { ready } else { ready.of(&meta.key)? };
         let len = ready.frames_len();
         if tail.offset > FIRST && tail.offset.saturating_add(len) > self.options.rotate_bytes {
             tail = match self.rotate_held(control, &tail) {

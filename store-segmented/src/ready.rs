@@ -33,38 +33,56 @@ impl Nonces {
     }
 }
 
+/// A message on its way in.
+struct Item {
+    content: Draft,
+    id: Id,
+    /// The time that another store gave it.
+    given: Option<Timestamp>,
+}
+
 /// Messages on their way in, encoded but for what only the lock tells.
 pub(crate) struct Ready {
-    drafts: Vec<(Draft, Id, std::ops::Range<usize>)>,
+    items: Vec<(Item, std::ops::Range<usize>)>,
     payloads: Vec<u8>,
 }
 
 impl Ready {
     pub(crate) fn new(key: &StreamKey, batch: Vec<Draft>) -> Result<Self, AppendError> {
-        let mut payloads = Vec::with_capacity(batch.iter().map(|draft| draft.body.len() + 256).sum());
-        let mut drafts = Vec::with_capacity(batch.len());
-        for draft in batch {
-            let id = Id::Own { process: process_id(), sequence: SEQUENCE.fetch_add(1, Relaxed) };
+        let own = || Id::Own { process: process_id(), sequence: SEQUENCE.fetch_add(1, Relaxed) };
+        Self::encode(key, batch.into_iter().map(|content| Item { content, id: own(), given: None }).collect())
+    }
+
+    pub(crate) fn given(key: &StreamKey, batch: Vec<Message>) -> Result<Self, AppendError> {
+        let item = |Message { id, ts, content }| Item { content, id: Id::of(&id, ts), given: Some(ts) };
+        Self::encode(key, batch.into_iter().map(item).collect())
+    }
+
+    /// The same for a stream that was written under another name.
+    pub(crate) fn of(self, key: &StreamKey) -> Result<Self, AppendError> {
+        Self::encode(key, self.items.into_iter().map(|(item, _)| item).collect())
+    }
+
+    fn encode(key: &StreamKey, batch: Vec<Item>) -> Result<Self, AppendError> {
+        let mut payloads = Vec::with_capacity(batch.iter().map(|item| item.content.body.len() + 256).sum());
+        let mut items = Vec::with_capacity(batch.len());
+        for item in batch {
             let start = payloads.len();
-            let fields = payload::encode(&mut payloads, key, &id, &draft);
+            let fields = payload::encode(&mut payloads, key, &item.id, &item.content);
             if fields > FIELDS_MAX {
                 return Err(AppendError::FieldsTooLarge { bytes: fields, max: FIELDS_MAX });
             }
-            drafts.push((draft, id, start..payloads.len()));
+            items.push((item, start..payloads.len()));
         }
-        Ok(Self { drafts, payloads })
+        Ok(Self { items, payloads })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.drafts.is_empty()
-    }
-
-    pub(crate) fn into_drafts(self) -> Vec<Draft> {
-        self.drafts.into_iter().map(|(draft, _, _)| draft).collect()
+        self.items.is_empty()
     }
 
     pub(crate) fn frames_len(&self) -> u64 {
-        self.drafts.iter().map(|(_, _, range)| frame::len_of(range.len()) as u64).sum()
+        self.items.iter().map(|(_, range)| frame::len_of(range.len()) as u64).sum()
     }
 
     /// Step 4: ids, times and frames. Returns the entries and the end behind them.
@@ -78,21 +96,26 @@ impl Ready {
     ) -> (Vec<Entry>, Tail) {
         frames.clear();
         let mut next = *tail;
-        let count = u32::try_from(self.drafts.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
         let batch = Batch { first: tail.lsn, count, nonce };
-        let mut entries = Vec::with_capacity(self.drafts.len());
-        for (mut content, id, range) in self.drafts {
-            let ts = after(next.ts, Timestamp::now());
+        let mut entries = Vec::with_capacity(self.items.len());
+        for (Item { mut content, id, given }, range) in self.items {
+            let ts = given.unwrap_or_else(|| after(next.ts, Timestamp::now()));
             let boot = os::boot_tag();
             let head = Head { seal: false, lsn: next.lsn, offset: next.offset, batch, ts, durable, boot };
             frame::encode(frames, segment.salt(), &head, &self.payloads[range]);
             let id: MsgId = id.at(ts);
-            if content.kind == Kind::ISSUE && content.issue.is_none() {
+            if given.is_none() && content.kind == Kind::ISSUE && content.issue.is_none() {
                 content.issue = Some(id.clone());
             }
             let (at, behind) = (Cursor::new(next.lsn), Cursor::new(next.lsn + 1));
             entries.push(Entry { at, next: behind, message: Message { id, ts, content } });
-            next = Tail { offset: tail.offset + frames.len() as u64, lsn: next.lsn + 1, ts, ..next };
+            next = Tail {
+                offset: tail.offset + frames.len() as u64,
+                lsn: next.lsn + 1,
+                ts: next.ts.max(ts),
+                ..next
+            };
         }
         (entries, next)
     }

@@ -10,7 +10,7 @@ use run_agent_core::layout::Layout;
 use run_agent_core::store::{
     AppendError, Condition, Mended, OpenError, Options, Page, ReadError, Report, Stats, StreamVersion,
 };
-use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
+use run_agent_core::{Cursor, Draft, Durability, Entry, Message, MsgId, Store, Stream, StreamKey};
 
 use crate::append::Writer;
 use crate::block::Meta;
@@ -62,6 +62,14 @@ impl Store for SegmentedStore {
 
     fn place(&self, key: &StreamKey) -> PathBuf {
         self.layout.segments(key)
+    }
+
+    fn remove(&self, key: &StreamKey) -> io::Result<bool> {
+        match std::fs::remove_dir_all(self.layout.segments(key)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -119,6 +127,10 @@ impl Stream for SegmentedStream {
 
     fn append(&self, batch: Vec<Draft>, durability: Durability) -> Result<Vec<Entry>, AppendError> {
         self.append_gated(None, batch, durability).map(Option::unwrap_or_default)
+    }
+
+    fn restore(&self, batch: Vec<Message>) -> Result<(), AppendError> {
+        self.restore_all(batch)
     }
 
     fn append_if(

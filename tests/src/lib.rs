@@ -229,6 +229,16 @@ impl Root {
         self.backend.open(&self.path(), options)
     }
 
+    /// The other store over the same folders.
+    #[must_use]
+    pub fn other_store(&self) -> Arc<dyn Store> {
+        let other = match self.backend {
+            Backend::Fs => Backend::Segmented,
+            Backend::Segmented => Backend::Fs,
+        };
+        other.open(&self.path(), Options::default())
+    }
+
     /// As `storage.backend` names it.
     #[must_use]
     pub fn store_name(&self) -> &'static str {

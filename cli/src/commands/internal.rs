@@ -19,11 +19,12 @@ use crate::stores::{self, Backend};
 /// store file that cannot be read leaves the defaults, and the store whose files are there.
 fn tree(root: PathBuf) -> Tree {
     let layout = Layout::new(root);
+    let hold = stores::hold(&layout).ok().flatten();
     let file = StoreFile::read(&layout.store_file()).ok().flatten().unwrap_or_else(|| {
         let held = stores::found_in(&layout).ok().flatten();
         StoreFile::unmade(held.unwrap_or_else(Backend::of_new_root))
     });
-    file.tree(layout)
+    file.tree(layout, hold)
 }
 
 /// Reads its order from stdin and owns one run until it has ended. `here`: says first that it has come up.

@@ -1,4 +1,6 @@
-//! `store verify` and `store stats`: is everything readable, and how large is it?
+//! `store verify` and `store stats`: is everything readable, and how large is it? And `store migrate`.
+
+mod migrate;
 
 use clap::{Args, Subcommand};
 use run_agent_core::store::{Damage, Stats};
@@ -25,6 +27,8 @@ enum StoreCommand {
     Verify(Verb<VerifyArgs>),
     /// How much each stream holds, and when it last grew
     Stats(Verb<StatsArgs>),
+    /// Move all events to the other store, with their ids
+    Migrate(Verb<migrate::MigrateArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -40,10 +44,10 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct StatsArgs {}
 
 pub(crate) fn run(global: &Global, args: &StoreArgs) -> Outcome {
-    let context = Context::open(global)?;
     match &args.command {
-        StoreCommand::Verify(args) => verify(&context, args.deep),
-        StoreCommand::Stats(_) => stats(&context),
+        StoreCommand::Verify(args) => verify(&Context::open(global)?, args.deep),
+        StoreCommand::Stats(_) => stats(&Context::open(global)?),
+        StoreCommand::Migrate(args) => migrate::run(global, args),
     }
 }
 

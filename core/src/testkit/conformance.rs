@@ -10,6 +10,7 @@
 
 mod entries;
 mod many;
+mod moves;
 mod processes;
 mod versions;
 
@@ -21,6 +22,7 @@ use crate::store::{Cursor, Durability, Entry, Store, Stream, StreamKey};
 
 pub use entries::*;
 pub use many::*;
+pub use moves::*;
 pub use processes::*;
 pub use versions::*;
 
@@ -128,6 +130,9 @@ macro_rules! conformance {
             a_waiter_is_woken_by_another_handle
             a_version_stays_until_something_is_appended
             an_equal_version_says_that_nothing_was_appended
+            what_is_restored_keeps_its_ids_and_times
+            ids_come_behind_what_was_restored
+            what_is_removed_is_gone_and_nothing_else
         );
         $crate::conformance!(@processes $backend, $make;
             processes_append_at_once

@@ -2,6 +2,7 @@
 //! cursor that it never gave, and it checks that a condition is used as the trait says.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -64,6 +65,10 @@ impl Store for MemoryStore {
     fn place(&self, key: &StreamKey) -> PathBuf {
         PathBuf::from("memory").join(key.to_string())
     }
+
+    fn remove(&self, key: &StreamKey) -> io::Result<bool> {
+        Ok(self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some())
+    }
 }
 
 impl MemoryStream {
@@ -90,7 +95,9 @@ impl MemoryStream {
             let index = entries.len();
             // A clock that hardly moves and sometimes steps back: ids must increase all the same.
             let nanos = 1_790_000_000_000_000_000 + i128::try_from(index).unwrap_or_default();
-            let ts = Timestamp::from_nanosecond(nanos).unwrap_or(Timestamp::UNIX_EPOCH);
+            let newest = entries.iter().filter_map(|entry| entry.message.id.time()).max();
+            let behind = newest.map_or(nanos, |newest| nanos.max(newest.as_nanosecond() + 1));
+            let ts = Timestamp::from_nanosecond(behind).unwrap_or(Timestamp::UNIX_EPOCH);
             let id = MsgId::new(ts, 1, 1);
             if content.kind == Kind::ISSUE && content.issue.is_none() {
                 content.issue = Some(id.clone());
@@ -117,6 +124,16 @@ impl Stream for MemoryStream {
 
     fn append(&self, batch: Vec<Draft>, _: Durability) -> Result<Vec<Entry>, AppendError> {
         self.push(&mut self.lock(), batch)
+    }
+
+    fn restore(&self, batch: Vec<Message>) -> Result<(), AppendError> {
+        let mut entries = self.lock();
+        for message in batch {
+            let index = entries.len();
+            entries.push(Entry { at: gap(index), next: gap(index + 1), message });
+        }
+        self.grown.notify_all();
+        Ok(())
     }
 
     fn append_if(

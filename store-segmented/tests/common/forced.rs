@@ -7,7 +7,7 @@ use std::time::Duration;
 use run_agent_core::store::{
     AppendError, Condition, Mended, OpenError, Page, ReadError, Report, Stats, StreamVersion,
 };
-use run_agent_core::{Cursor, Draft, Durability, Entry, MsgId, Store, Stream, StreamKey};
+use run_agent_core::{Cursor, Draft, Durability, Entry, Message, MsgId, Store, Stream, StreamKey};
 
 #[derive(Debug)]
 pub struct Forced {
@@ -28,6 +28,9 @@ impl Store for Forced {
     fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
         self.store.version(key)
     }
+    fn remove(&self, key: &StreamKey) -> std::io::Result<bool> {
+        self.store.remove(key)
+    }
     fn place(&self, key: &StreamKey) -> PathBuf {
         self.store.place(key)
     }
@@ -42,6 +45,9 @@ impl Stream for ForcedStream {
     }
     fn append(&self, batch: Vec<Draft>, _: Durability) -> Result<Vec<Entry>, AppendError> {
         self.stream.append(batch, self.durability)
+    }
+    fn restore(&self, batch: Vec<Message>) -> Result<(), AppendError> {
+        self.stream.restore(batch)
     }
     fn append_if(
         &self,

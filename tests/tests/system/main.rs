@@ -31,6 +31,7 @@ mod kills;
 mod list;
 mod lost;
 mod max_tasks;
+mod migrate;
 mod prompt;
 mod ralph;
 mod real_cli;
