@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::config::locate::{self, Located, Why};
 use crate::error::Failure;
 use crate::store_file::StoreFile;
-use crate::stores::{self, Backend, Hold};
+use crate::stores::{self, Backend};
 use crate::{find, render, root};
 
 use surroundings::{
@@ -89,9 +89,9 @@ impl Context {
         let named_config = locate::named(flags)?;
         let (root, why) = root::choose(flags, named_config.as_ref())?;
         let layout = Layout::new(root);
-        let hold = stores::hold(&layout)?;
+        let _ = stores::hold(&layout)?;
         let (file, finding) = root::examine(&layout, why)?;
-        Ok((Self::with(flags, named_config, layout, Manner::Looking, file, hold)?, finding))
+        Ok((Self::with(flags, named_config, layout, Manner::Looking, file)?, finding))
     }
 
     /// A root whose events are to go over to another store: it is not said that this process has it open, and nothing is
@@ -106,7 +106,7 @@ impl Context {
             return Err(Failure::usage(format!("{} does not say which store this root has", path.display()))
                 .hint("`run-agent doctor` says more"));
         }
-        Self::with(flags, named_config, layout, Manner::Looking, file, None)
+        Self::with(flags, named_config, layout, Manner::Looking, file)
     }
 
     /// The configuration that counts here, or where it would lie.
@@ -125,7 +125,7 @@ impl Context {
         let open = |makes, quiet| {
             root::open(&layout, named_config.as_ref(), why, root::Manner { makes, quiet, agent })
         };
-        let mut hold = stores::hold(&layout)?;
+        let held = stores::hold(&layout)?;
         let mut file = match manner {
             Manner::Looking => root::settled(&layout)?,
             Manner::Working => open(false, false)?,
@@ -133,16 +133,14 @@ impl Context {
             Manner::Steering => open(false, true)?,
             Manner::Starting => open(true, true)?,
         };
-        if hold.is_none() {
-            // A new root: what was read without the lock is read again.
-            hold = stores::hold(&layout)?;
-            if hold.is_some()
-                && let Some(now) = StoreFile::read(&layout.store_file())?
-            {
-                file.backend = now.backend;
-            }
+        // A new root: what was read without the lock is read again.
+        if !held
+            && stores::hold(&layout)?
+            && let Some(now) = StoreFile::read(&layout.store_file())?
+        {
+            file.backend = now.backend;
         }
-        Self::with(flags, named_config, layout, manner, file, hold)
+        Self::with(flags, named_config, layout, manner, file)
     }
 
     fn with(
@@ -151,13 +149,12 @@ impl Context {
         layout: Layout,
         manner: Manner,
         file: StoreFile,
-        hold: Option<Hold>,
     ) -> Result<Self, Failure> {
         let variables = variables_count(flags);
         let own_flags = with_task_split(flags, &layout, manner == Manner::Starting)?;
         Ok(Self {
             backend: file.backend,
-            tree: file.tree(layout, hold),
+            tree: file.tree(layout),
             json: flags.json,
             flags: own_flags,
             named_config,

@@ -8,7 +8,6 @@ use std::io::{self, Read};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use run_agent_core::Durability;
@@ -18,7 +17,7 @@ use run_agent_core::text::{push_quoted, unquote};
 use run_agent_runner::Tree;
 
 use crate::config::{Config, word};
-use crate::stores::{Backend, HeldStore, Hold};
+use crate::stores::Backend;
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,14 +151,12 @@ impl StoreFile {
         }
     }
 
-    /// The root, with its store open. `hold` was taken before this file was read.
-    pub(crate) fn tree(self, layout: Layout, hold: Option<Hold>) -> Tree {
+    /// The root, with its store open. Whoever works with it said so before this file was read ([`stores::hold`]).
+    ///
+    /// [`stores::hold`]: crate::stores::hold
+    pub(crate) fn tree(self, layout: Layout) -> Tree {
         let sync_every = self.options.sync_every;
         let store = self.backend.open(&layout, self.options);
-        let store = match hold {
-            Some(hold) => Arc::new(HeldStore { store, _hold: hold }),
-            None => store,
-        };
         Tree { store, layout, durability: self.durability, sync_every }
     }
 

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use run_agent_core::layout::Layout;
-use run_agent_core::store::{OpenError, Options, ReadError, StreamVersion};
-use run_agent_core::{ProjectId, Store, Stream, StreamKey, TaskId};
+use run_agent_core::store::Options;
+use run_agent_core::{ProjectId, Store, StreamKey, TaskId};
 use run_agent_runner::{files, migrate};
 use run_agent_store_fs::FsStore;
 use run_agent_store_segmented::SegmentedStore;
@@ -91,17 +92,13 @@ fn streams_of(layout: &Layout) -> impl Iterator<Item = StreamKey> {
     })
 }
 
-/// Says to migrations that this process has the root's store open, for as long as it has (`docs/formats/migration.md`).
-#[derive(Debug)]
-pub(crate) struct Hold(#[allow(dead_code, reason = "the lock goes with the file")] File);
-
 /// A migration holds it alone for its last moments.
 const MOVED_WITHIN: Duration = Duration::from_secs(30);
 const TRY_AGAIN: Duration = Duration::from_millis(5);
 
-/// Takes the lock of those who have the store open; to be done before it is read which store that is. `None`: there is no
-/// root yet, or it may only be read, and then nobody moves it.
-pub(crate) fn hold(layout: &Layout) -> Result<Option<Hold>, Failure> {
+/// Says to migrations that this process has the root's store open, until it ends (`docs/formats/migration.md`); to be done
+/// before it is read which store that is. `false`: there is no root yet, or it may only be read, and then nobody moves it.
+pub(crate) fn hold(layout: &Layout) -> Result<bool, Failure> {
     let path = layout.store_lock();
     let cannot = |e| Failure::io(format!("cannot lock {}", path.display()), &e);
     let file = match files::open_lock(&path) {
@@ -109,8 +106,9 @@ pub(crate) fn hold(layout: &Layout) -> Result<Option<Hold>, Failure> {
         opened => opened,
     };
     let file = match file {
-        Ok(file) => file,
-        Err(error) if is_not_there(&error) || may_only_read(&error) => return Ok(None),
+        // Never closed by hand: the lock ends with the process, and each post has a system call less.
+        Ok(file) => ManuallyDrop::new(file),
+        Err(error) if is_not_there(&error) || may_only_read(&error) => return Ok(false),
         Err(error) => return Err(cannot(error)),
     };
     let deadline = Instant::now() + MOVED_WITHIN;
@@ -124,7 +122,7 @@ pub(crate) fn hold(layout: &Layout) -> Result<Option<Hold>, Failure> {
         }
         std::thread::sleep(TRY_AGAIN);
     }
-    Ok(Some(Hold(file)))
+    Ok(true)
 }
 
 fn may_only_read(error: &io::Error) -> bool {
@@ -133,37 +131,4 @@ fn may_only_read(error: &io::Error) -> bool {
 
 fn is_not_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// A store, and the word of this process that it has it open.
-#[derive(Debug)]
-pub(crate) struct HeldStore {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) _hold: Hold,
-}
-
-impl Store for HeldStore {
-    fn open(&self, key: &StreamKey) -> Result<Arc<dyn Stream>, OpenError> {
-        self.store.open(key)
-    }
-
-    fn version(&self, key: &StreamKey) -> Result<Option<StreamVersion>, ReadError> {
-        self.store.version(key)
-    }
-
-    fn place(&self, key: &StreamKey) -> PathBuf {
-        self.store.place(key)
-    }
-
-    fn remove(&self, key: &StreamKey) -> io::Result<bool> {
-        self.store.remove(key)
-    }
-
-    fn watched_file(&self, key: &StreamKey) -> Option<PathBuf> {
-        self.store.watched_file(key)
-    }
-
-    fn versions(&self, project: &ProjectId, tasks: &[&TaskId]) -> Vec<Option<StreamVersion>> {
-        self.store.versions(project, tasks)
-    }
 }

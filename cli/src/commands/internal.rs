@@ -15,16 +15,20 @@ use crate::error::{Exit, Failure, Outcome};
 use crate::store_file::StoreFile;
 use crate::stores::{self, Backend};
 
+/// Each of half a minute, while the events of the root are being moved.
+const HOLD_TRIES: u32 = 20;
+
 /// The tree with the settings that hold in it. A run must be looked after whatever its root's own files say, so a
 /// store file that cannot be read leaves the defaults, and the store whose files are there.
 fn tree(root: PathBuf) -> Tree {
     let layout = Layout::new(root);
-    let hold = stores::hold(&layout).ok().flatten();
+    // Who moves the root's events for longer than that has stopped: the run is looked after all the same.
+    let _ = (0..HOLD_TRIES).find(|_| stores::hold(&layout).is_ok());
     let file = StoreFile::read(&layout.store_file()).ok().flatten().unwrap_or_else(|| {
         let held = stores::found_in(&layout).ok().flatten();
         StoreFile::unmade(held.unwrap_or_else(Backend::of_new_root))
     });
-    file.tree(layout, hold)
+    file.tree(layout)
 }
 
 /// Reads its order from stdin and owns one run until it has ended. `here`: says first that it has come up.

@@ -343,6 +343,8 @@ fn a_configuration_that_asks_for_the_old_store_is_to_be_changed_first() {
     assert!(list.code == 2 && list.stderr.contains(&format!("store migrate --to {second}")), "{list:?}");
     let _ = moved(&root, second, &[]);
     assert_eq!(root.run(&["list"]).code, 0);
+    let part = migrate(&root, first, &["--project", "p"]);
+    assert!(part.code == 2 && part.stderr.contains("all together"), "{part:?}");
     let unknown = migrate(&root, "sqlite", &[]);
     assert_eq!(unknown.code, 2, "{unknown:?}");
     let project = StreamKey::project(name("x").project);

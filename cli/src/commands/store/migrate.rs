@@ -53,6 +53,11 @@ struct Done {
 
 pub(super) fn run(global: &Global, args: &MigrateArgs) -> Outcome {
     let context = Context::open_to_move(global)?;
+    if context.task_flag().is_some() || global.project.is_some() {
+        return Err(Failure::usage(
+            "a root has one store: its events move all together, without --project and --task",
+        ));
+    }
     let layout = context.tree.layout.clone();
     let lock = open_lock(&layout.migrate_lock())?;
     if !files::try_lock(&lock).map_err(|e| Failure::io(layout.migrate_lock().display(), &e))? {
@@ -101,7 +106,7 @@ fn refuse_wrong_configuration(context: &Context, to: Backend) -> Result<(), Fail
 /// Steps 3 to 7.
 fn move_all(context: &Context, args: &MigrateArgs, file: StoreFile, done: &mut Done) -> Result<(), Failure> {
     let layout = &context.tree.layout;
-    let tree = file.clone().tree(layout.clone(), None);
+    let tree = file.clone().tree(layout.clone());
     let target = args.to.open(layout, file.options.clone());
     let mut migration = Migration::new(&tree, &*target);
     copy(&mut migration, args)?;
