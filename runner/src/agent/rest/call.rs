@@ -2,7 +2,6 @@
 //! What comes is written as it comes: into the run's files, which the supervisor reads as it reads those of a program, or
 //! to whoever tries whether there is an answer at all.
 
-use std::error::Error;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,12 +10,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::Response;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use run_agent_core::ErrorClass;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use super::client::{causes, prepare};
 use super::{Patience, Request};
 use crate::agent::stream::told::Line;
 use crate::agent::stream::{BODY_MAX, Head, Retry, Trouble, refusal};
@@ -106,7 +106,7 @@ impl Asking {
     async fn ask(mut self) -> Result<(), Ended> {
         let Request { url, model, .. } = &self.job.request;
         self.tell(&Line::Asking { url: url.clone(), model: model.clone() });
-        let (client, token) = match client(&self.job) {
+        let (client, token) = match prepare(&self.job.request, self.job.patience.connect) {
             Ok(ready) => ready,
             Err(why) => return Err(self.failed(ErrorClass::Usage, why)),
         };
@@ -235,36 +235,6 @@ impl Asking {
     }
 }
 
-fn client(job: &Job) -> Result<(Client, HeaderValue), String> {
-    let Request { url, token, .. } = &job.request;
-    let parsed = Url::parse(url).map_err(|error| format!("{url} is no address: {error}"))?;
-    let mut token = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| "its token has characters in it that no token has".to_owned())?;
-    token.set_sensitive(true);
-    let mut client = Client::builder()
-        .user_agent(concat!("run-agent/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(job.patience.connect)
-        // It would carry the token to where nobody meant it to go.
-        .redirect(redirect::Policy::none())
-        // Between two tries a connection would only be lost unseen.
-        .pool_max_idle_per_host(0);
-    if is_loopback(&parsed) {
-        client = client.no_proxy();
-    }
-    if parsed.scheme() == "http" {
-        // Without it the system's certificates are read, and must be there.
-        client = client.tls_certs_only([]);
-    }
-    let client = client.build().map_err(|error| format!("cannot prepare the request: {}", causes(&error)))?;
-    Ok((client, token))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
 /// How long the answer says to wait.
 fn asked_wait(trouble: &Trouble) -> Option<Duration> {
     let zone = |name: Option<&str>| name.map_or(Some(TimeZone::system()), |name| TimeZone::get(name).ok());
@@ -279,24 +249,6 @@ fn no_answer(error: &reqwest::Error) -> Refused {
     let may_pass = !error.is_builder() && !causes.contains("certificate");
     let what = if error.is_connect() { "cannot connect" } else { "no answer" };
     Refused::Network { message: format!("{what}: {causes}"), may_pass }
-}
-
-const LAYERS: [&str; 3] = ["client error (", "dns error", "unexpected error"];
-
-/// What lies behind an error, which itself says little more than the address.
-fn causes(error: &reqwest::Error) -> String {
-    let mut causes: Vec<String> = Vec::new();
-    let mut at = error.source();
-    while let Some(cause) = at {
-        let text = cause.to_string();
-        // The layers between name only themselves, and some say again what theirs say.
-        let says = !LAYERS.iter().any(|layer| text.starts_with(layer));
-        if says && !causes.last().is_some_and(|last| last.contains(&text)) {
-            causes.push(text);
-        }
-        at = cause.source();
-    }
-    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
 #[cfg(test)]

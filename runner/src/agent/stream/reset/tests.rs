@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
+use super::read::BEFORE;
+
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
