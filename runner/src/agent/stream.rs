@@ -34,7 +34,7 @@ use std::time::Duration;
 use run_agent_core::{ErrorClass, text};
 
 pub(crate) use account::{Account, Trouble};
-pub(crate) use brief::{argument, one_line};
+pub(crate) use brief::{argument, one_line, telling};
 pub(crate) use json::Json;
 pub use lines::Lines;
 pub use reset::Reset;
@@ -50,6 +50,8 @@ pub const TEXT_MAX: usize = 1 << 20;
 pub const ARGUMENT_MAX: usize = 200;
 /// Of what an error says, on one line.
 pub const MESSAGE_MAX: usize = 500;
+/// Of a text that is searched for words.
+pub const TELLING_MAX: usize = 16 << 10;
 /// Of an id, a model's or a tool's name.
 pub const NAME_MAX: usize = 200;
 /// How much of the end of stderr counts as evidence.

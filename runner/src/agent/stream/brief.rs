@@ -1,8 +1,20 @@
-//! Long things in brief: one bounded line of a text, the telling one of a tool's arguments.
+//! Long things in brief: what of a text is looked at, one bounded line of it, the telling one of a tool's arguments.
+
+use std::borrow::Cow;
 
 use run_agent_core::text;
 
-use super::{ARGUMENT_MAX, Json};
+use super::{ARGUMENT_MAX, Json, TELLING_MAX};
+
+/// What of a text is searched for words: all of it, or its beginning and its end. An error names itself in one of them, and
+/// whoever searches does so more than once.
+pub(crate) fn telling(text: &str) -> Cow<'_, str> {
+    if text.len() <= TELLING_MAX {
+        return Cow::Borrowed(text);
+    }
+    let (head, tail) = (text::head(text, TELLING_MAX / 2), text::tail(text, TELLING_MAX / 2));
+    Cow::Owned(format!("{head}\n{tail}"))
+}
 
 /// `text` on one line of at most `max` bytes: blanks and line ends become one blank, control sequences of a terminal go.
 pub(crate) fn one_line(text: &str, max: usize) -> String {
@@ -83,6 +95,14 @@ mod tests {
         assert_eq!(argument(&Json::Null), "");
         let long = argument(&read(&format!("{{\"command\":\"{}\"}}", "é".repeat(500))));
         assert!(long.ends_with('…') && long.len() <= ARGUMENT_MAX, "{long}");
+    }
+
+    #[test]
+    fn of_a_long_text_its_beginning_and_its_end_are_looked_at() {
+        assert_eq!(telling("short"), "short");
+        let long = format!("first {} last", "é".repeat(TELLING_MAX));
+        let seen = telling(&long);
+        assert!(seen.starts_with("first ") && seen.ends_with(" last") && seen.len() <= TELLING_MAX + 1);
     }
 
     #[test]

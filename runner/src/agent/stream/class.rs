@@ -11,7 +11,7 @@ use run_agent_core::ErrorClass::{
 };
 
 use self::words::{BREAKDOWN, Rows, WORDS};
-use super::{Exit, Json, MESSAGE_MAX, Reset, one_line};
+use super::{Exit, Json, MESSAGE_MAX, Reset, one_line, telling};
 
 /// A limit that is over so soon is one of requests a minute, whatever its words are: gemini speaks of a quota for both.
 const SOON: Duration = Duration::from_secs(300);
@@ -125,7 +125,7 @@ pub(super) fn inner(text: &str) -> Inner {
 /// An HTTP status that a message names as such: a number alone could be anything.
 pub(crate) fn status_in(text: &str) -> Option<u16> {
     const BEFORE: [&str; 5] = ["status", "api error", "http", "\"code\"", "rejected"];
-    let lower = text.to_ascii_lowercase();
+    let lower = telling(text).to_ascii_lowercase();
     let places = BEFORE.iter().flat_map(|word| lower.match_indices(word).map(|(at, word)| at + word.len()));
     places.filter_map(|at| status_at(&lower.as_bytes()[at..])).next()
 }
@@ -142,7 +142,7 @@ fn row(table: Rows, text: &str) -> Option<ErrorClass> {
     if text.is_empty() {
         return None;
     }
-    let text = text.to_lowercase().replace('’', "'");
+    let text = telling(text).to_lowercase().replace('’', "'");
     let fits = |words: &&[&str]| words.iter().all(|word| text.contains(word));
     table.iter().find(|(_, rows)| rows.iter().any(fits)).map(|(class, _)| *class)
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::lines::LINE_MAX;
 use super::testing::told_in_pieces;
 use super::{ARGUMENT_MAX, Exit, Head, Heard, MESSAGE_MAX, Reader, TEXT_MAX, Tokens, Told, Used};
 use crate::agent::claude::ClaudeReader;
@@ -226,4 +227,27 @@ fn a_final_text_over_the_bound_is_cut_and_says_so() {
     let (_, told) = hear(2, (piece.repeat(2).as_bytes(), b""), Exit::Code(0), 1 << 16);
     let text = told.text.unwrap();
     assert!(text.len() < TEXT_MAX + 100 && text.ends_with("x\n\n[cut here; agent-stdout.txt has the whole]"));
+}
+
+/// What a line costs is bounded by its length: with work for each pair of its words, none of these would come to an end.
+#[test]
+fn a_line_full_of_telling_words_is_read_in_no_time() {
+    for words in
+        ["resets", "try again at ", "resets (", "limit reached|1", "429 status", "{\"error\":", "retry in 1h"]
+    {
+        let said = words.replace('"', "\\\"").repeat((LINE_MAX - 200) / (words.len() + 4));
+        let lines = [
+            (0, format!("{{\"type\":\"result\",\"is_error\":true,\"result\":\"{said}\"}}")),
+            (1, format!("{{\"type\":\"turn.failed\",\"error\":{{\"message\":\"{said}\"}}}}")),
+            (2, format!("{{\"type\":\"error\",\"message\":\"{said}\"}}")),
+            (3, format!("{{\"type\":\"error\",\"error\":{{\"data\":{{\"responseBody\":\"{said}\"}}}}}}")),
+            (4, format!("data: {{\"error\":{{\"message\":\"{said}\"}}}}\n")),
+        ];
+        for (reader, line) in lines {
+            for (stdout, stderr) in [(line.as_str(), ""), ("", said.as_str())] {
+                let (_, told) = hear(reader, (stdout.as_bytes(), stderr.as_bytes()), Exit::Code(1), 1 << 16);
+                assert!(told.failure.is_some(), "{reader}: {words}");
+            }
+        }
+    }
 }

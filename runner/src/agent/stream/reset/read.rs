@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use super::{Day, Reset};
+use crate::agent::stream::telling;
 
 /// What stands before the time, in lower case, and what may follow it. More telling ones first.
 pub(super) const BEFORE: [(&str, Form); 25] = [
@@ -35,6 +36,9 @@ pub(super) const BEFORE: [(&str, Form); 25] = [
     ("retry_after", Form::Seconds),
 ];
 
+/// No number and no word of a time is longer; what goes on is none.
+const WORD_MAX: usize = 64;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// Seconds since 1970, or RFC 3339.
@@ -49,6 +53,7 @@ pub(super) enum Form {
 
 /// The first time that the text names as the end of a limit.
 pub(super) fn first(text: &str) -> Option<Reset> {
+    let text = &*telling(text);
     let lower = text.to_ascii_lowercase();
     BEFORE.iter().find_map(|(word, form)| {
         lower.match_indices(word).find_map(|(at, _)| {
@@ -91,8 +96,8 @@ impl<'a> Words<'a> {
     }
 
     fn take_while(&mut self, is: impl Fn(u8) -> bool) -> &'a str {
-        let (taken, _) =
-            self.lower.split_at(self.lower.bytes().take_while(|b| b.is_ascii() && is(*b)).count());
+        let taken = self.lower.bytes().take(WORD_MAX).take_while(|b| b.is_ascii() && is(*b)).count();
+        let (taken, _) = self.lower.split_at(taken);
         self.advance(taken.len());
         taken
     }

@@ -193,3 +193,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_text_that_says_the_same_a_hundred_thousand_times_is_read_in_no_time() {
+    for (word, _) in BEFORE {
+        let text = word.repeat((1 << 20) / word.len());
+        assert_eq!(Reset::read(&text), None, "{word}");
+    }
+}
