@@ -46,6 +46,8 @@ pub use used::{Tokens, Used};
 
 /// How much of an agent's final text is kept. The raw stream has all of it.
 pub const TEXT_MAX: usize = 1 << 20;
+/// Stands at the end of a text that was cut.
+pub(crate) const CUT: &str = "\n\n[cut here; agent-stdout.txt has the whole]";
 /// Of a tool's argument, on one line.
 pub const ARGUMENT_MAX: usize = 200;
 /// Of what an error says, on one line.

@@ -6,15 +6,12 @@ use run_agent_core::event::Usd;
 use super::class::{self, Evidence};
 use super::show::retrying;
 use super::{
-    Exit, Failure, Heard, Json, MESSAGE_MAX, NAME_MAX, Reset, Retry, TEXT_MAX, Tokens, Told, Used, argument,
-    one_line,
+    CUT, Exit, Failure, Heard, Json, MESSAGE_MAX, NAME_MAX, Reset, Retry, TEXT_MAX, Tokens, Told, Used,
+    argument, one_line,
 };
 
 /// How many calls of tools may be open at the same time and still be told apart.
 const OPEN_MAX: usize = 64;
-
-/// Stands at the end of a final text that is longer than the bound.
-const CUT: &str = "\n\n[cut here; agent-stdout.txt has the whole]";
 
 /// An error, as the agent's stream tells it.
 #[derive(Debug, Clone, Default)]

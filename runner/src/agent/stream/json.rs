@@ -1,6 +1,8 @@
 //! One line of JSON as a small tree that answers questions: no answer depends on the order of keys, a field that is
 //! absent or of another type than expected is none, and what is kept of a hostile line is bounded.
 
+mod mend;
+
 use std::cell::Cell;
 use std::fmt;
 
@@ -24,8 +26,13 @@ pub(crate) enum Json {
 const NULL: &Json = &Json::Null;
 
 impl Json {
-    /// A whole JSON value, and nothing behind it.
+    /// A whole JSON value, and nothing behind it. What is no JSON for the sake of one character or number in it is read
+    /// without that.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        Self::read_strictly(bytes).or_else(|| Self::read_strictly(&mend::mended(bytes)?))
+    }
+
+    fn read_strictly(bytes: &[u8]) -> Option<Self> {
         let left = Cell::new(VALUES_MAX);
         let mut from = serde_json::Deserializer::from_slice(bytes);
         let value = Seed { left: &left }.deserialize(&mut from).ok()?;
@@ -239,7 +246,26 @@ mod tests {
         for text in ["", "null", "[1]", "{", "{}}", "{\"a\":1} x", "warning: {", "\u{feff}{}"] {
             assert_eq!(Json::object(text.as_bytes()), None, "{text:?}");
         }
-        assert_eq!(Json::object(&[b"{\"a\":\"".as_slice(), &[0xff], b"\"}"].concat()), None);
+    }
+
+    #[test]
+    fn a_line_is_not_lost_for_one_character_or_number_in_it() {
+        let text = |json: &[u8]| Json::read(json).map(|json| json.to_string());
+        for (json, wanted) in [
+            (r#"{"a":"x\ud83d","b":1}"#, "{\"a\":\"x\u{fffd}\",\"b\":1}"),
+            (r#""\ude00 \uD83D\ude00 \ud83d\ud83d\ude00""#, "\"\u{fffd} 😀 \u{fffd}😀\""),
+            (r#""\\ud83d \ud83d\n \ud83dx""#, "\"\\\\ud83d \u{fffd}\\n \u{fffd}x\""),
+            (
+                r#"{"a":1e999,"b":-1e999,"c":"1e999","d":NaN,"e":[-Infinity,2]}"#,
+                r#"{"a":null,"b":null,"c":"1e999","d":null,"e":[null,2]}"#,
+            ),
+        ] {
+            assert_eq!(text(json.as_bytes()).as_deref(), Some(wanted), "{json}");
+        }
+        assert_eq!(text(&[b"\"".as_slice(), &[0xff], b"a\""].concat()).as_deref(), Some("\"\u{fffd}a\""));
+        for text in [r#""\ud83d"#, r#""\ud8"#, r#""\u""#, r#"{"a":1e999"#, "1e999 x", r#"{"a":xyz}"#] {
+            assert_eq!(Json::read(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]
@@ -257,6 +283,12 @@ mod tests {
         #[test]
         fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             Json::read(&bytes);
+        }
+
+        #[test]
+        fn what_is_json_is_not_mended(text in any::<String>(), number in any::<f64>().prop_filter("JSON has none", |n| n.is_finite())) {
+            let json = serde_json::json!({ "a": text, "b": [number, null, true] }).to_string();
+            prop_assert_eq!(mend::mended(json.as_bytes()), None);
         }
     }
 }

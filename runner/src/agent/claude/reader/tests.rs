@@ -228,3 +228,26 @@ fn bad_flags_and_a_missing_login_are_told_by_stderr() {
         "another output is no failure"
     );
 }
+
+#[test]
+fn a_result_counts_whatever_its_text_is() {
+    let result = |text: &str, more: &str| {
+        let line = format!(
+            r#"{{"type":"result","subtype":"success","is_error":false,"result":"{text}"{more},"total_cost_usd":0.5,"usage":{{"input_tokens":10,"output_tokens":2}}}}"#
+        );
+        lines(&[INIT, &line], 0)
+    };
+    let used = "= used - in 10 (0 cached) out 2 (0 reasoning) cost 0.500000\n";
+    for (text, more, wanted) in
+        [(r"half \ud83d", "", "= text \"half \u{fffd}\""), ("ok", r#","x":1e999"#, "= text \"ok\"")]
+    {
+        let told = result(text, more);
+        assert!(told.contains(wanted) && told.ends_with(used), "{told}");
+    }
+    let told = result(&"long ".repeat(400_000), "");
+    assert!(
+        told.contains("\\n\\n[cut here; agent-stdout.txt has the whole]\"\n"),
+        "the text says that it was cut"
+    );
+    assert!(told.ends_with(used), "what stands behind it counts");
+}

@@ -49,3 +49,10 @@ fn a_refusal_says_why() {
     let told = lines_of(PerplexityReader::new(head), body, "", Exit::Code(1));
     assert!(told.ends_with("= failed auth: HTTP 401: Invalid API key provided.\n"), "{told}");
 }
+
+#[test]
+fn halves_of_a_character_in_two_pieces_cost_no_more_than_the_character() {
+    let piece = |text: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    let told = lines(&(piece(r"Hi \ud83d") + &piece(r"\ude00 there") + "data: [DONE]\n\n"));
+    assert!(told.contains("= text \"Hi \u{fffd}\u{fffd} there\"\n"), "{told}");
+}
