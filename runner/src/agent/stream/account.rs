@@ -240,7 +240,7 @@ impl Account {
     }
 
     pub(crate) fn end(&mut self, exit: Exit, stderr: &str) -> Told {
-        let evidence = Evidence { exit, stderr };
+        let evidence = Evidence { exit, stderr, worked: self.known };
         let failure = match self.failure.take() {
             Some(trouble) => Some(told(trouble, evidence)),
             None => self.concluded(evidence),
@@ -259,10 +259,15 @@ impl Account {
 
     /// The failure of a run whose stream tells none.
     fn concluded(&self, evidence: Evidence<'_>) -> Option<Failure> {
-        let mut failure = match class::of(evidence) {
+        // What it was at when it ended explains an exit that says no more.
+        let class = class::of(evidence).map(|class| match (class, &self.retry) {
+            (ErrorClass::Crash, Some(retry)) if retry.class != ErrorClass::Unknown => retry.class,
+            (class, _) => class,
+        });
+        let mut failure = match class {
             Some(class) => Failure {
                 class,
-                reset: class::line_of(evidence.stderr, class).and_then(Reset::read),
+                reset: class::line_of(evidence, class).and_then(Reset::read),
                 message: class::message(evidence, class),
                 said: false,
             },

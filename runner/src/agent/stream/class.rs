@@ -48,6 +48,39 @@ pub fn of_status(status: u16) -> Option<ErrorClass> {
 pub struct Evidence<'a> {
     pub exit: Exit,
     pub stderr: &'a str,
+    /// Its stream had begun: the program was there, and what stderr said before its last words did not end it.
+    pub worked: bool,
+}
+
+impl<'a> Evidence<'a> {
+    /// The lines that may say why it ended, the last one first.
+    fn words(self) -> impl Iterator<Item = &'a str> {
+        let words = if self.worked { last_words(self.stderr) } else { self.stderr };
+        words.lines().rev()
+    }
+
+    /// What breaks a process down, it says somewhere before the trace of its calls.
+    fn breakdown(self) -> impl Iterator<Item = (ErrorClass, &'a str)> {
+        let lines = self.stderr.lines().rev().filter_map(|line| Some((row(BREAKDOWN, line)?, line)));
+        lines.filter(move |(class, _)| !self.worked || *class != NotFound)
+    }
+}
+
+/// The last line that says something, with those below it that only go on with it, as the trace of its calls does.
+fn last_words(stderr: &str) -> &str {
+    let goes_on = |line: &str| {
+        line.trim().is_empty()
+            || line.starts_with([' ', '\t', '}', ']', ')'])
+            || line.starts_with("Node.js v")
+    };
+    let mut from = stderr.len();
+    for line in stderr.split_inclusive('\n').rev() {
+        from -= line.len();
+        if !goes_on(line) {
+            break;
+        }
+    }
+    &stderr[from..]
 }
 
 /// The class of an agent's end; none when it ended well.
@@ -55,14 +88,14 @@ pub struct Evidence<'a> {
 pub fn of(evidence: Evidence<'_>) -> Option<ErrorClass> {
     let by_exit = match evidence.exit {
         Exit::Code(0) => return None,
-        Exit::Code(127) => NotFound,
+        Exit::Code(127) if !evidence.worked => NotFound,
         // A shell between the agent and us turns signals into these codes.
         Exit::Code(130 | 137 | 143) | Exit::Signal(1..=3 | 9 | 15) | Exit::Unknown => Killed,
         Exit::Code(_) | Exit::Signal(_) => Crash,
     };
     // Words that belong together stand in one line, and the last line that names a class says why it ended.
-    let lines = || evidence.stderr.lines().rev();
-    let said = lines().find_map(|line| row(BREAKDOWN, line)).or_else(|| lines().find_map(of_text));
+    let broken = evidence.breakdown().next().map(|(class, _)| class);
+    let said = broken.or_else(|| evidence.words().find_map(of_text));
     match (said, by_exit) {
         // Who was killed had often complained of something before; only its memory says why.
         (Some(Oom), _) => Some(Oom),
@@ -78,8 +111,8 @@ pub(super) fn message(evidence: Evidence<'_>, class: ErrorClass) -> String {
         Exit::Signal(signal) => format!("ended by signal {signal}"),
         Exit::Unknown => "nobody saw how it ended".to_owned(),
     };
-    let last = || evidence.stderr.lines().rev().find(|line| !line.trim().is_empty());
-    let line = match (line_of(evidence.stderr, class), class) {
+    let last = || last_words(evidence.stderr).lines().next();
+    let line = match (line_of(evidence, class), class) {
         (Some(telling), _) => Some(telling),
         // Whatever it said last is not why it was killed.
         (None, Killed) => None,
@@ -92,9 +125,9 @@ pub(super) fn message(evidence: Evidence<'_>, class: ErrorClass) -> String {
 }
 
 /// The last line of stderr that names this class.
-pub(super) fn line_of(stderr: &str, class: ErrorClass) -> Option<&str> {
-    let names = |line: &&str| row(BREAKDOWN, line).or_else(|| of_text(line)) == Some(class);
-    stderr.lines().rev().find(names)
+pub(super) fn line_of(evidence: Evidence<'_>, class: ErrorClass) -> Option<&str> {
+    let broken = evidence.breakdown().find(|(of, _)| *of == class).map(|(_, line)| line);
+    broken.or_else(|| evidence.words().find(|line| of_text(line) == Some(class)))
 }
 
 /// A provider's error as JSON in a text, maybe with another one in its message.

@@ -251,3 +251,12 @@ fn a_result_counts_whatever_its_text_is() {
     );
     assert!(told.ends_with(used), "what stands behind it counts");
 }
+
+#[test]
+fn what_others_said_on_stderr_before_is_not_why_it_ended() {
+    let stderr = "hook: /bin/sh: 1: prettier: command not found\n[warn] 92% of your weekly usage limit used\nTypeError: x\n";
+    let told = lines_of(ClaudeReader::new(None), INIT, stderr, Exit::Code(1));
+    assert!(told.ends_with("= failed crash: TypeError: x (concluded)\n"), "{told}");
+    let told = lines_of(ClaudeReader::new(None), "", "claude: command not found\n", Exit::Code(1));
+    assert_eq!(told, "= failed not_found: claude: command not found (concluded)\n");
+}

@@ -148,3 +148,13 @@ fn a_request_that_is_tried_again_is_told_by_the_log() {
                   retrying (unknown), retry 3: odd\n";
     assert_eq!(told, wanted);
 }
+
+#[test]
+fn the_request_that_it_was_at_explains_an_end_without_a_word() {
+    let log = "timestamp=1 level=ERROR run=6 message=\"stream error\" small=false error.error=\"AI_APICallError: Invalid API key\"\n";
+    let ended = lines_of(OpencodeReader::new(), START, &format!("{log}ended\n"), Exit::Code(1));
+    assert!(
+        ended.ends_with("= failed auth: ended; it was retrying (auth), retry 1 (concluded)\n"),
+        "{ended}"
+    );
+}

@@ -340,15 +340,46 @@ fn without_a_word_of_the_stream_stderr_and_the_exit_decide() {
         (Exit::Code(1), "Please set an Auth method in your settings.json", Some(Auth)),
     ];
     for (exit, stderr, class) in cases {
-        assert_eq!(of(Evidence { exit, stderr }), class, "{exit:?} {stderr}");
+        assert_eq!(of(Evidence { exit, stderr, worked: false }), class, "{exit:?} {stderr}");
     }
 }
 
 #[test]
 fn the_line_for_people_is_the_one_that_tells_why() {
     let stderr = "starting\n\u{1b}[31mError: Invalid API key\u{1b}[0m\nmore help\n\n";
-    let evidence = Evidence { exit: Exit::Code(1), stderr };
+    let evidence = Evidence { exit: Exit::Code(1), stderr, worked: false };
     assert_eq!(message(evidence, Auth), "Error: Invalid API key");
     assert_eq!(message(evidence, Crash), "more help");
-    assert_eq!(message(Evidence { exit: Exit::Signal(9), stderr: "\n" }, Killed), "ended by signal 9");
+    assert_eq!(
+        message(Evidence { exit: Exit::Signal(9), stderr: "\n", worked: true }, Killed),
+        "ended by signal 9"
+    );
+}
+
+#[test]
+fn of_an_agent_that_worked_only_the_last_words_say_why_it_ended() {
+    let hook = "hook: /bin/sh: 1: prettier: command not found\n";
+    let limit = "[warn] 92% of your weekly usage limit used\n";
+    let trace = "    at main (file:///x.js:1:1) {\n  status: 1\n}\n\nNode.js v22.1.0\n";
+    let cases = [
+        (hook.to_owned(), Crash, "hook: /bin/sh: 1: prettier: command not found"),
+        (format!("{hook}TypeError: x is undefined\n{trace}"), Crash, "TypeError: x is undefined"),
+        (format!("401 Unauthorized fetching plugin list\n{limit}TypeError: x\n"), Crash, "TypeError: x"),
+        (format!("{limit}file.js:3\nError: Invalid API key\n{trace}"), Auth, "Error: Invalid API key"),
+        (
+            format!(
+                "{limit}FATAL ERROR: JavaScript heap out of memory\n----- Native stack trace -----\n 1: 0xb8\n"
+            ),
+            Oom,
+            "FATAL ERROR: JavaScript heap out of memory",
+        ),
+        (String::new(), Crash, "exit code 127"),
+    ];
+    for (stderr, class, line) in cases {
+        for code in [1, 127] {
+            let evidence = Evidence { exit: Exit::Code(code), stderr: &stderr, worked: true };
+            assert_eq!(of(evidence), Some(class), "{stderr}");
+            assert!(stderr.is_empty() || message(evidence, class) == line, "{stderr}");
+        }
+    }
 }
