@@ -15,6 +15,7 @@ mod sign_in;
 pub mod stream;
 mod verify;
 pub mod xai;
+pub(crate) mod zone;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -31,6 +31,8 @@ mod used;
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use run_agent_core::{ErrorClass, text};
 
 pub(crate) use account::{Account, Trouble};
@@ -58,6 +60,10 @@ pub const TELLING_MAX: usize = 16 << 10;
 pub const NAME_MAX: usize = 200;
 /// How much of the end of stderr counts as evidence.
 pub const STDERR_MAX: usize = 16 << 10;
+
+/// A limit that is over so soon is one of requests a minute, and no other is, whatever its words are: gemini speaks of a quota
+/// for both.
+const SOON: SignedDuration = SignedDuration::from_mins(5);
 
 /// Reads the output of one run of one kind of agent.
 pub trait Reader: Send + std::fmt::Debug {
@@ -168,6 +174,23 @@ pub struct Failure {
     pub message: String,
     /// The agent's own stream said so; else it was concluded from stderr and the exit.
     pub said: bool,
+}
+
+impl Failure {
+    /// Its class and the moment at which a limit is over, seen at `now`; `zone` as in [`Reset::moment`]. What is refused for
+    /// longer than a rate of requests can last is a limit of the account, whatever its words are.
+    #[must_use]
+    pub fn at(
+        &self,
+        now: Timestamp,
+        zone: impl FnOnce(Option<&str>) -> Option<TimeZone>,
+    ) -> (ErrorClass, Option<Timestamp>) {
+        let over = self.reset.as_ref().and_then(|reset| reset.moment(now, zone));
+        let lasts = over.is_some_and(|over| over.duration_since(now) > SOON);
+        let class =
+            if self.class == ErrorClass::RateLimit && lasts { ErrorClass::UsageLimit } else { self.class };
+        (class, over)
+    }
 }
 
 /// Hears one agent: its output as it comes, in pieces of any size.

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use run_agent_core::ErrorClass;
@@ -20,6 +19,7 @@ use super::client::{causes, prepare};
 use super::{Patience, Request};
 use crate::agent::stream::told::Line;
 use crate::agent::stream::{BODY_MAX, Head, Retry, Trouble, refusal};
+use crate::agent::zone::zone;
 
 /// All that a request needs.
 pub(crate) struct Job {
@@ -237,7 +237,6 @@ impl Asking {
 
 /// How long the answer says to wait.
 fn asked_wait(trouble: &Trouble) -> Option<Duration> {
-    let zone = |name: Option<&str>| name.map_or(Some(TimeZone::system()), |name| TimeZone::get(name).ok());
     let now = Timestamp::now();
     let moment = trouble.reset.as_ref()?.moment(now, zone)?;
     Some(Duration::try_from(moment.duration_since(now)).unwrap_or_default())

@@ -3,18 +3,13 @@
 
 mod words;
 
-use std::time::Duration;
-
 use run_agent_core::ErrorClass::{
     self, Auth, ContextTooLong, Crash, Killed, Network, NotFound, Oom, Overloaded, RateLimit, Usage,
     UsageLimit,
 };
 
 use self::words::{BREAKDOWN, Rows, WORDS};
-use super::{Exit, Json, MESSAGE_MAX, Reset, one_line, telling};
-
-/// A limit that is over so soon is one of requests a minute, whatever its words are: gemini speaks of a quota for both.
-const SOON: Duration = Duration::from_secs(300);
+use super::{Exit, Json, MESSAGE_MAX, Reset, SOON, one_line, telling};
 
 /// How deep errors are packed into the messages of errors.
 const PACKED_MAX: usize = 4;
@@ -23,7 +18,9 @@ const PACKED_MAX: usize = 4;
 #[must_use]
 pub fn of_text(text: &str) -> Option<ErrorClass> {
     match row(WORDS, text) {
-        Some(UsageLimit) if Reset::read(text).is_some_and(|reset| reset.is_within(SOON)) => Some(RateLimit),
+        Some(UsageLimit) if Reset::read(text).is_some_and(|reset| reset.is_within(SOON.unsigned_abs())) => {
+            Some(RateLimit)
+        }
         class => class,
     }
 }

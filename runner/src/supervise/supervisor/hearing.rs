@@ -11,6 +11,7 @@ use run_agent_core::{Timestamp, decide, text};
 use super::end::{ANSWERED, NO_ANSWER};
 use super::{Exit, Supervisor};
 use crate::agent::stream::{self, Heard, Listener, Retry, Told, Used};
+use crate::agent::zone::zone;
 use crate::hear::{Tail, used_of};
 
 /// How often the same trouble is told again while it lasts: the longer it does, the more seldom.
@@ -209,12 +210,9 @@ pub(crate) fn take_in(told: &Told, end: &mut RunEnd) {
         (said, exit) => format!("{exit}: {said}"),
     };
     end.status = RunOutcome::Failed;
-    end.error_class = Some(failure.class.to_string());
-    let zone = |name: Option<&str>| match name {
-        Some(name) => jiff::tz::TimeZone::get(name).ok(),
-        None => Some(jiff::tz::TimeZone::system()),
-    };
-    end.retry_at = failure.reset.as_ref().and_then(|reset| reset.moment(Timestamp::now(), zone));
+    let (class, retry_at) = failure.at(Timestamp::now(), zone);
+    end.error_class = Some(class.to_string());
+    end.retry_at = retry_at;
 }
 
 impl Exit {

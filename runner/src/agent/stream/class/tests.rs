@@ -1,6 +1,9 @@
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use run_agent_core::ErrorClass::Sandbox;
 
 use super::*;
+use crate::agent::stream::Failure;
 
 /// Texts that the CLIs print or pass on, and what each of them is.
 const SAID: &[(&str, ErrorClass, &str)] = &[
@@ -382,4 +385,20 @@ fn of_an_agent_that_worked_only_the_last_words_say_why_it_ended() {
             assert!(stderr.is_empty() || message(evidence, class) == line, "{stderr}");
         }
     }
+}
+
+#[test]
+fn a_rate_that_is_refused_for_hours_is_an_accounts_limit() {
+    let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let at = |class, said: &str| {
+        let failure = Failure { class, reset: Reset::read(said), message: String::new(), said: true };
+        let (class, over) = failure.at(now, |_| Some(TimeZone::UTC));
+        (class, over.map(|over| over.duration_since(now).as_mins()))
+    };
+    assert_eq!(at(RateLimit, "rate limit. Please try again in 2 hours."), (UsageLimit, Some(120)));
+    assert_eq!(at(RateLimit, "rate limit, try again at 3pm"), (UsageLimit, Some(180)));
+    assert_eq!(at(RateLimit, "try again in 5 minutes"), (RateLimit, Some(5)));
+    assert_eq!(at(RateLimit, "slow down"), (RateLimit, None));
+    assert_eq!(at(Overloaded, "try again in 2 hours"), (Overloaded, Some(120)));
+    assert_eq!(at(UsageLimit, "try again at 12:01"), (UsageLimit, Some(1)));
 }
