@@ -93,7 +93,7 @@ impl CodexReader {
             cached: count("cached_input_tokens"),
             reasoning: count("reasoning_output_tokens"),
         };
-        let new = tokens.since(std::mem::replace(&mut self.before, tokens));
+        let new = self.before.count_on(tokens);
         self.account.used(Used { tokens: new, ..Used::default() }, heard);
     }
 }

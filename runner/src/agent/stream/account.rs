@@ -178,7 +178,8 @@ impl Account {
         }
     }
 
-    pub(crate) fn used(&mut self, used: Used, heard: &mut Vec<Heard>) {
+    pub(crate) fn used(&mut self, mut used: Used, heard: &mut Vec<Heard>) {
+        used.tokens = used.tokens.or_nothing();
         // A report of nothing says nothing.
         if used.tokens == Tokens::default() && used.cost.unwrap_or_default() == Usd::default() {
             return;

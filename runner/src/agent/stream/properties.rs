@@ -67,6 +67,7 @@ fn value() -> impl Strategy<Value = String> {
         "[{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"command\":[1]}}]",
         "{\"type\":\"agent_message\",\"text\":\"b\",\"id\":\"i\"}",
         "{\"type\":\"command_execution\",\"id\":\"i\",\"exit_code\":1}",
+        "{\"input_tokens\":18446744073709551615,\"output_tokens\":3}",
         "{\"input_tokens\":5,\"output_tokens\":3,\"cached_input_tokens\":-2}",
         "{\"content\":[{\"type\":\"text\",\"text\":\"c\"}]}",
         "{\"models\":{\"m\":{\"total_tokens\":9,\"input_tokens\":2,\"output_tokens\":1}}}",
@@ -198,6 +199,7 @@ proptest! {
         }
         let total = told.used.as_ref().map(|used| used.tokens).unwrap_or_default();
         prop_assert_eq!(total, sum);
+        prop_assert!([sum.input, sum.output].into_iter().all(|sum| sum <= heard.len() as u64 * 1_000_000_000_000), "no report uses a budget up");
         prop_assert!(told.text.as_ref().is_none_or(|text| text.len() <= TEXT_MAX + 100));
         prop_assert!(told.failure.as_ref().is_none_or(|failure| failure.message.len() <= MESSAGE_MAX));
     }

@@ -225,7 +225,7 @@ impl Chunks {
         // xAI counts in ten-thousandths of a millionth.
         let ticks = usage.at(&["cost_in_usd_ticks"]).whole().map(|ticks| Usd { micros: ticks / 10_000 });
         let cost = usd(usage.at(&["cost", "total_cost"])).or(ticks);
-        let new = tokens.since(std::mem::replace(&mut self.so_far, tokens));
+        let new = self.so_far.count_on(tokens);
         let cost = cost.map(|cost| {
             let before = std::mem::replace(&mut self.cost, cost);
             Usd { micros: cost.micros.checked_sub(before.micros).unwrap_or(cost.micros) }

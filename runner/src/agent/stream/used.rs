@@ -24,7 +24,24 @@ pub struct Used {
     pub cost: Option<Usd>,
 }
 
+/// No report of an agent counts more; what does is a slip, and would use up a budget for good.
+const TOKENS_MAX: u64 = 1_000_000_000_000;
+
 impl Tokens {
+    /// A report with a count in it that cannot be true says nothing.
+    pub(crate) fn or_nothing(self) -> Self {
+        let most = self.input.max(self.output).max(self.cached).max(self.reasoning);
+        if most > TOKENS_MAX { Self::default() } else { self }
+    }
+
+    /// Takes the count so far of one who counts on, and gives what came on top.
+    pub(crate) fn count_on(&mut self, now: Self) -> Self {
+        if now.or_nothing() != now {
+            return Self::default();
+        }
+        now.since(std::mem::replace(self, now))
+    }
+
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             input: self.input.saturating_add(other.input),
@@ -35,7 +52,7 @@ impl Tokens {
     }
 
     /// What came on top of `before`. A count that went down began afresh, so that all of it is new.
-    pub(crate) fn since(self, before: Self) -> Self {
+    fn since(self, before: Self) -> Self {
         let went_down = self.input < before.input
             || self.output < before.output
             || self.cached < before.cached
@@ -78,6 +95,16 @@ mod tests {
         let tokens = |input, output| Tokens { input, output, ..Tokens::default() };
         assert_eq!(tokens(2400, 68).since(tokens(1200, 34)), tokens(1200, 34));
         assert_eq!(tokens(2400, 30).since(tokens(1200, 34)), tokens(2400, 30));
+    }
+
+    #[test]
+    fn a_count_that_cannot_be_true_is_none_and_is_not_counted_on_from() {
+        let input = |input| Tokens { input, ..Tokens::default() };
+        let mut so_far = input(100);
+        assert_eq!(so_far.count_on(input(u64::MAX)), Tokens::default());
+        assert_eq!(so_far.count_on(input(150)), input(50));
+        assert_eq!(input(TOKENS_MAX).or_nothing(), input(TOKENS_MAX));
+        assert_eq!(input(TOKENS_MAX + 1).or_nothing(), Tokens::default());
     }
 
     proptest! {
