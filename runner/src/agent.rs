@@ -38,7 +38,7 @@ pub use sign_in::{Around, SignIn};
 pub use verify::Verify;
 pub use xai::Xai;
 
-use self::stream::{Listener, Used};
+use self::stream::{Before, Listener};
 
 /// One kind of agent, set up.
 pub trait Backend: std::fmt::Debug {
@@ -162,7 +162,7 @@ impl Stream {
 
     /// `before` is what earlier runs of the conversation that this run takes up reported together.
     #[must_use]
-    pub fn listener(self, before: Option<&Used>) -> Listener {
+    pub fn listener(self, before: Option<&Before>) -> Listener {
         Listener::new(match self {
             Self::Claude => Box::new(claude::ClaudeReader::new(before)),
             Self::Codex => Box::new(codex::CodexReader::new(before)),

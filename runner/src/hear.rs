@@ -9,7 +9,7 @@ use run_agent_core::layout::RunPaths;
 use run_agent_core::world::{Task, Totals};
 
 use crate::agent::Stream;
-use crate::agent::stream::{Exit, Tokens, Told, Used};
+use crate::agent::stream::{Before, Exit, Tokens, Told, Used};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -72,12 +72,22 @@ pub(crate) fn before(task: &Task, session: &str) -> Option<Usage> {
         output_tokens: sum.output_tokens,
         cached_tokens: sum.cached_tokens,
         cost_usd: Some(sum.cost_usd),
-        ..Usage::default()
+        session_id: Some(session.to_owned()),
+        model: None,
     })
 }
 
-pub(crate) fn used_of(usage: &Usage) -> Used {
-    Used {
+/// True when the runs of this conversation printed this form. The name of an agent may stand for one of another kind by
+/// now, which knows nothing of it.
+pub(crate) fn is_of(task: &Task, session: &str, stream: Option<Stream>) -> bool {
+    let of_it = task.runs.values().filter(|run| run.session_id.as_deref() == Some(session));
+    let mut forms = of_it.map(|run| Stream::named(run.start()?.stream.as_deref()?));
+    stream.is_some() && forms.all(|form| form == stream)
+}
+
+/// What a conversation has used, as a reader takes it.
+pub(crate) fn used_of(usage: &Usage) -> Before {
+    let used = Used {
         model: usage.model.clone(),
         tokens: Tokens {
             input: usage.input_tokens,
@@ -86,7 +96,8 @@ pub(crate) fn used_of(usage: &Usage) -> Used {
             reasoning: 0,
         },
         cost: usage.cost_usd,
-    }
+    };
+    Before { session: usage.session_id.clone(), used }
 }
 
 /// All that the agent of a run printed, of which nobody saw the end.

@@ -44,7 +44,7 @@ pub use rest::Head;
 pub(crate) use rest::{Answer, BODY_MAX, Chunks, RestReader, refusal, told};
 pub(crate) use sse::Sse;
 pub(crate) use used::usd;
-pub use used::{Tokens, Used};
+pub use used::{Before, Tokens, Used};
 
 /// How much of an agent's final text is kept. The raw stream has all of it.
 pub const TEXT_MAX: usize = 1 << 20;

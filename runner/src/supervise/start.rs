@@ -198,8 +198,13 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     let lock = record::create(&lock_path).map_err(write(lock_path.clone()))?;
     failpoint::here("starter.lock");
 
-    let session = request.root.as_ref().and_then(|root| root.session.as_deref());
-    let call = request.backend.call(&paths, Work { prompt: request.prompt, session })?;
+    let call_with = |session| request.backend.call(&paths, Work { prompt: request.prompt, session });
+    let mut session = request.root.as_ref().and_then(|root| root.session.as_deref());
+    let mut call = call_with(session)?;
+    if session.is_some_and(|session| !hear::is_of(view.task(), session, call.stream)) {
+        session = None;
+        call = call_with(None)?;
+    }
     let text = match request.streams {
         Streams::Prompt => prompt_text(tree, view, request, &id, &paths),
         Streams::CallerInput | Streams::Terminal | Streams::Nothing => request.prompt.to_owned(),

@@ -10,7 +10,7 @@ use run_agent_core::ErrorClass;
 use run_agent_core::event::Usd;
 
 use crate::agent::stream::{
-    Account, Exit, Heard, Json, Reader, Reset, Retry, Tokens, Told, Trouble, Used, class, usd,
+    Account, Before, Exit, Heard, Json, Reader, Reset, Retry, Tokens, Told, Trouble, Used, class, usd,
 };
 
 /// Reads one run.
@@ -19,6 +19,8 @@ pub struct ClaudeReader {
     account: Account,
     /// What the session had cost before, as far as it was told.
     cost: Usd,
+    /// The session of which that is, until the agent names its own.
+    asked: Option<String>,
     /// The account's limit is reached, until then.
     limit: Option<Option<Reset>>,
 }
@@ -26,9 +28,10 @@ pub struct ClaudeReader {
 impl ClaudeReader {
     /// `before` is what earlier runs of the session that this run continues reported together.
     #[must_use]
-    pub fn new(before: Option<&Used>) -> Self {
-        let cost = before.and_then(|before| before.cost).unwrap_or_default();
-        Self { cost, ..Self::default() }
+    pub fn new(before: Option<&Before>) -> Self {
+        let before = before.cloned().unwrap_or_default();
+        let cost = before.used.cost.unwrap_or_default();
+        Self { cost, asked: before.session, ..Self::default() }
     }
 
     fn system(&mut self, line: &Json, heard: &mut Vec<Heard>) {
@@ -175,6 +178,9 @@ impl Reader for ClaudeReader {
             _ => {}
         }
         self.account.session(line.at(&["session_id"]), heard);
+        if self.account.is_another_than(&mut self.asked) {
+            self.cost = Usd::default();
+        }
         match kind {
             "system" => self.system(&line, heard),
             "assistant" => self.assistant(&line, heard),

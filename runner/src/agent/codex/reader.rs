@@ -6,7 +6,7 @@
 
 use run_agent_core::ErrorClass;
 
-use crate::agent::stream::{Account, Exit, Heard, Json, Reader, Retry, Tokens, Told, Trouble, Used};
+use crate::agent::stream::{Account, Before, Exit, Heard, Json, Reader, Retry, Tokens, Told, Trouble, Used};
 
 /// Reads one run.
 #[derive(Debug, Default)]
@@ -14,14 +14,17 @@ pub struct CodexReader {
     account: Account,
     /// What the session had used before.
     before: Tokens,
+    /// The session of which that is, until the agent names its own.
+    asked: Option<String>,
     attempt: u32,
 }
 
 impl CodexReader {
     /// `before` is what earlier runs of the session that this run continues reported together.
     #[must_use]
-    pub fn new(before: Option<&Used>) -> Self {
-        Self { before: before.map_or_else(Tokens::default, |before| before.tokens), ..Self::default() }
+    pub fn new(before: Option<&Before>) -> Self {
+        let before = before.cloned().unwrap_or_default();
+        Self { before: before.used.tokens, asked: before.session, ..Self::default() }
     }
 
     fn item(&mut self, item: &Json, ended: bool, heard: &mut Vec<Heard>) {
@@ -106,7 +109,12 @@ impl Reader for CodexReader {
             self.account.known();
         }
         match kind {
-            "thread.started" => self.account.session(line.at(&["thread_id"]), heard),
+            "thread.started" => {
+                self.account.session(line.at(&["thread_id"]), heard);
+                if self.account.is_another_than(&mut self.asked) {
+                    self.before = Tokens::default();
+                }
+            }
             "turn.started" => self.account.finished(false),
             "turn.completed" => {
                 self.usage(line.at(&["usage"]), heard);

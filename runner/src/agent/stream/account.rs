@@ -86,6 +86,13 @@ impl Account {
         }
     }
 
+    /// The agent has named its conversation, and it is not the one that was `asked` for. Asked until it is known, and told
+    /// once.
+    pub(crate) fn is_another_than(&self, asked: &mut Option<String>) -> bool {
+        let Some(session) = &self.session else { return false };
+        asked.take().is_some_and(|asked| asked != *session)
+    }
+
     pub(crate) fn model(&mut self, name: &Json, heard: &mut Vec<Heard>) {
         let Some(name) = name.words().map(|name| one_line(name, NAME_MAX)) else { return };
         if self.model.as_ref() != Some(&name) {

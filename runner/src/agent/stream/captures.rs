@@ -5,7 +5,7 @@ use std::path::Path;
 use run_agent_core::event::Usd;
 
 use super::testing::{told_in_pieces, written};
-use super::{Exit, Head, Reader, Tokens, Used};
+use super::{Before, Exit, Head, Reader, Tokens, Used};
 use crate::agent::claude::ClaudeReader;
 use crate::agent::codex::CodexReader;
 use crate::agent::gemini::GeminiReader;
@@ -32,9 +32,9 @@ fn check<R: Reader + 'static>(name: &str, reader: impl Fn() -> R, exit: Exit, wa
 }
 
 /// What the session of the recorded run had used before.
-fn before() -> Used {
+fn before() -> Before {
     let tokens = Tokens { input: 1200, output: 34, cached: 200, reasoning: 0 };
-    Used { model: None, tokens, cost: Some(Usd { micros: 5520 }) }
+    Before { session: None, used: Used { model: None, tokens, cost: Some(Usd { micros: 5520 }) } }
 }
 
 fn head() -> Head {

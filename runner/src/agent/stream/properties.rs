@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::lines::LINE_MAX;
 use super::testing::told_in_pieces;
-use super::{ARGUMENT_MAX, Exit, Head, Heard, MESSAGE_MAX, Reader, TEXT_MAX, Tokens, Told, Used};
+use super::{ARGUMENT_MAX, Before, Exit, Head, Heard, MESSAGE_MAX, Reader, TEXT_MAX, Tokens, Told, Used};
 use crate::agent::claude::ClaudeReader;
 use crate::agent::codex::CodexReader;
 use crate::agent::gemini::GeminiReader;
@@ -16,7 +16,8 @@ const READERS: usize = 9;
 
 /// Asks each reader by its number.
 fn hear(reader: usize, input: (&[u8], &[u8]), exit: Exit, size: usize) -> (Vec<Heard>, Told) {
-    let before = Used { tokens: Tokens { input: 9, output: 9, cached: 9, reasoning: 9 }, ..Used::default() };
+    let used = Used { tokens: Tokens { input: 9, output: 9, cached: 9, reasoning: 9 }, ..Used::default() };
+    let before = Before { session: Some("text".to_owned()), used };
     let head = |status| Head { status, retry_after: None };
     fn with(
         reader: impl Reader + 'static,

@@ -24,6 +24,14 @@ pub struct Used {
     pub cost: Option<Usd>,
 }
 
+/// What earlier runs of a conversation reported together, which a run that takes it up may report once more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Before {
+    /// The conversation that was asked for: one that the agent began instead has used nothing yet.
+    pub session: Option<String>,
+    pub used: Used,
+}
+
 /// No report of an agent counts more; what does is a slip, and would use up a budget for good.
 const TOKENS_MAX: u64 = 1_000_000_000_000;
 

@@ -160,3 +160,25 @@ fn a_supervisor_that_reads_a_chatty_stream_stays_small() {
     std::fs::write(root.scratch().join("go"), "").unwrap();
     assert_eq!(root.run(&["wait", run.as_str(), "--wait", "60s"]).code, 0);
 }
+
+#[test]
+fn a_conversation_is_not_taken_up_by_an_agent_of_another_kind() {
+    let kind = |kind: &str| {
+        format!("agent \"a\" {{\n  type = \"{kind}\"\n}}\nloop {{\n  session = \"resume\"\n  max_restarts = 0\n}}\n")
+    };
+    let root = Root::made();
+    let config = root.path().join("config.hcl");
+    std::fs::write(&config, kind("claude")).unwrap();
+    let result = claude::result("so far", 10, 5, 0.25);
+    StandIn::of(&root, "claude").starts(Script::new().prints(&claude::init()).prints(&result)).install();
+    StandIn::of(&root, "codex").starts(Script::new().prints(&codex("done", 30, 2)).says_done()).install();
+    let first = root.run(&["task", "--project", "p", "--agent", "a", "--prompt", "work"]);
+    assert_eq!(first.code, 3, "{first:?}");
+    std::fs::write(&config, kind("codex")).unwrap();
+    let again = root.run(&["resume", "--task", root.only_task().task.as_str()]);
+    assert_eq!(again.code, 0, "{again:?}");
+    let view = root.view(&root.only_task());
+    let second = view.task().runs.values().nth(1).and_then(|run| run.start()).unwrap();
+    assert!(second.commandline.contains(" exec ") && !second.commandline.contains("resume"), "{second:?}");
+    assert_eq!(view.task().usage.input_tokens, 40);
+}

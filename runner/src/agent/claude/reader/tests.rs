@@ -158,7 +158,8 @@ fn the_cost_of_a_session_that_goes_on_is_what_came_on_top() {
             r#"{{"type":"result","subtype":"success","is_error":false,"result":"ok","total_cost_usd":{cost},"usage":{{"input_tokens":10,"output_tokens":1}}{more}}}"#
         )
     };
-    let before = Used { cost: Some(Usd { micros: 5520 }), ..Used::default() };
+    let used = Used { cost: Some(Usd { micros: 5520 }), ..Used::default() };
+    let before = Before { session: Some("s-1".to_owned()), used };
     let told = |stdout: &str| lines_of(ClaudeReader::new(Some(&before)), stdout, "", Exit::Code(0));
     let older = told(&result("0.01104", ""));
     assert!(older.contains("usage - in 10 (0 cached) out 1 (0 reasoning) cost 0.005520\n"), "{older}");
@@ -175,6 +176,9 @@ fn the_cost_of_a_session_that_goes_on_is_what_came_on_top() {
         r#","model_usage_since_last_result":{"m":{"inputTokens":1,"cacheReadInputTokens":2,"cacheCreationInputTokens":4,"outputTokens":8,"thinkingTokens":3,"costUSD":0.001}}"#,
     ));
     assert!(newer.contains("usage m in 7 (2 cached) out 8 (3 reasoning) cost 0.001000\n"), "{newer}");
+    let named = |id: &str| told(&format!("{}\n{}", INIT.replace("s-1", id), result("0.01104", "")));
+    assert!(named("s-1").contains("cost 0.005520\n"));
+    assert!(named("s-2").contains("cost 0.011040\n"), "another session has cost nothing yet");
 }
 
 #[test]

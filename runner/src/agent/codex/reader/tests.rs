@@ -123,8 +123,9 @@ fn the_usage_of_a_session_that_goes_on_is_what_came_on_top() {
             r#"{{"type":"turn.completed","usage":{{"input_tokens":{input},"cached_input_tokens":200,"output_tokens":{output}}}}}"#
         )
     };
-    let before =
-        Used { tokens: Tokens { input: 1200, output: 34, cached: 200, reasoning: 0 }, ..Used::default() };
+    let tokens = Tokens { input: 1200, output: 34, cached: 200, reasoning: 0 };
+    let used = Used { tokens, ..Used::default() };
+    let before = Before { session: Some("c-1".to_owned()), used };
     let told = |stdout: &str| lines_of(CodexReader::new(Some(&before)), stdout, "", Exit::Code(0));
     assert!(told(&usage(2400, 68)).contains("= used - in 1200 (0 cached) out 34 (0 reasoning)"));
     assert!(
@@ -135,6 +136,11 @@ fn the_usage_of_a_session_that_goes_on_is_what_came_on_top() {
         told(&usage(700, 20)).contains("= used - in 700 (200 cached) out 20"),
         "a session of its own after all"
     );
+    let named = |id: &str| {
+        told(&format!("{{\"type\":\"thread.started\",\"thread_id\":\"{id}\"}}\n{}", usage(2400, 68)))
+    };
+    assert!(named("c-1").contains("= used - in 1200 (0 cached)"));
+    assert!(named("c-2").contains("= used - in 2400 (200 cached)"), "another session has used nothing yet");
 }
 
 #[test]
