@@ -7,6 +7,7 @@ use run_agent_runner::agent::stream::{Exit, Heard, Listener};
 use run_agent_runner::output::{Source, last_lines};
 
 use super::TAIL_MAX;
+use crate::render;
 
 /// Goes along with one run.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ impl Text {
         for heard in self.heard.drain(..) {
             self.show.push(&heard, &mut text);
         }
+        // What a model says may come from anywhere.
+        text = render::safe(&text);
         if !text.is_empty() && std::mem::take(&mut self.open) {
             text.insert(0, '\n');
         }
@@ -125,6 +128,14 @@ mod tests {
         text.end(None, &mut out);
         let wanted = "Two  blanks\n\n  code\nwarning: x\n> Bash ls\n";
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
+    }
+
+    #[test]
+    fn nothing_that_an_agent_says_commands_the_terminal() {
+        let said = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"a\u001b]0;title\u0007b\té"},{"type":"tool_use","id":"1","name":"Bash","input":{"command":"ls \u202e x"}}]}}"#;
+        let mut text = Text::new(Stream::Claude);
+        let out = text.of(Source::Stdout, format!("{said}\n").as_bytes());
+        assert_eq!(String::from_utf8(out).unwrap(), "a\\u{1b}]0;title\\u{7}b\té\n> Bash ls \\u{202e} x\n");
     }
 
     #[test]

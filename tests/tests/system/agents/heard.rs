@@ -164,7 +164,9 @@ fn a_supervisor_that_reads_a_chatty_stream_stays_small() {
 #[test]
 fn a_conversation_is_not_taken_up_by_an_agent_of_another_kind() {
     let kind = |kind: &str| {
-        format!("agent \"a\" {{\n  type = \"{kind}\"\n}}\nloop {{\n  session = \"resume\"\n  max_restarts = 0\n}}\n")
+        format!(
+            "agent \"a\" {{\n  type = \"{kind}\"\n}}\nloop {{\n  session = \"resume\"\n  max_restarts = 0\n}}\n"
+        )
     };
     let root = Root::made();
     let config = root.path().join("config.hcl");
