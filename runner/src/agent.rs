@@ -168,8 +168,8 @@ impl Stream {
             Self::Codex => Box::new(codex::CodexReader::new(before)),
             Self::Gemini => Box::new(gemini::GeminiReader::new()),
             Self::Opencode => Box::new(opencode::OpencodeReader::new()),
-            Self::Xai => Box::new(xai::XaiReader::new(stream::Head::default())),
-            Self::Perplexity => Box::new(perplexity::PerplexityReader::new(stream::Head::default())),
+            Self::Xai => Box::new(xai::XaiReader::default()),
+            Self::Perplexity => Box::new(perplexity::PerplexityReader::default()),
         })
     }
 }

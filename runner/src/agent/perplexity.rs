@@ -9,7 +9,7 @@ use super::rest::{Provider, Trial};
 use super::sign_in::{Around, SignIn, Traces};
 use super::{AgentError, Backend, Call, Setup, Stream, Work};
 
-pub use reader::PerplexityReader;
+pub(crate) use reader::PerplexityReader;
 
 /// Asked where the configuration names none.
 const MODEL: &str = "sonar-pro";

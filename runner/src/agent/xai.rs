@@ -9,7 +9,7 @@ use super::rest::{Provider, Trial};
 use super::sign_in::{Around, SignIn, Traces};
 use super::{AgentError, Backend, Call, Setup, Stream, Work};
 
-pub use reader::XaiReader;
+pub(crate) use reader::XaiReader;
 
 /// Asked where the configuration names none.
 const MODEL: &str = "grok-4.7";

@@ -15,6 +15,7 @@ use run_agent_core::world::{Run, RunState, Task};
 use super::os::{Machine, ProcessId};
 use super::record::{self, Notes};
 use super::{ladder, left_overs, ownership};
+use crate::agent::stream::told::Line;
 use crate::link;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
@@ -367,7 +368,9 @@ fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
         RunOutcome::Failed => {
             // Where the agent's output says why, the end of stderr seldom says it better.
             let said = end.reason.contains(": ");
-            let last = stderr.lines().rev().find(|line| !said && !line.trim().is_empty());
+            let says = |line: &&str| !line.trim().is_empty() && Line::read(line).is_none();
+            // Nor do the lines of a request, whose refusal is the reason.
+            let last = stderr.lines().rev().find(says).filter(|_| !said);
             let last = last.map(|line| format!(": {line}")).unwrap_or_default();
             format!("{agent} failed{lasted}: {}{last}{left}\n\nstderr:\n{stderr}", end.reason)
         }

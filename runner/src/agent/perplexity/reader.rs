@@ -1,9 +1,7 @@
 //! What Perplexity streams: chunks of a chat completion, each with the usage and the sources so far, of which the last
 //! counts. The sources become a section of their own behind the text.
 
-use crate::agent::stream::{
-    Account, Answer, Chunks, Exit, Head, Heard, Json, Reader, RestReader, Told, one_line,
-};
+use crate::agent::stream::{Account, Answer, Chunks, Heard, Json, RestReader, one_line};
 
 /// How many sources are named.
 const SOURCES_MAX: usize = 100;
@@ -11,11 +9,10 @@ const TITLE_MAX: usize = 200;
 const URL_MAX: usize = 2000;
 
 /// Reads one answer.
-#[derive(Debug)]
-pub struct PerplexityReader(RestReader<Perplexity>);
+pub(crate) type PerplexityReader = RestReader<Perplexity>;
 
 #[derive(Debug, Default)]
-struct Perplexity {
+pub(crate) struct Perplexity {
     chunks: Chunks,
     sources: Vec<Source>,
 }
@@ -24,27 +21,6 @@ struct Perplexity {
 struct Source {
     url: String,
     title: Option<String>,
-}
-
-impl PerplexityReader {
-    #[must_use]
-    pub fn new(head: Head) -> Self {
-        Self(RestReader::new(head, Perplexity::default()))
-    }
-}
-
-impl Reader for PerplexityReader {
-    fn line(&mut self, line: &[u8], heard: &mut Vec<Heard>) {
-        self.0.line(line, heard);
-    }
-
-    fn stderr_line(&mut self, line: &[u8], heard: &mut Vec<Heard>) {
-        self.0.stderr_line(line, heard);
-    }
-
-    fn end(&mut self, exit: Exit, stderr: &str, heard: &mut Vec<Heard>) -> Told {
-        self.0.end(exit, stderr, heard)
-    }
 }
 
 impl Answer for Perplexity {

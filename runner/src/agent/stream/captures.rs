@@ -5,7 +5,7 @@ use std::path::Path;
 use run_agent_core::event::Usd;
 
 use super::testing::{told_in_pieces, written};
-use super::{Before, Exit, Head, Reader, Tokens, Used};
+use super::{Before, Exit, Reader, Tokens, Used};
 use crate::agent::claude::ClaudeReader;
 use crate::agent::codex::CodexReader;
 use crate::agent::gemini::GeminiReader;
@@ -35,10 +35,6 @@ fn check<R: Reader + 'static>(name: &str, reader: impl Fn() -> R, exit: Exit, wa
 fn before() -> Before {
     let tokens = Tokens { input: 1200, output: 34, cached: 200, reasoning: 0 };
     Before { session: None, used: Used { model: None, tokens, cost: Some(Usd { micros: 5520 }) } }
-}
-
-fn head() -> Head {
-    Head { status: 200, retry_after: None }
 }
 
 macro_rules! captures {
@@ -351,7 +347,7 @@ captures! {
         = session \"ses_e041c18b5ffe70K4jA8ND9EUCn\"\n\
         = used - in 3600 (600 cached) out 102 (0 reasoning) cost 0.006912\n\
         ";
-    perplexity_stream: "perplexity-stream.sse", PerplexityReader::new(head()), 0 => "\
+    perplexity_stream: "perplexity-stream.sse", PerplexityReader::default(), 0 => "\
         model sonar-pro\n\
         piece \"Perplexi\"\n\
         piece \"ty answe\"\n\
@@ -363,18 +359,7 @@ captures! {
         = model \"sonar-pro\"\n\
         = used - in 1200 (0 cached) out 34 (0 reasoning) cost 0.007700\n\
         ";
-    xai_chat_stream: "xai-chat-stream.sse", XaiReader::new(head()), 0 => "\
-        model grok-4.7\n\
-        piece \"xAI\"\n\
-        piece \" an\"\n\
-        piece \"swe\"\n\
-        piece \"r.\"\n\
-        usage grok-4.7 in 1200 (200 cached) out 34 (0 reasoning) cost ?\n\
-        = text \"xAI answer.\"\n\
-        = model \"grok-4.7\"\n\
-        = used - in 1200 (200 cached) out 34 (0 reasoning) cost ?\n\
-        ";
-    xai_responses_stream: "xai-responses-stream.sse", XaiReader::new(head()), 0 => "\
+    xai_chat_stream: "xai-chat-stream.sse", XaiReader::default(), 0 => "\
         model grok-4.7\n\
         piece \"xAI\"\n\
         piece \" an\"\n\

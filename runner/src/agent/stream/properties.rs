@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::lines::LINE_MAX;
 use super::testing::told_in_pieces;
-use super::{ARGUMENT_MAX, Before, Exit, Head, Heard, MESSAGE_MAX, Reader, TEXT_MAX, Tokens, Told, Used};
+use super::{ARGUMENT_MAX, Before, Exit, Heard, MESSAGE_MAX, Reader, TEXT_MAX, Tokens, Told, Used};
 use crate::agent::claude::ClaudeReader;
 use crate::agent::codex::CodexReader;
 use crate::agent::gemini::GeminiReader;
@@ -18,7 +18,8 @@ const READERS: usize = 9;
 fn hear(reader: usize, input: (&[u8], &[u8]), exit: Exit, size: usize) -> (Vec<Heard>, Told) {
     let used = Used { tokens: Tokens { input: 9, output: 9, cached: 9, reasoning: 9 }, ..Used::default() };
     let before = Before { session: Some("text".to_owned()), used };
-    let head = |status| Head { status, retry_after: None };
+    // The head of an answer stands in stderr.
+    let (refused, taken) = ([b"HTTP 429\n", input.1].concat(), [b"HTTP 200\n", input.1].concat());
     fn with(
         reader: impl Reader + 'static,
         input: (&[u8], &[u8]),
@@ -32,12 +33,11 @@ fn hear(reader: usize, input: (&[u8], &[u8]), exit: Exit, size: usize) -> (Vec<H
         1 => with(CodexReader::new(Some(&before)), input, exit, size),
         2 => with(GeminiReader::new(), input, exit, size),
         3 => with(OpencodeReader::new(), input, exit, size),
-        4 => with(XaiReader::new(head(200)), input, exit, size),
-        5 => with(PerplexityReader::new(head(200)), input, exit, size),
-        6 => with(XaiReader::new(head(429)), input, exit, size),
-        // Stderr tells the head.
-        7 => with(XaiReader::new(Head::default()), input, exit, size),
-        _ => with(PerplexityReader::new(Head::default()), input, exit, size),
+        4 => with(XaiReader::default(), (input.0, &taken), exit, size),
+        5 => with(PerplexityReader::default(), (input.0, &taken), exit, size),
+        6 => with(XaiReader::default(), (input.0, &refused), exit, size),
+        7 => with(XaiReader::default(), input, exit, size),
+        _ => with(PerplexityReader::default(), input, exit, size),
     }
 }
 
@@ -102,10 +102,6 @@ fn line() -> impl Strategy<Value = String> {
         "step_finish",
         "text",
         "reasoning",
-        "response.created",
-        "response.output_text.delta",
-        "response.completed",
-        "response.failed",
         "never heard of",
     ];
     let keys = [
@@ -134,7 +130,6 @@ fn line() -> impl Strategy<Value = String> {
         "api_error_status",
         "rate_limit_info",
         "choices",
-        "response",
         "citations",
         "search_results",
         "severity",

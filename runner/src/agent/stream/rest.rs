@@ -33,7 +33,7 @@ impl Head {
 }
 
 /// What one provider's events mean.
-pub(crate) trait Answer: Send + std::fmt::Debug {
+pub(crate) trait Answer: Send + std::fmt::Debug + Default {
     /// One event's data. `[DONE]` does not come here.
     fn event(&mut self, event: &Json, account: &mut Account, heard: &mut Vec<Heard>);
 
@@ -42,33 +42,19 @@ pub(crate) trait Answer: Send + std::fmt::Debug {
 }
 
 /// Reads one answer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RestReader<A> {
     answer: A,
     account: Account,
     sse: Sse,
     head: Head,
-    /// What is no event: an error, or an answer that is not streamed.
+    /// How the body begins, for when it turns out to be no stream of events: a refusal, or an answer in one piece.
     body: Vec<u8>,
-    /// Something came that is no event, and nothing that is one.
-    other: bool,
+    began: bool,
     events: bool,
 }
 
 impl<A: Answer> RestReader<A> {
-    /// `head` is the default where stderr tells it.
-    pub(crate) fn new(head: Head, answer: A) -> Self {
-        Self {
-            answer,
-            account: Account::default(),
-            sse: Sse::default(),
-            head,
-            body: Vec::new(),
-            other: false,
-            events: false,
-        }
-    }
-
     fn is_refused(&self) -> bool {
         self.head.status != 0 && !self.head.is_answer()
     }
@@ -78,24 +64,40 @@ impl<A: Answer> RestReader<A> {
         if data == b"[DONE]" {
             self.account.finished(true);
         } else if let Some(event) = Json::object(data) {
-            let error = event.at(&["error"]);
-            if !error.is_null() && event.at(&["type"]).is_null() {
-                self.account.problem(trouble(&event, &Head::default()), heard);
+            if is_error(&event) {
+                self.account.problem(trouble(&event, &self.head), heard);
+            } else {
+                self.answer.event(&event, &mut self.account, heard);
             }
-            self.answer.event(&event, &mut self.account, heard);
         }
+    }
+
+    /// An answer that was read to its end, and is no stream of events.
+    fn no_events(&self) -> Option<Trouble> {
+        if self.events || self.body.trim_ascii().is_empty() {
+            return None;
+        }
+        // Some refuse within an answer.
+        let refused = Json::object(&self.body).filter(is_error).map(|_| refusal(&self.head, &self.body));
+        Some(refused.unwrap_or_else(|| Trouble {
+            class: Some(ErrorClass::Usage),
+            message: "the answer is no stream of events; check base_url".to_owned(),
+            ..Trouble::default()
+        }))
     }
 }
 
 impl<A: Answer> Reader for RestReader<A> {
     fn line(&mut self, line: &[u8], heard: &mut Vec<Heard>) {
         self.account.known();
-        if !self.head.is_answer() {
+        let mark: &[u8] = if std::mem::replace(&mut self.began, true) { b"" } else { "\u{feff}".as_bytes() };
+        let line = line.strip_prefix(mark).unwrap_or(line);
+        let is_comment = line.starts_with(b":");
+        if !is_comment && !(self.events && self.head.is_answer()) {
             let room = BODY_MAX.saturating_sub(self.body.len());
             self.body.extend_from_slice(&line[..line.len().min(room)]);
             self.body.push(b'\n');
         }
-        self.other |= !line.trim_ascii().is_empty() && !line.starts_with(b":");
         if !self.is_refused()
             && let Some(data) = self.sse.line(line)
         {
@@ -110,7 +112,6 @@ impl<A: Answer> Reader for RestReader<A> {
                 // An answer without a body is one too, and was cut.
                 self.account.known();
                 if self.head.is_answer() {
-                    self.body = Vec::new();
                     self.account.answered(heard);
                 }
             }
@@ -129,10 +130,8 @@ impl<A: Answer> Reader for RestReader<A> {
         if self.is_refused() {
             let trouble = refusal(&self.head, &std::mem::take(&mut self.body));
             self.account.problem(trouble, heard);
-        } else if self.other && !self.events && exit == Exit::Code(0) {
-            let message = "the answer is no stream of events; check base_url".to_owned();
-            let class = Some(ErrorClass::Usage);
-            self.account.problem(Trouble { class, message, ..Trouble::default() }, heard);
+        } else if let Some(trouble) = self.no_events().filter(|_| exit == Exit::Code(0)) {
+            self.account.problem(trouble, heard);
         }
         self.answer.finish(&mut self.account, heard);
         let mut told = self.account.end(exit, stderr);
@@ -145,6 +144,11 @@ impl<A: Answer> Reader for RestReader<A> {
         }
         told
     }
+}
+
+/// An error in the place of an answer, or within one.
+fn is_error(json: &Json) -> bool {
+    !json.at(&["error"]).is_null() || json.at(&["type"]).text() == Some("error")
 }
 
 /// `{"error": {"message": …}}`, `{"error": "…", "code": "…"}`, or whatever a proxy between says.
@@ -200,6 +204,8 @@ fn tokens(usage: &Json) -> Tokens {
 pub(crate) struct Chunks {
     so_far: Tokens,
     cost: Usd,
+    /// It was told that the answer is not complete.
+    incomplete: bool,
 }
 
 impl Chunks {
@@ -209,15 +215,25 @@ impl Chunks {
             let delta = choice.at(&["delta"]);
             account.thinking(delta.at(&["reasoning_content"]).text().unwrap_or_default(), heard);
             account.piece(delta.at(&["content"]).text().unwrap_or_default(), heard);
-            if choice.at(&["finish_reason"]).words().is_some() {
+            if let Some(reason) = choice.at(&["finish_reason"]).words() {
                 account.finished(true);
+                self.incomplete(reason, account, heard);
             }
         }
         self.usage(event.at(&["usage"]), account, heard);
     }
 
+    /// The provider ended the answer, and not the model: whoever reads it should know.
+    fn incomplete(&mut self, reason: &str, account: &mut Account, heard: &mut Vec<Heard>) {
+        if matches!(reason, "length" | "content_filter") && !std::mem::replace(&mut self.incomplete, true) {
+            let why = format!("the answer is not complete: {reason}");
+            account.notice(&why, heard);
+            account.add_text(&format!("\n\n[{why}]"));
+        }
+    }
+
     /// Usage of the answer so far, or of the whole of it.
-    pub(crate) fn usage(&mut self, usage: &Json, account: &mut Account, heard: &mut Vec<Heard>) {
+    fn usage(&mut self, usage: &Json, account: &mut Account, heard: &mut Vec<Heard>) {
         if usage.fields().is_empty() {
             return;
         }

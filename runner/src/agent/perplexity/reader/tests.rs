@@ -1,8 +1,9 @@
 use super::*;
+use crate::agent::stream::Exit;
 use crate::agent::stream::testing::lines_of;
 
 fn lines(body: &str) -> String {
-    lines_of(PerplexityReader::new(Head { status: 200, retry_after: None }), body, "", Exit::Code(0))
+    lines_of(PerplexityReader::default(), body, "HTTP 200\n", Exit::Code(0))
 }
 
 #[test]
@@ -44,9 +45,8 @@ fn search_results_alone_are_sources_and_none_makes_no_section() {
 
 #[test]
 fn a_refusal_says_why() {
-    let head = Head { status: 401, retry_after: None };
     let body = r#"{"error":{"message":"Invalid API key provided.","type":"invalid_api_key","code":401}}"#;
-    let told = lines_of(PerplexityReader::new(head), body, "", Exit::Code(1));
+    let told = lines_of(PerplexityReader::default(), body, "HTTP 401\n", Exit::Code(1));
     assert!(told.ends_with("= failed auth: HTTP 401: Invalid API key provided.\n"), "{told}");
 }
 

@@ -1,12 +1,14 @@
 use super::*;
+use crate::agent::stream::Exit;
 use crate::agent::stream::testing::lines_of;
 
-fn reader(status: u16, retry_after: Option<&str>) -> XaiReader {
-    XaiReader::new(Head { status, retry_after: retry_after.map(str::to_owned) })
+/// `head` as the supervisor writes it.
+fn told(head: &str, body: &str, exit: i32) -> String {
+    lines_of(XaiReader::default(), body, &format!("{head}\n"), Exit::Code(exit))
 }
 
 fn lines(body: &str) -> String {
-    lines_of(reader(200, None), body, "", Exit::Code(0))
+    told("HTTP 200", body, 0)
 }
 
 #[test]
@@ -39,36 +41,15 @@ data: [DONE]
 }
 
 #[test]
-fn a_response_is_read() {
-    let body = r#"event: response.created
-data: {"type":"response.created","response":{"model":"grok-4.7"}}
-
-event: response.output_text.delta
-data: {"type":"response.output_text.delta","delta":"Hi."}
-
-data: {"type":"response.completed","response":{"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":2},"output_tokens":3,"output_tokens_details":{"reasoning_tokens":1},"total_tokens":10,"cost_in_usd_ticks":318319000}}}
-"#;
-    let wanted = "model grok-4.7\n\
-        piece \"Hi.\"\n\
-        usage grok-4.7 in 7 (2 cached) out 3 (1 reasoning) cost 0.031831\n\
-        = text \"Hi.\"\n\
-        = model \"grok-4.7\"\n\
-        = used - in 7 (2 cached) out 3 (1 reasoning) cost 0.031831\n";
-    assert_eq!(lines(&format!("{body}\n")), wanted);
-}
-
-#[test]
 fn an_answer_that_stops_in_the_middle_was_cut() {
     let body = "data: {\"choices\":[{\"delta\":{\"content\":\"Half\"}}]}\n\n";
     let wanted = "piece \"Half\"\n= text \"Half\"\n= failed network: the answer was cut off (concluded)\n";
     assert_eq!(lines(body), wanted);
-    assert_eq!(lines_of(reader(200, None), body, "", Exit::Code(1)), wanted);
+    assert_eq!(told("HTTP 200", body, 1), wanted);
 }
 
 #[test]
 fn errors_within_the_stream_are_told() {
-    let failed = r#"data: {"type":"response.failed","response":{"error":{"code":"server_error","message":"It broke."}}}"#;
-    assert!(lines(&format!("{failed}\n\n")).ends_with("= failed overloaded: It broke.\n"));
     let error = r#"data: {"type":"error","code":"rate_limit_exceeded","message":"Slow down. Please try again in 2s."}"#;
     assert!(
         lines(&format!("{error}\n\n"))
@@ -76,8 +57,6 @@ fn errors_within_the_stream_are_told() {
     );
     let plain = r#"data: {"error":{"message":"The model is overloaded.","type":"x"}}"#;
     assert!(lines(&format!("{plain}\n\n")).ends_with("= failed overloaded: The model is overloaded.\n"));
-    let half = r#"data: {"type":"response.incomplete","response":{"incomplete_details":{"reason":"max_output_tokens"}}}"#;
-    assert_eq!(lines(&format!("{half}\n\n")), "notice the answer is not complete: max_output_tokens\n");
 }
 
 #[test]
@@ -113,8 +92,45 @@ fn a_refusal_is_classified_by_body_and_status() {
         (503, None, "", "overloaded: HTTP 503: the request was refused"),
     ];
     for (status, after, body, wanted) in cases {
-        let told = lines_of(reader(status, after), body, "", Exit::Code(1));
+        let after = after.map(|after| format!(", retry-after {after}")).unwrap_or_default();
+        let told = told(&format!("HTTP {status}{after}"), body, 1);
         let problem = wanted.replace(", over in 12s", "");
         assert_eq!(told, format!("problem {problem}\n= failed {wanted}\n"));
     }
+}
+
+#[test]
+fn a_refusal_in_an_answer_is_one_too() {
+    let body = r#"{"error":{"message":"You exceeded your current quota, try again in 3 hours","code":"insufficient_quota"}}"#;
+    let wanted = "= failed usage_limit, over in 10800s: HTTP 200: You exceeded your current quota, try again in 3 hours\n";
+    assert!(lines(body).ends_with(wanted), "{}", lines(body));
+    let overloaded = r#"data: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    assert!(lines(&format!("{overloaded}\n\n")).ends_with("= failed overloaded: Overloaded\n"));
+    let html = lines("<html>\n<p>Welcome</p>\n");
+    assert!(html.ends_with("= failed usage: the answer is no stream of events; check base_url\n"), "{html}");
+    let whole = lines(r#"{"choices":[{"message":{"content":"x"}}]}"#);
+    assert!(whole.contains("the answer is no stream of events"), "{whole}");
+}
+
+#[test]
+fn an_answer_that_the_provider_ended_says_so() {
+    for reason in ["length", "content_filter"] {
+        let piece = |text: &str, end: &str| {
+            format!(
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":{end}}}]}}\n\n"
+            )
+        };
+        let end = format!("\"{reason}\"");
+        let told = lines(&[piece("Half", "null"), piece("", &end), piece("", &end)].concat());
+        let wanted = format!(
+            "piece \"Half\"\nnotice the answer is not complete: {reason}\n= text \"Half\\n\\n[the answer is not complete: {reason}]\"\n"
+        );
+        assert_eq!(told, wanted);
+    }
+}
+
+#[test]
+fn a_mark_of_the_byte_order_costs_no_event() {
+    let body = "\u{feff}data: {\"choices\":[{\"delta\":{\"content\":\"x\"},\"finish_reason\":\"stop\"}]}\n\n";
+    assert_eq!(lines(body), "piece \"x\"\n= text \"x\"\n");
 }
