@@ -10,8 +10,12 @@ use std::time::Instant;
 
 use run_agent_core::layout::RunPaths;
 
+use crate::agent::stream::CUT;
 use crate::tree::Tree;
 pub use merge::{Marks, Merge};
+
+/// How much of what an agent printed becomes `output.md`, where nothing says what of it is its answer.
+const FINAL_MAX: u64 = 64 << 20;
 
 /// Which stream a piece of output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,12 +116,22 @@ pub(crate) fn see_to_final(tree: &Tree, run: &RunPaths) -> io::Result<()> {
         Ok(mut printed) => {
             let mut options = File::options();
             let mut copy = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            io::copy(&mut printed, &mut copy)?;
+            copy_head(&mut printed, &mut copy, FINAL_MAX)?;
             std::fs::rename(&temporary, &output)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::write(&output, ""),
         Err(error) => Err(error),
     }
+}
+
+/// Copies so many bytes at the most, and says so where there were more.
+fn copy_head(from: &mut impl Read, to: &mut impl Write, max: u64) -> io::Result<()> {
+    io::copy(&mut from.take(max), to)?;
+    if from.read(&mut [0])? > 0 {
+        to.write_all(CUT.as_bytes())?;
+        to.write_all(b"\n")?;
+    }
+    Ok(())
 }
 
 /// Writes `output.md` with what the agent's stream gives as its answer, unless the agent wrote one itself. What cannot be
@@ -167,6 +181,17 @@ pub fn last_lines(text: &[u8], lines: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_copy_of_a_flood_is_bounded_and_says_so() {
+        let copied = |max| {
+            let mut out = Vec::new();
+            copy_head(&mut b"0123456789".as_slice(), &mut out, max).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(copied(10), "0123456789");
+        assert_eq!(copied(9), "012345678\n\n[cut here; agent-stdout.txt has the whole]\n");
+    }
 
     #[test]
     fn a_torn_mark_is_none() {

@@ -1,7 +1,8 @@
 //! What REST agents have in common: from an agent's settings to the request that its supervisor makes
-//! (`A run without a process` in `docs/supervision.md`). `call` makes it with what `client` prepares, `patience` says when
-//! it is made again, and `trial` makes a small one to see whether there is an answer.
+//! (`A run without a process` in `docs/supervision.md`). `call` makes it with what `client` prepares, `bounds` says how
+//! much is read of its answer, `patience` when it is made again, and `trial` makes a small one to see whether there is an answer.
 
+mod bounds;
 mod call;
 mod client;
 mod patience;

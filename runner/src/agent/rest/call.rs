@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::Response;
@@ -15,6 +15,7 @@ use run_agent_core::ErrorClass;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use super::bounds::Bounds;
 use super::client::{causes, prepare};
 use super::{Patience, Request};
 use crate::agent::stream::told::Line;
@@ -136,17 +137,21 @@ impl Asking {
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let head = Head { status: response.status().as_u16(), retry_after: after.map(str::to_owned) };
         if !head.is_answer() {
-            let body = self.refused_body(&mut response).await?;
+            let body = self.refused_body(&mut response).await;
             let trouble = refusal(&head, &body);
             return Ok(Some(Refused::Said { head, body, trouble }));
         }
         self.tell(&Line::Head(head));
+        let mut bounds = Bounds::new(Instant::now(), self.job.patience.without_event);
         let mut began = false;
         loop {
             match self.within_patience(response.chunk()).await? {
                 Ok(Some(bytes)) => {
                     began |= !bytes.is_empty();
                     self.print(&bytes)?;
+                    bounds
+                        .take(&bytes, Instant::now())
+                        .map_err(|why| self.failed(ErrorClass::Unknown, why))?;
                 }
                 Ok(None) => return Ok(None),
                 Err(error) if !began => return Ok(Some(no_answer(&error))),
@@ -158,17 +163,21 @@ impl Asking {
         }
     }
 
-    /// As far as it comes, and as much of it as anybody reads.
-    async fn refused_body(&mut self, response: &mut Response) -> Result<Vec<u8>, Ended> {
+    /// As far as it comes soon, and as much of it as anybody reads.
+    async fn refused_body(&mut self, response: &mut Response) -> Vec<u8> {
         let mut body = Vec::new();
-        while body.len() < BODY_MAX {
-            match self.within_patience(response.chunk()).await? {
-                Ok(Some(bytes)) => body.extend_from_slice(&bytes),
-                Ok(None) | Err(_) => break,
+        let read = async {
+            while let Ok(Some(bytes)) = response.chunk().await {
+                body.extend_from_slice(&bytes);
+                if body.len() >= BODY_MAX {
+                    break;
+                }
             }
-        }
+        };
+        // Without the rest it is a refusal too.
+        let _ = timeout(self.job.patience.refusal, read).await;
         body.truncate(BODY_MAX);
-        Ok(body)
+        body
     }
 
     /// Waits for something of the other side, and tells now and then that it waits. Silence over the bound is the end.

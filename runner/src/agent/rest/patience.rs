@@ -12,6 +12,10 @@ pub(crate) struct Patience {
     pub(crate) connect: Duration,
     /// Without a byte, before the answer and within it.
     pub(crate) silence: Duration,
+    /// With bytes that say nothing: what only keeps a connection open.
+    pub(crate) without_event: Duration,
+    /// For the body of a refusal, whose head has said the most already.
+    pub(crate) refusal: Duration,
     /// How often a line says that there is silence.
     pub(crate) progress: Duration,
     /// So many tries after the first.
@@ -26,6 +30,8 @@ impl Patience {
     pub(crate) const USUAL: Self = Self {
         connect: Duration::from_secs(20),
         silence: Duration::from_secs(600),
+        without_event: Duration::from_secs(1800),
+        refusal: Duration::from_secs(5),
         progress: Duration::from_secs(15),
         retries: 6,
         first_wait: Duration::from_secs(1),

@@ -20,6 +20,7 @@ const PATIENCE: Patience = Patience {
     retries: 3,
     first_wait: Duration::from_millis(2),
     longest_wait: Duration::from_secs(2),
+    ..Patience::USUAL
 };
 /// How long a test waits for what must happen.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -180,9 +181,9 @@ fn an_answer_is_written_while_it_comes() {
     let server = Server::that_says(vec![vec![Say::Text(format!("{OK}{HI}")), Say::Nothing]]);
     let run = Run::begin(server.port, PATIENCE);
     server.next();
-    let deadline = std::time::Instant::now() + DEADLINE;
+    let deadline = Instant::now() + DEADLINE;
     while run.text("out") != HI {
-        assert!(std::time::Instant::now() < deadline, "{}", run.text("err"));
+        assert!(Instant::now() < deadline, "{}", run.text("err"));
         std::thread::sleep(Duration::from_millis(2));
     }
     run.calling.cancel();
@@ -312,4 +313,34 @@ fn what_is_no_stream_of_events_was_not_asked_of_the_right_one() {
     let failure = run.heard(0).1.failure.unwrap();
     assert_eq!(failure.class, ErrorClass::Usage);
     assert_eq!(failure.message, "the answer is no stream of events; check base_url");
+}
+
+#[test]
+fn a_refusal_whose_words_do_not_come_is_one_by_its_head() {
+    let patience = Patience { refusal: Duration::from_millis(100), ..PATIENCE };
+    let head = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 100\r\n\r\nbad";
+    let server = Server::that_says(vec![vec![Say::Text(head.to_owned()), Say::Nothing]]);
+    let run = Run::begin(server.port, patience);
+    assert_eq!(run.over(), Over::Failed);
+    assert_eq!(run.failure(), (ErrorClass::Auth, "HTTP 401: bad".to_owned()));
+}
+
+#[test]
+fn an_answer_without_an_end_is_not_read_for_ever() {
+    let data = format!("data: {}\n", "x".repeat(1 << 16));
+    let server = Server::that_says(vec![vec![Say::Text(OK.to_owned()), Say::Text(data.repeat(1100))]]);
+    let run = Run::begin(server.port, PATIENCE);
+    assert_eq!(run.over(), Over::Failed);
+    assert_eq!(run.failure(), (ErrorClass::Unknown, "the answer is longer than 64 MiB".to_owned()));
+    let written = run.folder.path().join("out").metadata().unwrap().len();
+    assert!(written < 66 << 20, "{written}");
+}
+
+#[test]
+fn an_answer_that_says_nothing_comes_to_an_end() {
+    let patience = Patience { without_event: Duration::ZERO, ..PATIENCE };
+    let server = Server::that_says(vec![vec![Say::Text(format!("{OK}: keep-alive\n\n")), Say::Nothing]]);
+    let run = Run::begin(server.port, patience);
+    assert_eq!(run.over(), Over::Failed);
+    assert_eq!(run.failure(), (ErrorClass::Unknown, "the answer said nothing for 0 s".to_owned()));
 }
