@@ -184,3 +184,26 @@ fn a_conversation_is_not_taken_up_by_an_agent_of_another_kind() {
     assert!(second.commandline.contains(" exec ") && !second.commandline.contains("resume"), "{second:?}");
     assert_eq!(view.task().usage.input_tokens, 40);
 }
+
+#[test]
+fn a_line_full_of_a_telling_word_holds_nobody_up() {
+    let root = root_with(&["claude"], "");
+    let line = "printf '{\"type\":\"result\",\"is_error\":true,\"result\":\"'; awk 'BEGIN { for (i = 0; i < 170000; i++) printf \"resets\" }'; printf '\"}\\n'";
+    StandIn::of(&root, "claude")
+        .starts(
+            Script::new()
+                .prints(&claude::init())
+                .does(line)
+                .prints(&claude::result("ok", 7, 2, 0.5))
+                .waits_for("never"),
+        )
+        .install();
+    let run = root.ok(&["job", "--project", "p", "--agent", "claude", "--prompt", "work", "--detach"]);
+    let name = root.only_task();
+    let heard = || (root.view(&name).task().usage.input_tokens == 7).then_some(());
+    until("the stream is heard", heard, || root.run(&["status"]).stdout);
+    let stopped = root.run(&["stop", "--task", name.task.as_str(), "--force"]);
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    let id = RunId::parse(&run).unwrap();
+    assert_eq!(root.view(&name).run(&id).unwrap().status(), RunStatus::Stopped);
+}
