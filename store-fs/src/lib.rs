@@ -6,7 +6,7 @@
 //! | how does an entry become text, and text an entry? | [`markdown`] (pure) |
 //! | where in these bytes are entries, and where is damage? | [`scan`] (pure) |
 //! | which files does a stream consist of? | `files`, `look` |
-//! | who may write, and how long does one wait? | `lock`, `alarm` |
+//! | who may write? | `lock` |
 //! | how is an entry appended? | `append` |
 //! | is the end of the file what it was, and what if not? | `tail` |
 //! | how does a new file begin? | `rotate` |
@@ -21,7 +21,6 @@
 //!
 //! What is absent: readers never take the append lock to make progress, and nothing maps a file that is written to.
 
-mod alarm;
 mod append;
 mod check;
 pub mod edit;

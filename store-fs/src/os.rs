@@ -2,11 +2,12 @@
 //! asking for the change time as well makes the kernel write a fresh one at the next write, which costs more than the
 //! write itself.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
+
+pub(crate) use run_agent_store_shared::os::{open, open_to_read, sync_folder};
 
 /// Which file, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +73,6 @@ mod system {
         Ok(seen(&stat))
     }
 
-    /// True while some name is left of an open file.
-    pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
-        Ok(statx(file.as_fd(), "", AtFlags::EMPTY_PATH, StatxFlags::NLINK)?.stx_nlink > 0)
-    }
-
     /// Renames, unless the new name is taken.
     pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         use rustix::fs::{RenameFlags, renameat_with};
@@ -114,18 +110,13 @@ mod system {
         Ok(seen(&meta))
     }
 
-    /// True while some name is left of an open file.
-    pub(crate) fn is_linked(file: &File) -> io::Result<bool> {
-        Ok(file.metadata()?.nlink() > 0)
-    }
-
     /// Renames, unless the new name is taken. The caller holds the lock that everybody takes who makes such names.
     pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         super::rename_checked(from, to)
     }
 }
 
-pub(crate) use system::{is_linked, look, look_at, look_in, rename_new};
+pub(crate) use system::{look, look_at, look_in, rename_new};
 
 /// How long ago the file was last written to. A time that lies ahead, after the clock was set back, does not come again.
 pub(crate) fn age(file: &File) -> Option<Duration> {
@@ -133,25 +124,4 @@ pub(crate) fn age(file: &File) -> Option<Duration> {
         Ok(age) => age,
         Err(ahead) => ahead.duration(),
     })
-}
-
-/// Opens a file of a stream. A link is not followed: it may lead out of the root. A pipe is not waited for; [`look_at`]
-/// refuses it, and it cannot be read at a place.
-pub(crate) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    let opened = options.clone().custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => {
-            io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, which is not followed")
-        }
-        _ => error,
-    })
-}
-
-pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
-    open(path, OpenOptions::new().read(true))
-}
-
-/// Syncs a folder, so that names made in it survive a power cut.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

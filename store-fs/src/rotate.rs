@@ -3,7 +3,6 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use run_agent_core::Durability;
@@ -59,8 +58,7 @@ impl FsStream {
             self.append_error(&what, error)
         })?;
         *open = None;
-        let file =
-            os::open(&self.bus, OpenOptions::new().read(true).append(true).create_new(true).mode(0o600));
+        let file = os::open(&self.bus, OpenOptions::new().read(true).append(true).create_new(true));
         let file = file.map_err(|e| self.append_error("cannot be made anew", e))?;
         let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
         let next = Memory { base: memory.end, file: seen.number(), ..memory };

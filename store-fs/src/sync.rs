@@ -7,7 +7,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -219,7 +218,7 @@ impl FsStream {
         let copy = rescue_path(&self.bus, bus.base + at);
         let bytes = self.verified(bus, at)?;
         let mut options = OpenOptions::new();
-        let mut file = os::open(&copy, options.write(true).create(true).truncate(true).mode(0o600))?;
+        let mut file = os::open(&copy, options.write(true).create(true).truncate(true))?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         Ok(copy)

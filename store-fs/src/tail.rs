@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl FsStream {
                 Err(error) => return Err(self.append_error("cannot be looked at", error)),
             }
         }
-        let file = os::open(&self.bus, OpenOptions::new().read(true).append(true).create(true).mode(0o600));
+        let file = os::open(&self.bus, OpenOptions::new().read(true).append(true).create(true));
         let file = file.map_err(|e| self.append_error("cannot be opened", e))?;
         let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
         *open = Some(OpenBus { file: Arc::new(file), number: seen.number() });
@@ -155,7 +155,7 @@ impl FsStream {
         let stamp = run_agent_core::text::stamp(Timestamp::now());
         let torn = self.bus.with_extension(format!("md.torn-{stamp}-{at}"));
         let mut options = OpenOptions::new();
-        let kept = os::open(&torn, options.write(true).create(true).truncate(true).mode(0o600));
+        let kept = os::open(&torn, options.write(true).create(true).truncate(true));
         kept.and_then(|mut kept| kept.write_all(&tail).and_then(|()| kept.sync_data()))
             .map_err(|e| self.append_error("has a torn tail that cannot be kept aside", e))?;
         file.set_len(at).map_err(|e| self.append_error("has a torn tail that cannot be cut off", e))

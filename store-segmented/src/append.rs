@@ -10,12 +10,14 @@ use nix::sys::signal::{SigSet, Signal};
 use run_agent_core::message::BODY_MAX;
 use run_agent_core::store::{AppendError, Condition};
 use run_agent_core::{Cursor, Draft, Durability, Entry, Message};
+use run_agent_store_shared::lock::{LockError, LockFile};
+use run_agent_store_shared::os::wake_all;
+use run_agent_store_shared::wait::ensure_synced;
 
 use crate::control::Control;
 use crate::index::{self, STRIDE};
-use crate::lock::{LockError, LockFile};
 use crate::os;
-use crate::page::{Page, Tail};
+use crate::page::{Ends, Page, Tail};
 use crate::ready::{Nonces, Ready};
 use crate::segment::{FIRST, Segment};
 use crate::store::SegmentedStream;
@@ -89,11 +91,11 @@ impl SegmentedStream {
             Ok(appended)
         })?;
         if let Some(control) = rung {
-            os::wake_all(&control.page().tail_bell.epoch);
+            wake_all(&control.page().tail_bell.epoch);
         }
         let Some(Appended { entries, due, .. }) = appended else { return Ok(None) };
         if let Some(end) = due {
-            self.ensure_synced(end)?;
+            ensure_synced(self, end)?;
         }
         Ok(Some(entries))
     }
@@ -122,9 +124,9 @@ impl SegmentedStream {
                 None => self.open_lock().map_err(|e| self.append_error("cannot be locked", e))?,
             };
             let held = match lock.lock(self.options.lock_timeout) {
-                Ok((held, waited)) => {
+                Ok(waited) => {
                     self.counters.lock_waits.fetch_add(u64::from(waited), Relaxed);
-                    held
+                    lock.held()
                 }
                 Err(LockError::TimedOut(holder)) => {
                     self.counters.lock_timeouts.fetch_add(1, Relaxed);
@@ -174,7 +176,7 @@ impl SegmentedStream {
             }
             other => self.recover(other.as_deref())?,
         };
-        if let Some(left) = control.page().lone.get() {
+        if let Some(left) = control.page().syncs.lone.get() {
             // Nobody but the holder of this lock sets it: who did is dead.
             self.rescue_held(&control, left.from, "its writer died in it")?;
         }
@@ -221,7 +223,7 @@ impl SegmentedStream {
         }
         let segment = self.active(control, tail.base)?;
         let nonce = writer.nonces.next().map_err(|e| self.append_error("got no random number", e))?;
-        let (entries, next) = ready.seal(&mut writer.frames, &segment, &tail, page.synced(), nonce);
+        let (entries, next) = ready.seal(&mut writer.frames, &segment, &tail, page.syncs.synced(), nonce);
         self.write(&segment, &writer.frames, tail.offset)?;
         page.publish(&next);
         let due = self.is_due(page, durability, &next);
@@ -266,7 +268,7 @@ impl SegmentedStream {
         let mut segment = opened.map_err(|e| self.append_error("has a segment that cannot be opened", e))?;
         segment.generation = generation;
         // Looked at behind the opening: of a failure that was told before, this file knows nothing.
-        segment.under_way = control.page().under_way();
+        segment.under_way = control.page().syncs.under_way();
         let segment = Arc::new(segment);
         *active = Some(segment.clone());
         Ok(segment)

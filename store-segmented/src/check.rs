@@ -78,9 +78,7 @@ impl SegmentedStream {
                 return Ok(());
             }
             let tail: Tail = self.tail_held(page)?;
-            let marks = [page.syncing.get(), page.lone.get()];
-            let from = marks.iter().flatten().map(|mark| mark.from).chain([page.synced()]).min().unwrap_or(0);
-            self.write_again(page, &tail, from.min(tail.lsn))
+            self.write_again(page, &tail, page.syncs.doubtful_from().min(tail.lsn))
                 .map_err(|e| self.append_error("still cannot be written again", e))?;
             page.poison.store(0, SeqCst);
             Ok(())

@@ -1,29 +1,21 @@
-//! Group commit: many appenders, also in different processes, share one sync (`docs/formats/segment.md`, "Sync").
-//!
-//! Nothing is acknowledged that was not synced by a file that would have been told of a failure. The lock of leaders only
-//! saves work: whoever has waited too long for a leader syncs by itself.
+//! Who syncs a stream, and for whom: the protocol is the one of all stores; what is synced here is the active segment
+//! (`docs/formats/segment.md`, "Sync").
 
-use std::sync::PoisonError;
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use run_agent_core::store::AppendError;
 use run_agent_core::{Cursor, Durability, Timestamp};
+use run_agent_store_shared::commit::{Failed, Log, sync_lone};
+use run_agent_store_shared::lock::LockFile;
+use run_agent_store_shared::page::{Syncs, UnderWay};
+use run_agent_store_shared::wait::{ensure_synced, ring};
 
 use crate::control::Control;
-use crate::lock::LockFile;
-use crate::os;
-use crate::page::{Page, Tail};
+use crate::page::{Ends, Page, Tail};
 use crate::segment::Segment;
 use crate::store::SegmentedStream;
-
-/// Nobody waits for a leader longer than this, or four times what a sync takes.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How long a leader waits for others at the most.
-const LINGER_MAX: Duration = Duration::from_micros(300);
-/// How often it looks whether they have come.
-const LINGER_LOOK: Duration = Duration::from_micros(40);
 
 fn nanos(ts: Timestamp) -> u64 {
     u64::try_from(ts.as_nanosecond()).unwrap_or_default()
@@ -38,11 +30,11 @@ impl SegmentedStream {
             Durability::Interval => {
                 let every = u64::try_from(self.options.sync_every.as_nanos()).unwrap_or(u64::MAX);
                 // A clock that was set back makes the last sync one of the future: nothing is known of it.
-                let since = nanos(tail.ts).checked_sub(page.sync_at.load(Relaxed));
-                let behind = tail.lsn.saturating_sub(page.sync_to.load(Relaxed));
+                let since = nanos(tail.ts).checked_sub(page.syncs.sync_at.load(Relaxed));
+                let behind = tail.lsn.saturating_sub(page.syncs.sync_to.load(Relaxed));
                 let due = since.is_none_or(|since| since >= every) || behind >= self.options.sync_messages;
                 if due {
-                    begins(page, tail);
+                    page.syncs.begins(nanos(Timestamp::now()), tail.lsn);
                 }
                 due
             }
@@ -54,46 +46,52 @@ impl SegmentedStream {
         let Some(view) = self.view().map_err(|source| self.unreadable(source))? else {
             return Ok(Cursor::START);
         };
-        self.ensure_synced(view.tail.lsn)?;
+        ensure_synced(self, view.tail.lsn)?;
         Ok(Cursor::new(view.tail.lsn))
     }
 
-    /// Returns once everything before `end` is on disk.
-    pub(crate) fn ensure_synced(&self, end: u64) -> Result<(), AppendError> {
-        let began = Instant::now();
-        let mut sleeps_on = None;
-        loop {
-            let found =
-                self.control().map_err(|e| self.append_error("has a page that cannot be looked at", e))?;
-            let control = match found {
-                Some(control) if control.is_writable() && control.page().poison.load(Relaxed) == 0 => control,
-                // Lost, not to be written, or refused: what the lock's holder makes of it.
-                Some(_) | None => self.with_lock(|_, control| Ok(control.clone()))?,
-            };
-            let page = control.page();
-            if page.synced() >= end {
-                return Ok(());
-            }
-            if self.try_to_lead(&control, end)? {
-                continue;
-            }
-            let patience = PATIENCE.max(Duration::from_nanos(page.cost_ns().saturating_mul(4)));
-            let left = patience.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                self.sync_alone(end)?;
-                continue;
-            }
-            // First it is said that somebody sleeps, then everything is looked at once more: who freed the lock in between
-            // did not ring.
-            match sleeps_on.take() {
-                None => sleeps_on = Some(page.sync_bell.about_to_sleep()),
-                Some(epoch) => os::sleep_on(&page.sync_bell.epoch, epoch, left),
-            }
+    /// Syncs up to the end with the append lock held. False when that could not be trusted, and everything was written
+    /// again into a new segment.
+    pub(crate) fn sync_held(
+        &self,
+        control: &Arc<Control>,
+        segment: &Arc<Segment>,
+        tail: &Tail,
+    ) -> Result<bool, AppendError> {
+        match sync_lone(self, control, segment, tail.lsn) {
+            Ok(()) => Ok(true),
+            Err(failed) => self.rescue_held(control, failed.from, &failed.why).map(|()| false),
         }
     }
 
-    /// True when this thread led.
-    fn try_to_lead(&self, control: &Arc<Control>, end: u64) -> Result<bool, AppendError> {
+    /// Forgets which segment it wrote to: the set of segments was changed.
+    pub(crate) fn forget_active(&self) {
+        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Log for SegmentedStream {
+    type Page = Arc<Control>;
+    type Files = Arc<Segment>;
+    type Error = AppendError;
+
+    fn page(&self) -> Result<Option<Arc<Control>>, AppendError> {
+        let found =
+            self.control().map_err(|e| self.append_error("has a page that cannot be looked at", e))?;
+        match found {
+            Some(control) if control.is_writable() && control.page().poison.load(Relaxed) == 0 => {
+                Ok(Some(control))
+            }
+            // Lost, not to be written, or refused: what the lock's holder makes of it.
+            Some(_) | None => self.with_lock(|_, control| Ok(Some(control.clone()))),
+        }
+    }
+
+    fn syncs(control: &Arc<Control>) -> &Syncs {
+        &control.page().syncs
+    }
+
+    fn lead_alone(&self, _: &Arc<Control>, lead: impl FnOnce()) -> Result<bool, AppendError> {
         let mut leader = match self.leader.try_lock() {
             Ok(leader) => leader,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -104,134 +102,59 @@ impl SegmentedStream {
             Some(lock) if lock.is_in_place().map_err(cannot)? => lock,
             Some(_) | None => LockFile::open(&self.folder.join("sync.lock")).map_err(cannot)?,
         };
-        let led = match lock.try_lock().map_err(cannot)? {
-            Some(held) => {
-                let led = self.lead(control, end);
-                drop(held);
-                Some(led)
-            }
-            None => None,
-        };
+        let leads = lock.try_lock().map_err(cannot)?;
+        if leads {
+            let held = lock.held();
+            lead();
+            drop(held);
+        }
         *leader = Some(lock);
-        drop(leader);
-        let Some(result) = led else { return Ok(false) };
-        if control.page().sync_bell.ring() {
-            os::wake_all(&control.page().sync_bell.epoch);
-        }
-        result.map(|()| true)
+        Ok(leads)
     }
 
-    fn lead(&self, control: &Arc<Control>, end: u64) -> Result<(), AppendError> {
-        let page = control.page();
-        if let Some(left) = page.syncing.get() {
-            // Whoever set it held the lock that is held here: it died between its sync and what came of it.
-            return self.rescue(left.from, left.to, "its leader died in it");
-        }
-        if page.synced() >= end {
-            return Ok(());
-        }
-        linger(page);
-        let tail = page
-            .tail()
-            .ok_or_else(|| self.append_error("has a damaged page", std::io::ErrorKind::InvalidData.into()))?;
-        if tail.lsn < end {
-            let gone =
-                std::io::Error::new(std::io::ErrorKind::NotFound, "what was appended is not there any more");
-            return Err(self.append_error("was replaced while it was synced", gone));
-        }
-        let segment = self.active(control, tail.base)?;
-        let from = page.synced();
-        if page.still_goes_on(segment.under_way) {
-            return self.rescue(from, tail.lsn, "another sync's outcome is unknown");
-        }
-        begins(page, &tail);
-        page.set_syncing(from, tail.lsn);
-        match self.sync(page, &segment, tail.lsn.saturating_sub(from)) {
-            Ok(()) => {
-                page.raise_synced(tail.lsn);
-                page.syncing.clear();
-                Ok(())
-            }
-            Err(error) => self.rescue(from, tail.lsn, &error.to_string()),
-        }
+    fn wanted(&self, control: &Arc<Control>) -> u64 {
+        control.page().tail().map_or(0, |tail| tail.lsn)
     }
 
-    fn sync(&self, page: &Page, segment: &Segment, messages: u64) -> std::io::Result<()> {
+    fn files(&self, control: &Arc<Control>) -> Result<(Arc<Segment>, u64), AppendError> {
+        let tail = self.tail_held(control.page())?;
+        Ok((self.active(control, tail.base)?, tail.lsn))
+    }
+
+    fn under_way(segment: &Arc<Segment>) -> UnderWay {
+        segment.under_way
+    }
+
+    fn sync(&self, segment: &Arc<Segment>, _: u64) -> io::Result<()> {
         self.counters.syncs.fetch_add(1, Relaxed);
-        let began = Instant::now();
-        segment.file.sync_data()?;
-        page.note_sync(messages, u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        Ok(())
+        segment.file.sync_data()
     }
 
-    /// No leader has come to an end in time: under the append lock, where nobody else does so.
-    fn sync_alone(&self, end: u64) -> Result<(), AppendError> {
-        let rung = self.with_lock(|_, control| {
+    fn rescue(&self, failed: &Failed) -> Result<(), AppendError> {
+        self.with_lock(|_, control| {
+            if control.page().syncs.was_rescued(failed.from, failed.to) {
+                return Ok(());
+            }
+            self.rescue_held(control, failed.from, &failed.why)
+        })
+    }
+
+    fn alone(&self, end: u64) -> Result<(), AppendError> {
+        let control = self.with_lock(|_, control| {
             let page = control.page();
-            if page.synced() < end {
+            if page.syncs.synced() < end {
                 let tail = self.tail_held(page)?;
+                if tail.lsn < end {
+                    let gone =
+                        io::Error::new(io::ErrorKind::NotFound, "what was appended is not there any more");
+                    return Err(self.append_error("was replaced while it was synced", gone));
+                }
                 let segment = self.active(control, tail.base)?;
-                self.sync_lone(control, &segment, &tail)?;
+                self.sync_held(control, &segment, &tail)?;
             }
-            Ok(page.sync_bell.ring().then(|| control.clone()))
+            Ok(control.clone())
         })?;
-        if let Some(control) = rung {
-            os::wake_all(&control.page().sync_bell.epoch);
-        }
+        ring(&control.page().syncs.bell);
         Ok(())
-    }
-
-    /// Syncs up to the end with the append lock held. False when that could not be trusted, and everything was written
-    /// again into a new segment.
-    pub(crate) fn sync_lone(
-        &self,
-        control: &Arc<Control>,
-        segment: &Segment,
-        tail: &Tail,
-    ) -> Result<bool, AppendError> {
-        let page = control.page();
-        let from = page.synced();
-        if page.still_goes_on(segment.under_way) {
-            let from = page.syncing.get().map_or(from, |other| other.from.min(from));
-            self.rescue_held(control, from, "another sync's outcome is unknown")?;
-            return Ok(false);
-        }
-        begins(page, tail);
-        page.set_lone(from, tail.lsn.max(1));
-        match self.sync(page, segment, tail.lsn.saturating_sub(from)) {
-            Ok(()) => {
-                page.raise_synced(tail.lsn);
-                page.lone.clear();
-                Ok(true)
-            }
-            Err(error) => self.rescue_held(control, from, &error.to_string()).map(|()| false),
-        }
-    }
-}
-
-/// A sync begins, of everything up to the end.
-fn begins(page: &Page, tail: &Tail) {
-    page.sync_at.store(nanos(Timestamp::now()), Relaxed);
-    page.sync_to.fetch_max(tail.lsn, Relaxed);
-}
-
-/// Gives those a moment who usually share a sync. It sleeps: on a busy machine they need the processor.
-fn linger(page: &Page) {
-    let limit = LINGER_MAX.min(Duration::from_nanos(page.cost_ns() / 8));
-    let began = Instant::now();
-    loop {
-        let waiting = page.tail().map_or(0, |tail| tail.lsn.saturating_sub(page.synced()));
-        let left = limit.saturating_sub(began.elapsed());
-        if waiting >= page.group() || left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(LINGER_LOOK));
-    }
-}
-
-impl SegmentedStream {
-    /// Forgets which segment it wrote to: the set of segments was changed.
-    pub(crate) fn forget_active(&self) {
-        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -5,9 +5,8 @@
 //! | --- | --- |
 //! | how does a message become bytes, and bytes a message? | [`payload`], [`frame`] (pure) |
 //! | what does a stream, and a segment, begin with? | [`block`] (pure) |
-//! | where does the stream end, and what is synced? | `page` (shared by all processes), `control`, `map` |
+//! | where does the stream end? | `page` (shared by all processes), `control` |
 //! | where do frames lie in a segment, and which verify? | `segment`, `index` |
-//! | who may write, and how long does one wait? | `lock`, `alarm` |
 //! | how is a message appended? | `append`, `ready` |
 //! | how does a new segment begin? | `rotate` |
 //! | who syncs, and for whom? | `commit` |
@@ -17,11 +16,11 @@
 //! | did a stream change since an earlier look? | `version` |
 //! | what is asked of the system? | `os` |
 //!
+//! Locks, the page as such and the protocol of syncs are those of all stores (`run-agent-store-shared`).
+//!
 //! What is absent: readers never take a writer's lock, no segment is mapped, nothing is written behind a cut, and no
 //! sync is trusted of a file that may not have been told of a failure.
 
-#[cfg(not(loom))]
-mod alarm;
 #[cfg(not(loom))]
 mod append;
 pub mod block;
@@ -37,11 +36,7 @@ pub mod frame;
 #[cfg(not(loom))]
 mod index;
 #[cfg(not(loom))]
-mod lock;
-#[cfg(not(loom))]
 mod look;
-#[cfg(not(loom))]
-mod map;
 #[cfg(not(loom))]
 mod os;
 #[cfg_attr(loom, allow(dead_code))]
@@ -63,7 +58,6 @@ mod segment;
 mod store;
 #[cfg(not(loom))]
 mod survey;
-mod sync;
 #[cfg(not(loom))]
 mod version;
 

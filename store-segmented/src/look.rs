@@ -9,9 +9,9 @@ use std::sync::{Arc, PoisonError};
 use run_agent_core::store::ReadError;
 
 use crate::block::Meta;
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::os;
-use crate::page::Tail;
+use crate::page::{Ends, Tail};
 use crate::segment::{self, FIRST, Segment};
 use crate::store::SegmentedStream;
 use crate::survey;
@@ -71,7 +71,7 @@ impl SegmentedStream {
         {
             return Ok(Some(control.clone()));
         }
-        *known = Control::open(&self.folder)?.map(Arc::new);
+        *known = control::open(&self.folder)?.map(Arc::new);
         Ok(known.clone())
     }
 

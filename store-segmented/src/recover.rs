@@ -10,10 +10,10 @@ use run_agent_core::store::AppendError;
 use run_agent_core::{Timestamp, text};
 
 use crate::block::Meta;
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::look::read_meta;
 use crate::os;
-use crate::page::{Page, Tail};
+use crate::page::{Ends, Page, Tail};
 use crate::rotate::{new_header, write_seal};
 use crate::segment::{self, FIRST, Segment, log_path, read_at};
 use crate::store::SegmentedStream;
@@ -61,16 +61,17 @@ impl SegmentedStream {
             // Everything that was read came from the disk, and was synced once more.
             Some(found) if !found.rebooted || page.is_some() => {
                 let base = bases.last().copied().unwrap_or(0);
-                let synced = page.map_or(0, Page::synced).max(found.durable).max(base).min(tail.lsn);
+                let synced =
+                    page.map_or(0, |page| page.syncs.synced()).max(found.durable).max(base).min(tail.lsn);
                 (synced, synced < tail.lsn)
             }
             Some(_) | None => (tail.lsn, false),
         };
         let poison = page.map_or(0, |page| page.poison.load(Relaxed));
-        Control::make(&self.folder, incarnation, &tail, synced, |new| {
+        control::make(&self.folder, incarnation, &tail, synced, |new| {
             if doubt {
                 // It is not known whether a sync of it failed: who wants it synced writes it again.
-                new.set_syncing(synced, tail.lsn);
+                new.syncs.set_syncing(synced, tail.lsn);
             }
             new.poison.store(poison, Relaxed);
         })

@@ -7,27 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use run_agent_core::store::AppendError;
+use run_agent_store_shared::wait::ring;
 
 use crate::control::Control;
 use crate::frame::{self, Batch, Head};
 use crate::os;
-use crate::page::{Page, Tail};
+use crate::page::{Ends, Page, Tail};
 use crate::rotate::new_header;
 use crate::segment::{self, FIRST, Segment, WIDE, index_path, log_path};
 use crate::store::SegmentedStream;
 
 impl SegmentedStream {
-    /// Takes the append lock for [`SegmentedStream::rescue_held`], unless that was done meanwhile.
-    pub(crate) fn rescue(&self, from: u64, to: u64, why: &str) -> Result<(), AppendError> {
-        self.with_lock(|_, control| {
-            let (rescued_from, rescued_to) = control.page().rescued();
-            if rescued_from <= from && rescued_to >= to {
-                return Ok(());
-            }
-            self.rescue_held(control, from, why)
-        })
-    }
-
     /// Writes everything from `from` on again, with the append lock held. If that fails too, nothing more is taken.
     pub(crate) fn rescue_held(
         &self,
@@ -40,9 +30,7 @@ impl SegmentedStream {
         self.write_again(page, &tail, from.min(tail.lsn)).map_err(|again| {
             // Nothing that is appended from here on could be promised anything.
             page.poison.store(1, SeqCst);
-            if page.sync_bell.ring() {
-                os::wake_all(&page.sync_bell.epoch);
-            }
+            ring(&page.syncs.bell);
             let what = format!("cannot be synced ({why}), and what was to be synced cannot be written again");
             self.append_error(&what, again)
         })
@@ -65,12 +53,11 @@ impl SegmentedStream {
             os::sync_folder(&self.folder)?;
             page.generation.fetch_add(1, SeqCst);
             page.publish(&Tail { base: from, offset: FIRST + frames.len() as u64, ..*tail });
-            page.set_rescued(from, tail.lsn);
-            page.raise_synced(tail.lsn);
+            page.syncs.rescued(from, tail.lsn);
             self.forget_active();
         }
-        page.syncing.clear();
-        page.lone.clear();
+        page.syncs.syncing.clear();
+        page.syncs.lone.clear();
         page.recover.store(0, SeqCst);
         Ok(())
     }

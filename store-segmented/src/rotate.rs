@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::frame::{self, Batch, Head, Salt};
 use crate::index;
 use crate::os;
-use crate::page::Tail;
+use crate::page::{Ends, Tail};
 use crate::segment::{FIRST, Segment};
 use crate::store::SegmentedStream;
 
@@ -35,10 +35,10 @@ impl SegmentedStream {
         let page = control.page();
         let segment = self.active(control, tail.base)?;
         let cannot = |what: &'static str| move |e: io::Error| self.append_error(what, e);
-        write_seal(&segment, tail, page.synced()).map_err(cannot("cannot be sealed"))?;
+        write_seal(&segment, tail, page.syncs.synced()).map_err(cannot("cannot be sealed"))?;
         // The last entries of the index: the segment is not looked at by a writer again.
         let _ = index::complete(&self.folder, &segment, tail.offset);
-        if !self.sync_lone(control, &segment, tail)? {
+        if !self.sync_held(control, &segment, tail)? {
             // What could not be synced was written again, into a segment that is new.
             return self.tail_held(page);
         }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
+use run_agent_store_shared::page::UnderWay;
 
 use crate::block::{HEADER_LEN, Header};
 use crate::frame::{self, ALIGN, Bad, FRAME_MAX, Frame, MAGIC, Salt};
 use crate::os;
-use crate::page::UnderWay;
 
 /// Digits of the base in a segment's name.
 const BASE_DIGITS: usize = 20;

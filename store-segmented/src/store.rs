@@ -11,11 +11,11 @@ use run_agent_core::store::{
     AppendError, Condition, Mended, OpenError, Options, Page, ReadError, Report, Stats, StreamVersion,
 };
 use run_agent_core::{Cursor, Draft, Durability, Entry, Message, MsgId, Store, Stream, StreamKey};
+use run_agent_store_shared::lock::LockFile;
 
 use crate::append::Writer;
 use crate::block::Meta;
 use crate::control::Control;
-use crate::lock::LockFile;
 use crate::look::Reader;
 use crate::segment::{self, Segment};
 use crate::version;

@@ -13,11 +13,13 @@ enum May {
 }
 
 const CORE: &str = "run-agent-core";
+const STORE_SHARED: &str = "run-agent-store-shared";
 
 const ARROWS: &[(&str, May)] = &[
     (CORE, May::UseOnly(&[])),
-    ("run-agent-store-fs", May::UseOnly(&[CORE])),
-    ("run-agent-store-segmented", May::UseOnly(&[CORE])),
+    (STORE_SHARED, May::UseOnly(&[])),
+    ("run-agent-store-fs", May::UseOnly(&[CORE, STORE_SHARED])),
+    ("run-agent-store-segmented", May::UseOnly(&[CORE, STORE_SHARED])),
     ("run-agent-runner", May::UseOnly(&[CORE])),
     ("run-agent-server", May::UseOnly(&[CORE])),
     (

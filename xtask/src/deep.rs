@@ -22,7 +22,8 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
 
 /// Every interleaving (`docs/testing.md`). In a target folder of their own: the flag changes every crate.
 fn models() -> Result<()> {
-    Step::cargo(["test", "--release", "--package", "run-agent-store-segmented", "--lib"])
+    let (shared, segmented) = ("run-agent-store-shared", "run-agent-store-segmented");
+    Step::cargo(["test", "--release", "--package", shared, "--package", segmented, "--lib"])
         .env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_TARGET_DIR", "target/loom")
         .run()

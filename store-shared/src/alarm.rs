@@ -82,7 +82,7 @@ fn start() -> io::Result<()> {
     // signal. Without SA_RESTART a system call that it meets ends with EINTR, which callers of every blocking call
     // handle.
     unsafe { sigaction(SIGNAL, &action)? };
-    std::thread::Builder::new().name("bus-lock-watch".to_owned()).spawn(watch)?;
+    std::thread::Builder::new().name("store-lock-watch".to_owned()).spawn(watch)?;
     Ok(())
 }
 

@@ -1,0 +1,30 @@
+//! What both stores need and neither may learn from the other: files that several processes lock, a page that they all
+//! map, and syncs that appenders share (`docs/formats/segment.md`, "Sync").
+//!
+//! | question | file |
+//! | --- | --- |
+//! | what stands in the page that processes share? | [`page`] |
+//! | how does it become a file, and is it still the one that its path names? | [`page_file`], `map` |
+//! | who syncs, and for whom? | [`commit`] |
+//! | how long does one wait for that? | [`wait`] |
+//! | who holds a lock, and how long does one wait for it? | [`lock`], `alarm` |
+//! | what is asked of the system? | [`os`] |
+//!
+//! It knows positions, which only increase, and files that can be synced. What a position counts, where the end is, and how
+//! what could not be synced is written again is each store's own. Nothing here knows a message.
+
+#[cfg(not(loom))]
+mod alarm;
+pub mod commit;
+#[cfg(not(loom))]
+pub mod lock;
+#[cfg(not(loom))]
+mod map;
+#[cfg(not(loom))]
+pub mod os;
+pub mod page;
+#[cfg(not(loom))]
+pub mod page_file;
+pub mod sync;
+#[cfg(not(loom))]
+pub mod wait;
