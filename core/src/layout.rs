@@ -78,6 +78,20 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("roster")
     }
 
+    /// What is synced of a markdown stream, and who syncs (`docs/formats/bus-file.md`, "Syncing"). No task has the name that
+    /// a project's own stream has here.
+    #[must_use]
+    pub fn sync_page(&self, key: &StreamKey) -> PathBuf {
+        let name = key.task.as_ref().map_or("project", TaskId::as_str);
+        self.sync_pages().join(key.project.as_str()).join(name)
+    }
+
+    /// Where the pages of [`Layout::sync_page`] lie.
+    #[must_use]
+    pub fn sync_pages(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("sync")
+    }
+
     /// Who is at work, and who waits for a slot (`docs/slots.md`).
     #[must_use]
     pub fn slots(&self) -> PathBuf {

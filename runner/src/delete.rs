@@ -151,6 +151,7 @@ fn finish_task(tree: &Tree, name: &TaskName, ledger: &mut Ledger) -> Result<u64,
     let bytes = remove(tree, tree.task(name).folder(), "delete.task_aside")?;
     // Disposable, and made again by nobody.
     let _ = std::fs::remove_file(tree.layout.checkpoint(&name.project, &name.task));
+    let _ = std::fs::remove_file(tree.layout.sync_page(&name.key()));
     Ok(bytes)
 }
 

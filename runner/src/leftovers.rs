@@ -31,7 +31,7 @@ pub fn beside(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Checkpoints and rosters of what is gone; with `read`, also those that are damaged.
+/// Checkpoints, pages of syncs and rosters of what is gone; with `read`, also those that are damaged.
 #[must_use]
 pub fn stale_caches(tree: &Tree, read: bool) -> Vec<StaleCache> {
     let mut found = Vec::new();
@@ -40,18 +40,26 @@ pub fn stale_caches(tree: &Tree, read: bool) -> Vec<StaleCache> {
         let project = ProjectId::parse(name).ok()?;
         tree.layout.project(&project).is_dir().then_some(project)
     };
-    for folder in paths_in(&tree.layout.checkpoints()) {
+    let (checkpoints, pages) = (tree.layout.checkpoints(), tree.layout.sync_pages());
+    for folder in paths_in(&checkpoints).into_iter().chain(paths_in(&pages)) {
         let Some(project) = named(&folder, is_project) else {
             stale(folder, "the project is gone");
             continue;
         };
         for path in paths_in(&folder) {
-            let task = |name: &str| TaskId::parse(name).ok().map(|task| tree.layout.task(&project, &task));
+            let task = |name: &str| {
+                // A page that its maker did not live to put in its place.
+                let task = TaskId::parse(name.strip_suffix(".new").unwrap_or(name)).ok()?;
+                Some(tree.layout.task(&project, &task))
+            };
             match name_of(&path).and_then(task) {
-                // Temporary files have their own rule.
+                // Temporary files have their own rule; a project's own page goes with the project.
                 None => {}
                 Some(task) if !task.folder().is_dir() => stale(path, "the task is gone"),
-                Some(_) if read && is_damaged(&path) => stale(path, "it is damaged"),
+                // A damaged page is made anew by whoever needs it.
+                Some(_) if read && path.starts_with(&checkpoints) && is_damaged(&path) => {
+                    stale(path, "it is damaged");
+                }
                 Some(_) => {}
             }
         }

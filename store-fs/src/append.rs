@@ -9,7 +9,9 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use run_agent_core::message::{BODY_MAX, FIELDS_MAX};
 use run_agent_core::store::{AppendError, Condition, ReadError};
 use run_agent_core::{Cursor, Draft, Durability, Entry, Kind, Message, MsgId, Timestamp};
+use run_agent_store_shared::wait::ensure_synced;
 
+use crate::commit::Asked;
 use crate::lock::{LockError, LockFile, Memory};
 use crate::markdown::Prepared;
 use crate::os;
@@ -29,11 +31,10 @@ static SEQUENCE: AtomicU32 = AtomicU32::new(1);
 type Gate<'a> = (Cursor, &'a mut dyn Condition);
 
 /// What an append came to, before it is synced.
-struct Appended {
+struct Appended<'a> {
     entries: Vec<Entry>,
-    /// What is to be synced before anything is acknowledged: the stream as it was before the append, and the end of
-    /// what was appended.
-    due: Option<(Memory, u64)>,
+    /// What is to be synced before anything is acknowledged, and up to where.
+    due: Option<(Asked<'a>, u64)>,
 }
 
 impl FsStream {
@@ -70,19 +71,12 @@ impl FsStream {
         batch: Vec<Ready>,
         durability: Durability,
     ) -> Result<Option<Vec<Entry>>, AppendError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let lock = self.take_lock(&mut writer)?;
-        let held = Held::new(&lock);
-        let result = self.append_held(&lock, &mut writer.bus, gate, batch, durability);
-        drop(held);
-        let result = match (result, &writer.bus) {
-            (Ok(Some(Appended { entries, due: Some((before, end)) })), Some(bus)) => {
-                self.sync_appended(&lock, bus, end, &before).map(|()| Some(entries))
-            }
-            (result, _) => result.map(|appended| appended.map(|appended| appended.entries)),
-        };
-        writer.lock = Some(lock);
-        result
+        let appended = self.with_lock(|lock, open| self.append_held(lock, open, gate, batch, durability))?;
+        let Some(Appended { entries, due }) = appended else { return Ok(None) };
+        if let Some((asked, end)) = due {
+            ensure_synced(&asked, end)?;
+        }
+        Ok(Some(entries))
     }
 
     /// Runs `act` with the lock held.
@@ -96,19 +90,6 @@ impl FsStream {
         let result = act(&lock, &mut writer.bus);
         drop(held);
         writer.lock = Some(lock);
-        result
-    }
-
-    /// Runs `act` with a lock held that is open already.
-    pub(crate) fn held<T>(
-        &self,
-        lock: &LockFile,
-        act: impl FnOnce(&LockFile) -> Result<T, AppendError>,
-    ) -> Result<T, AppendError> {
-        self.wait_for(lock)?;
-        let held = Held::new(lock);
-        let result = act(lock);
-        drop(held);
         result
     }
 
@@ -152,12 +133,8 @@ impl FsStream {
         gate: Option<Gate<'_>>,
         batch: Vec<Ready>,
         durability: Durability,
-    ) -> Result<Option<Appended>, AppendError> {
-        let mut memory = self.look_under_lock(lock, open)?;
-        if memory.refused {
-            let what = "refuses messages: a sync failed and what it was for could not be written again; see `run-agent store verify`";
-            return Err(AppendError::Unsupported { key: self.key.clone(), what });
-        }
+    ) -> Result<Option<Appended<'_>>, AppendError> {
+        let mut memory = self.look_to_write(lock, open)?;
         let current = self.adopt(&memory);
         if let Some((seen, condition)) = gate {
             current.map_err(|source| self.unreadable(source))?;
@@ -172,20 +149,26 @@ impl FsStream {
         // Ids of other writers say nothing of the order.
         let own = entries.iter().map(|entry| &entry.message.id).filter(|id| id.time().is_some());
         let newest = own.max().cloned().max(memory.last.clone());
-        let len = bytes.len() as u64;
+        let (count, len) = (entries.len() as u64, bytes.len() as u64);
+        let mut control = None;
+        if self.is_due(&memory, durability, count, last_ts) {
+            let (page, made_good) = self.control_held(lock, open, memory)?;
+            (control, memory) = (Some(page), made_good);
+        }
         if memory.len() > 0 && memory.len().saturating_add(len) > self.options.rotate_bytes {
             memory = match self.rotate_held(lock, open, memory.clone(), durability) {
                 Ok(rotated) => rotated,
-                // Nothing was moved: a message is worth more than a short file.
-                Err(_) if open.is_some() => memory,
+                // Nothing was moved: a message is worth more than a short file. If a sync failed at it and could not be made
+                // good, nothing is taken.
+                Err(_) if open.is_some() => self.look_to_write(lock, open)?,
                 Err(error) => return Err(error),
             };
         }
         let Some(bus) = open.as_ref() else { return Ok(None) };
         let behind = self.write(&bus.file, &bytes, lock, &memory)?;
-        let (count, end) = (entries.len() as u64, memory.end + len);
-        let due = self.is_due(&memory, durability, count, last_ts).then(|| (memory.clone(), end));
-        if memory.base + behind == end {
+        let (end, stands) = (memory.end + len, memory.base + behind);
+        let due = control.and_then(|page| self.ask_sync(open, &page, &memory, stands));
+        if stands == end {
             // Who begins to sync says so: others need not as well.
             let sync_at = if due.is_some() { nanos(last_ts) } else { memory.sync_at };
             let behind = if due.is_some() { 0 } else { memory.behind.saturating_add(count) };
@@ -194,7 +177,7 @@ impl FsStream {
         } else {
             // Somebody wrote without the lock in between: the entries stand further on. The line stays as it is, so
             // that the next writer reads what came.
-            let further = (memory.base + behind).saturating_sub(end);
+            let further = stands.saturating_sub(end);
             for entry in &mut entries {
                 entry.at = Cursor::new(entry.at.get() + further);
                 entry.next = Cursor::new(entry.next.get() + further);
@@ -202,7 +185,7 @@ impl FsStream {
         }
         self.counters.messages.fetch_add(count, Relaxed);
         self.counters.bytes.fetch_add(len, Relaxed);
-        Ok(Some(Appended { entries, due }))
+        Ok(Some(Appended { entries, due: due.map(|asked| (asked, stands)) }))
     }
 
     /// A handle that was opened before the stream had an incarnation takes its first one. `Err`: the stream is another

@@ -10,7 +10,9 @@
 //! | how is an entry appended? | `append` |
 //! | is the end of the file what it was, and what if not? | `tail` |
 //! | how does a new file begin? | `rotate` |
-//! | when is what synced, and what if that fails? | `sync` |
+//! | when is what synced? | `sync` |
+//! | who syncs, and for whom? | `commit`, `page` (shared by all processes) |
+//! | what if a sync fails, or who made it dies? | `rescue` |
 //! | where do the bytes of one look lie? | `window` |
 //! | how is read forward, from the end, by id, and all of it? | `read`, `last`, `find`, `check` |
 //! | how is damage mended without losing anything? | `repair` |
@@ -23,6 +25,7 @@
 
 mod append;
 mod check;
+mod commit;
 pub mod edit;
 mod files;
 mod find;
@@ -31,8 +34,10 @@ mod lock;
 mod look;
 pub mod markdown;
 mod os;
+mod page;
 mod read;
 mod repair;
+mod rescue;
 mod rotate;
 pub mod scan;
 mod store;

@@ -3,7 +3,6 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::sync::Arc;
 
 use run_agent_core::Durability;
 use run_agent_core::store::AppendError;
@@ -37,16 +36,18 @@ impl FsStream {
         memory: Memory,
         durability: Durability,
     ) -> Result<Memory, AppendError> {
-        let memory = match (durability, open.as_ref()) {
-            (Durability::Interval | Durability::Always, Some(bus)) if memory.synced < memory.end => {
-                self.count_sync();
-                match self.sync_through(&bus.file, &memory) {
-                    Ok(()) => Memory { synced: memory.end, ..memory },
+        let memory = match durability {
+            Durability::Interval | Durability::Always if memory.synced < memory.end => {
+                let file = memory.file;
+                let (control, memory) = self.control_held(lock, open, memory)?;
+                let memory = self.sync_held(lock, open, &control, memory)?;
+                if memory.file != file {
                     // What is written again begins a new file of its own.
-                    Err(error) => return self.rescue_held(lock, open, &memory, memory.synced, &error),
+                    return Ok(memory);
                 }
+                memory
             }
-            (Durability::None | Durability::Interval | Durability::Always, _) => memory,
+            Durability::None | Durability::Interval | Durability::Always => memory,
         };
         let archive = archive_path(&self.bus, memory.base);
         os::rename_new(&self.bus, &archive).map_err(|error| {
@@ -62,7 +63,7 @@ impl FsStream {
         let file = file.map_err(|e| self.append_error("cannot be made anew", e))?;
         let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
         let next = Memory { base: memory.end, file: seen.number(), ..memory };
-        *open = Some(OpenBus { file: Arc::new(file), number: seen.number() });
+        *open = Some(OpenBus::new(file, seen.number()));
         lock.remember(&next).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
         if durability != Durability::None {
             os::sync_folder(&self.folder)

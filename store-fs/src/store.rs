@@ -18,6 +18,7 @@ use run_agent_core::{
 use crate::append::Writer;
 use crate::files::{self, Archive};
 use crate::os;
+use crate::page::Control;
 use crate::version;
 use crate::wake::Wake;
 
@@ -47,11 +48,14 @@ impl Store for FsStore {
             layout: self.layout.clone(),
             key: key.clone(),
             bus: self.layout.bus_file(key),
+            page: self.layout.sync_page(key),
             lock,
             folder,
             options: self.options.clone(),
             incarnation: AtomicU64::new(0),
             writer: Mutex::default(),
+            control: Mutex::default(),
+            leader: Mutex::default(),
             archives: Mutex::default(),
             legacy: Mutex::default(),
             confirmed: Mutex::default(),
@@ -99,11 +103,16 @@ pub(crate) struct FsStream {
     pub(crate) folder: PathBuf,
     pub(crate) bus: PathBuf,
     pub(crate) lock: PathBuf,
+    /// Where the page of the syncs is.
+    pub(crate) page: PathBuf,
     pub(crate) options: Options,
     /// The incarnation that this handle's cursors belong to; 0 until it has looked at a stream that has one. It never
     /// moves on from there.
     pub(crate) incarnation: AtomicU64,
     pub(crate) writer: Mutex<Writer>,
+    pub(crate) control: Mutex<Option<Arc<Control>>>,
+    /// The lock of leaders is the page's; the mutex is for the threads of this process.
+    pub(crate) leader: Mutex<()>,
     /// The archives as they were last seen.
     pub(crate) archives: Mutex<Option<Arc<[Archive]>>>,
     /// Where lines of the oldest form were read up to, and the number of the line there.

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use run_agent_core::store::{AppendError, Page, ReadError};
 use run_agent_core::{Cursor, Entry, MsgId, Timestamp};
+use run_agent_store_shared::page::UnderWay;
 
 use crate::files::{Archive, Bus};
 use crate::lock::{LockFile, Memory};
 use crate::markdown::{self, EDGE};
 use crate::os;
+use crate::page::Control;
 use crate::scan::Ends;
 use crate::store::FsStream;
 
@@ -27,9 +29,31 @@ const AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct OpenBus {
     pub(crate) file: Arc<File>,
     pub(crate) number: u64,
+    /// The attempts to sync that a page said were under way, once it was open.
+    pub(crate) under_way: Option<(Arc<Control>, UnderWay)>,
+}
+
+impl OpenBus {
+    pub(crate) fn new(file: File, number: u64) -> Self {
+        Self { file: Arc::new(file), number, under_way: None }
+    }
 }
 
 impl FsStream {
+    /// As [`FsStream::look_under_lock`], for who is to append or to sync.
+    pub(crate) fn look_to_write(
+        &self,
+        lock: &LockFile,
+        open: &mut Option<OpenBus>,
+    ) -> Result<Memory, AppendError> {
+        let memory = self.look_under_lock(lock, open)?;
+        if memory.refused {
+            let what = "refuses messages: a sync failed and what it was for could not be written again; see `run-agent store verify`";
+            return Err(AppendError::Unsupported { key: self.key.clone(), what });
+        }
+        Ok(memory)
+    }
+
     /// The bus file, and a memory that is true of it. What was found is written down, also when nothing is appended:
     /// the next writer need not look again, and readers learn of the incarnation.
     pub(crate) fn look_under_lock(
@@ -54,12 +78,12 @@ impl FsStream {
             return self.written_down(lock, memory);
         }
         if let Some(memory) = &remembered
-            && self.finish_rescue(memory, len)?
+            && let Some(memory) = self.finish_rescue(memory, bus.number, len)?
         {
             *open = None;
+            self.keep_open(open)?;
+            return self.written_down(lock, memory);
         }
-        let len = self.keep_open(open)?;
-        let Some(bus) = open.as_ref() else { return Ok(Memory::NEW) };
         let memory = self.find_out(remembered, bus)?;
         let memory = self.catch_up(bus, memory, len)?;
         self.written_down(lock, memory)
@@ -83,7 +107,7 @@ impl FsStream {
         let file = os::open(&self.bus, OpenOptions::new().read(true).append(true).create(true));
         let file = file.map_err(|e| self.append_error("cannot be opened", e))?;
         let seen = os::look_at(&file).map_err(|e| self.append_error("cannot be looked at", e))?;
-        *open = Some(OpenBus { file: Arc::new(file), number: seen.number() });
+        *open = Some(OpenBus::new(file, seen.number()));
         Ok(seen.len)
     }
 

@@ -1,79 +1,90 @@
-//! The markdown store passes the conformance suite.
+//! The markdown store passes the conformance suite, with each durability and with files of any size.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use run_agent_core::layout::Layout;
 use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::Backend;
-use run_agent_core::{Store, StreamKey};
+use run_agent_core::{Durability, Store, StreamKey};
 use run_agent_store_fs::FsStore;
+use run_agent_store_shared::testkit::Forced;
 
-struct Fs(tempfile::TempDir);
+/// A kind of store, in a folder of its own.
+trait Flavour {
+    fn options() -> Options {
+        Options::default()
+    }
+    fn durability() -> Durability;
+}
 
-impl Fs {
+struct Place<F>(tempfile::TempDir, std::marker::PhantomData<F>);
+
+impl<F> Place<F> {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), std::marker::PhantomData)
     }
 }
 
-fn open(root: &Path, options: Options) -> Arc<dyn Store> {
-    Arc::new(FsStore::new(Layout::new(root.to_owned()), options))
+fn open<F: Flavour>(root: PathBuf) -> Arc<dyn Store> {
+    let store = FsStore::new(Layout::new(root), F::options());
+    match F::durability() {
+        Durability::None => Arc::new(store),
+        durability @ (Durability::Interval | Durability::Always) => {
+            Arc::new(Forced { store: Arc::new(store), durability })
+        }
+    }
 }
 
-fn make(root: &Path, key: &StreamKey) {
-    let (folder, _) = Layout::new(root.to_owned()).stream(key);
-    std::fs::create_dir_all(folder).unwrap();
-}
-
-impl Backend for Fs {
+impl<F: Flavour> Backend for Place<F> {
     fn store(&self) -> Arc<dyn Store> {
-        open(self.0.path(), Options::default())
+        open::<F>(self.0.path().to_owned())
     }
     fn make(&self, key: &StreamKey) {
-        make(self.0.path(), key);
+        let (folder, _) = Layout::new(self.0.path().to_owned()).stream(key);
+        std::fs::create_dir_all(folder).unwrap();
     }
     fn place(&self) -> Option<String> {
         Some(self.0.path().to_str().unwrap().to_owned())
     }
     fn at(place: &str) -> Arc<dyn Store> {
-        open(&PathBuf::from(place), Options::default())
+        open::<F>(PathBuf::from(place))
     }
 }
 
-run_agent_core::conformance!(Fs, Fs::new);
+macro_rules! flavours {
+    ($($(#[$doc:meta])* $name:ident: $durability:ident, $options:expr;)*) => {$(
+        $(#[$doc])*
+        mod $name {
+            use super::*;
 
-/// A file of a bus has room for few entries, so that every case meets rotation all the time.
-mod with_small_files {
-    use super::*;
+            struct This;
 
-    struct Rotating(tempfile::TempDir);
+            impl Flavour for This {
+                fn options() -> Options {
+                    $options
+                }
+                fn durability() -> Durability {
+                    Durability::$durability
+                }
+            }
 
-    impl Rotating {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
+            run_agent_core::conformance!(Place<This>, Place::<This>::new);
         }
-    }
+    )*};
+}
 
-    fn small() -> Options {
-        Options { rotate_bytes: 1000, ..Options::default() }
-    }
+fn small() -> Options {
+    Options { rotate_bytes: 1000, ..Options::default() }
+}
 
-    impl Backend for Rotating {
-        fn store(&self) -> Arc<dyn Store> {
-            open(self.0.path(), small())
-        }
-        fn make(&self, key: &StreamKey) {
-            make(self.0.path(), key);
-        }
-        fn place(&self) -> Option<String> {
-            Some(self.0.path().to_str().unwrap().to_owned())
-        }
-        fn at(place: &str) -> Arc<dyn Store> {
-            open(&PathBuf::from(place), small())
-        }
-    }
-
-    run_agent_core::conformance!(Rotating, Rotating::new);
+flavours! {
+    none: None, Options::default();
+    /// A file of a bus has room for few entries, so that every case meets rotation all the time.
+    none_with_small_files: None, small();
+    interval: Interval, Options { sync_every: Duration::from_millis(2), sync_messages: 8, ..Options::default() };
+    always: Always, Options::default();
+    always_with_small_files: Always, small();
 }

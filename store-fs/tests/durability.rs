@@ -4,7 +4,7 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use common::{Bus, post, stream_at};
@@ -12,6 +12,7 @@ use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Kind, Message, MsgId, Stream, Timestamp};
 use run_agent_store_fs::markdown;
+use run_agent_store_shared::testkit::{self, said, strace_is_here};
 
 fn post_with(stream: &dyn Stream, body: &str, durability: Durability) -> bool {
     let draft = Draft::new(Kind::FACT, key().project, key().task, body);
@@ -75,29 +76,9 @@ fn flush_makes_everything_safe_once() {
     assert_eq!(syncs(&*stream), before, "nothing came since");
 }
 
-/// Runs this program's test `name` again, as a child that `variable` tells where the bus is, with system calls that
-/// fail as `inject` says. `None` where there is no strace.
-fn under_strace(bus: &Bus, name: &str, variable: &str, inject: &[&str]) -> Option<String> {
-    let known = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if known.is_err() {
-        eprintln!("skipped: strace is not installed");
-        return None;
-    }
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync,write,pwrite64"]);
-    for rule in inject {
-        command.args(["-e", rule]);
-    }
-    let plain = bus.again(name, variable);
-    command.arg(plain.get_program()).args(plain.get_args()).env(variable, bus.root());
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    Some(text)
-}
-
-fn said(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| line.strip_prefix("said ")).collect()
+/// The test `name` again, as [`Bus::again`], under strace.
+fn under_strace(bus: &Bus, name: &str, variable: &str, inject: &[&str]) -> Option<(String, bool)> {
+    testkit::under_strace(&bus.again(name, variable), inject)
 }
 
 #[test]
@@ -116,7 +97,9 @@ fn a_failed_sync_writes_again_what_it_was_for_and_goes_on() {
     let before = reader.read(Cursor::START, 10).unwrap();
     let name = "a_failed_sync_writes_again_what_it_was_for_and_goes_on";
     // The second sync of the data fails; what it was for is written again, and that can be synced.
-    let Some(text) = under_strace(&bus, name, CHILD, &["inject=fdatasync:error=EIO:when=2"]) else { return };
+    let Some((text, _)) = under_strace(&bus, name, CHILD, &["inject=fdatasync:error=EIO:when=2"]) else {
+        return;
+    };
     assert_eq!(said(&text), ["first true", "second true", "third true"], "{text}");
     assert_eq!(bus.bodies(), ["one", "two", "first", "second", "third"]);
     assert_eq!(bus.archives(), 1, "what was synced before stays where it is");
@@ -139,11 +122,13 @@ fn a_sync_that_fails_before_a_rotation_is_made_good_before_anything_is_acknowled
     }
     let bus = Bus::set(&[], options);
     let name = "a_sync_that_fails_before_a_rotation_is_made_good_before_anything_is_acknowledged";
-    let Some(text) = under_strace(&bus, name, CHILD, &["inject=fdatasync:error=EIO:when=1"]) else { return };
+    let Some((text, _)) = under_strace(&bus, name, CHILD, &["inject=fdatasync:error=EIO:when=1"]) else {
+        return;
+    };
     assert_eq!(said(&text), ["true"; 4], "{text}");
     assert_eq!(bus.bodies().len(), 4);
-    let lock = std::fs::read_to_string(bus.file.with_extension("lock")).unwrap();
-    assert!(lock.contains(" rescued_from=0 ") && !lock.contains(" rescued_to=0 "), "{lock}");
+    let (from, to) = bus.rescued();
+    assert!(from == 0 && to > 0, "{from} {to}");
     assert_eq!(bus.open().verify().unwrap().damage, []);
 }
 
@@ -171,10 +156,9 @@ fn another_writers_sync_does_not_make_a_failed_one_good() {
         }
         child.join().unwrap()
     });
-    let Some(text) = text else { return };
+    let Some((text, _)) = text else { return };
     assert_eq!(said(&text), ["true"], "{text}");
-    let lock = std::fs::read_to_string(bus.file.with_extension("lock")).unwrap();
-    assert!(!lock.contains(" rescued_to=0 "), "what failed was written again: {lock}");
+    assert!(bus.rescued().1 > 0, "what failed was written again");
     assert_eq!(bus.bodies(), ["one", "of the child", "of another"]);
 }
 
@@ -192,7 +176,7 @@ fn a_sync_that_cannot_be_made_good_acknowledges_nothing_and_refuses_from_there_o
     let bus = Bus::with(&["one"]);
     let name = "a_sync_that_cannot_be_made_good_acknowledges_nothing_and_refuses_from_there_on";
     let rules = ["inject=fdatasync:error=EIO", "inject=fsync:error=EIO"];
-    let Some(text) = under_strace(&bus, name, CHILD, &rules) else { return };
+    let Some((text, _)) = under_strace(&bus, name, CHILD, &rules) else { return };
     assert_eq!(said(&text), ["true", "false", "false"], "{text}");
     let error = bus.open().append(vec![Draft::new(Kind::FACT, key().project, None, "no")], Durability::None);
     assert!(error.unwrap_err().to_string().contains("store verify"));
@@ -221,9 +205,7 @@ fn a_write_that_fails_is_an_error_and_the_next_one_goes_on() {
         let name = "a_write_that_fails_is_an_error_and_the_next_one_goes_on";
         // Only the bus: what the child says goes to a pipe.
         let path = format!("-P{}", bus.file.display());
-        let known = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
-        if known.is_err() {
-            eprintln!("skipped: strace is not installed");
+        if !strace_is_here() {
             return;
         }
         let plain = bus.again(name, CHILD);

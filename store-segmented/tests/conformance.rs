@@ -1,18 +1,16 @@
 //! The segmented store passes the conformance suite, with each durability and with segments of any size.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::forced::Forced;
 use run_agent_core::layout::Layout;
 use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::Backend;
 use run_agent_core::{Durability, Store, StreamKey};
 use run_agent_store_segmented::SegmentedStore;
+use run_agent_store_shared::testkit::Forced;
 
 /// A kind of store, in a folder of its own.
 trait Flavour {

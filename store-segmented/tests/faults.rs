@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Bus, draft, post, stream_at};
 use run_agent_core::store::Options;
 use run_agent_core::{Durability, Stream};
+use run_agent_store_shared::testkit::{self, said};
 
 fn post_with(stream: &dyn Stream, body: &str, durability: Durability) -> bool {
     stream.append(vec![draft(body)], durability).is_ok()
@@ -69,27 +69,9 @@ fn many_who_wait_share_a_sync() {
     assert!(total < 400, "{total} syncs for 400 messages of 8 writers");
 }
 
-/// Runs this program's test `name` again, as a child that `variable` tells where the stream is, with system calls that
-/// fail as `inject` says. `None` where there is no strace.
+/// The test `name` again, as [`Bus::again`], under strace.
 fn under_strace(bus: &Bus, name: &str, variable: &str, inject: &[&str]) -> Option<(String, bool)> {
-    let known = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if known.is_err() {
-        eprintln!("skipped: strace is not installed");
-        return None;
-    }
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync,pwrite64,fallocate,rename"]);
-    for rule in inject {
-        command.args(["-e", rule]);
-    }
-    let plain = bus.again(name, variable);
-    command.arg(plain.get_program()).args(plain.get_args()).env(variable, bus.root());
-    let output = command.output().unwrap();
-    Some((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success()))
-}
-
-fn said(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| line.strip_prefix("said ")).collect()
+    testkit::under_strace(&bus.again(name, variable), inject)
 }
 
 /// A word of the page.

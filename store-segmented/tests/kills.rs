@@ -1,138 +1,79 @@
-//! Writers and leaders that are killed and stopped at random moments, while somebody deletes the shared page.
+//! Writers and leaders that are killed and stopped at random moments, while somebody deletes the shared page; and a writer
+//! that is killed at each of its system calls.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Bus, draft, stream_at};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use common::{Bus, stream_at};
+use run_agent_core::Stream;
 use run_agent_core::store::Options;
-use run_agent_core::{Cursor, Durability};
+use run_agent_store_shared::testkit::{Scene, kills, steps};
 
-fn options() -> Options {
-    Options {
-        rotate_bytes: 20_000,
-        sync_every: Duration::from_millis(1),
-        sync_messages: 5,
-        ..Options::default()
-    }
+fn busy(root: &Path) -> Arc<dyn Stream> {
+    let (rotate_bytes, sync_every) = (20_000, Duration::from_millis(1));
+    let options = Options { rotate_bytes, sync_every, sync_messages: 5, ..Options::default() };
+    stream_at(root.to_str().unwrap(), options)
 }
 
-/// A small generator with a seed that is printed, so that a failure can be had again as far as processes allow.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
+fn small(root: &Path) -> Arc<dyn Stream> {
+    stream_at(root.to_str().unwrap(), Options { rotate_bytes: 700, ..Options::default() })
 }
 
-/// Posts until it is killed, and prints what was acknowledged.
-fn post_for_ever(root: &str) {
-    let stream = stream_at(root, options());
-    let mut out = std::io::stdout();
-    let _ = out.write_all(b"\n");
-    for n in 0.. {
-        let durability = [Durability::Always, Durability::None, Durability::Interval][n % 3];
-        let batch = (0..1 + n % 4).map(|part| draft(&format!("{n} {}", "x".repeat(part * 300)))).collect();
-        for entry in stream.append(batch, durability).unwrap() {
-            if out.write_all(format!("{}.\n", entry.message.id).as_bytes()).is_err() {
-                return;
-            }
-        }
+fn kills(test: &str, variable: &str, loses_page: bool) {
+    if let Some(root) = Scene::is_child(variable) {
+        return kills::post_for_ever(&*busy(&root));
     }
-}
-
-fn acknowledged(out: impl BufRead) -> Vec<String> {
-    let lines = out.lines().map_while(Result::ok);
-    lines
-        .filter_map(|line| line.strip_suffix('.').filter(|id| id.starts_with("MSG-")).map(str::to_owned))
-        .collect()
-}
-
-/// One round: four writers, hit by as many blows as the dice say.
-fn round(bus: &Bus, name: &str, variable: &str, dice: &mut Dice, loses_page: bool) -> Vec<String> {
-    let mut children: Vec<Child> = (0..4)
-        .map(|_| bus.again(name, variable).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap())
-        .collect();
-    let readers: Vec<_> = children
-        .iter_mut()
-        .map(|child| {
-            let out = child.stdout.take().unwrap();
-            std::thread::spawn(move || acknowledged(BufReader::new(out)))
-        })
-        .collect();
-    // As long as it takes until they have begun.
-    let stream = bus.open();
-    let begun = stream.end().unwrap();
-    while stream.end().unwrap() < Cursor::new(begun.get() + 5 + dice.roll(200)) {
-        stream.wait(stream.end().unwrap(), Duration::from_secs(2)).unwrap();
-    }
-    for child in &children {
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        if loses_page && dice.roll(2) == 0 {
-            let _ = std::fs::remove_file(bus.files.join("ctl"));
-        }
-        if dice.roll(2) == 0 {
-            kill(pid, Signal::SIGSTOP).unwrap();
-            // The others go on meanwhile, unless it holds the append lock.
-            let end = stream.end().unwrap();
-            stream.wait(end, Duration::from_millis(dice.roll(20))).unwrap();
-            if dice.roll(2) == 0 {
-                kill(pid, Signal::SIGCONT).unwrap();
-            }
-        }
-        kill(pid, Signal::SIGKILL).unwrap();
-    }
-    for child in &mut children {
-        child.wait().unwrap();
-    }
-    readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect()
-}
-
-fn nothing_is_lost(name: &str, variable: &str, loses_page: bool) {
-    if let Ok(root) = std::env::var(variable) {
-        return post_for_ever(&root);
-    }
-    let bus = Bus::set(&["made"], options());
-    let rounds = if std::env::var_os("RUN_AGENT_DEEP").is_some() { 500 } else { 12 };
-    let seed = std::env::var("RUN_AGENT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
-    println!("seed {seed}");
-    let mut dice = Dice(seed);
-    let mut promised = Vec::new();
-    for _ in 0..rounds {
-        promised.extend(round(&bus, name, variable, &mut dice, loses_page));
-    }
-    let last = bus.open().append(vec![draft("after")], Durability::Always).unwrap().remove(0);
-    let page = bus.open().read(Cursor::START, usize::MAX).unwrap();
-    assert_eq!(page.damage, []);
-    let ids: Vec<&str> = page.entries.iter().map(|entry| entry.message.id.as_str()).collect();
-    assert_eq!(ids.last(), Some(&last.message.id.as_str()));
-    assert!(page.entries.windows(2).all(|pair| pair[0].message.id < pair[1].message.id), "ids increase");
-    assert!(page.entries.iter().enumerate().all(|(n, entry)| entry.at == Cursor::new(n as u64)));
-    let ids: BTreeSet<&str> = ids.into_iter().collect();
-    assert!(promised.len() > 50, "only {} were acknowledged: nothing was put to the test", promised.len());
-    let lost: Vec<_> = promised.iter().filter(|id| !ids.contains(id.as_str())).collect();
-    assert!(lost.is_empty(), "{lost:?} of {} were acknowledged and are lost", promised.len());
-    assert_eq!(bus.open().verify().unwrap().damage, []);
+    let bus = Bus::with(&[]);
+    let page = bus.files.join("ctl");
+    kills::nothing_is_lost(&Scene { test, variable, root: bus.root(), page, open: busy }, loses_page);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_writers_are_killed_and_stopped() {
     let name = "nothing_acknowledged_is_lost_when_writers_are_killed_and_stopped";
-    nothing_is_lost(name, "RUN_AGENT_TEST_KILLS", false);
+    kills(name, "RUN_AGENT_TEST_KILLS", false);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_page_is_deleted_under_load() {
-    let name = "nothing_acknowledged_is_lost_when_the_page_is_deleted_under_load";
-    nothing_is_lost(name, "RUN_AGENT_TEST_KILLS_PAGE", true);
+    kills(
+        "nothing_acknowledged_is_lost_when_the_page_is_deleted_under_load",
+        "RUN_AGENT_TEST_KILLS_PAGE",
+        true,
+    );
+}
+
+fn sweep(test: &str, variable: &str, calls: &[&str], fault: Option<&str>) {
+    if let Some(root) = Scene::is_child(variable) {
+        return steps::post_some(&*small(&root));
+    }
+    let buses = std::cell::RefCell::new(Vec::new());
+    let scene = || {
+        let bus = Bus::with(&[]);
+        let root = bus.root();
+        buses.borrow_mut().push(bus);
+        Scene { test, variable, root, page: PathBuf::new(), open: small }
+    };
+    steps::sweep(scene, calls, fault);
+}
+
+/// What changes anything on the disk, or frees what others wait for.
+const CALLS: [&str; 8] =
+    ["mkdir", "pwrite64", "fallocate", "fdatasync", "fsync", "rename", "unlink", "flock"];
+
+#[test]
+fn a_writer_killed_at_any_step_loses_nothing_acknowledged() {
+    sweep("a_writer_killed_at_any_step_loses_nothing_acknowledged", "RUN_AGENT_TEST_STEPS", &CALLS, None);
+}
+
+#[test]
+fn a_writer_killed_at_any_step_after_a_failed_sync_loses_nothing_acknowledged() {
+    let name = "a_writer_killed_at_any_step_after_a_failed_sync_loses_nothing_acknowledged";
+    // One rule holds for a call.
+    let calls = CALLS.into_iter().filter(|call| *call != "fdatasync").collect::<Vec<_>>();
+    sweep(name, "RUN_AGENT_TEST_STEPS_EIO", &calls, Some("inject=fdatasync:error=EIO:when=2"));
 }

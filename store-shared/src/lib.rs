@@ -9,6 +9,7 @@
 //! | how long does one wait for that? | [`wait`] |
 //! | who holds a lock, and how long does one wait for it? | [`lock`], `alarm` |
 //! | what is asked of the system? | [`os`] |
+//! | what does every store survive that uses this? | `testkit` (for tests) |
 //!
 //! It knows positions, which only increase, and files that can be synced. What a position counts, where the end is, and how
 //! what could not be synced is written again is each store's own. Nothing here knows a message.
@@ -26,5 +27,7 @@ pub mod page;
 #[cfg(not(loom))]
 pub mod page_file;
 pub mod sync;
+#[cfg(all(feature = "testkit", not(loom)))]
+pub mod testkit;
 #[cfg(not(loom))]
 pub mod wait;

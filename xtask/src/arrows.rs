@@ -17,7 +17,8 @@ const STORE_SHARED: &str = "run-agent-store-shared";
 
 const ARROWS: &[(&str, May)] = &[
     (CORE, May::UseOnly(&[])),
-    (STORE_SHARED, May::UseOnly(&[])),
+    // For its testkit alone.
+    (STORE_SHARED, May::UseOnly(&[CORE])),
     ("run-agent-store-fs", May::UseOnly(&[CORE, STORE_SHARED])),
     ("run-agent-store-segmented", May::UseOnly(&[CORE, STORE_SHARED])),
     ("run-agent-runner", May::UseOnly(&[CORE])),

@@ -27,10 +27,8 @@ pub(crate) struct Memory {
     pub(crate) sync_at: u64,
     /// Messages appended since then.
     pub(crate) behind: u64,
-    /// What the last rescue wrote again after a failed sync: from this cursor …
-    pub(crate) rescued_from: u64,
-    /// … up to this one.
-    pub(crate) rescued_to: u64,
+    /// In which start of the machine a page was last made for the syncs; 0 for none.
+    pub(crate) page: u64,
     /// A sync failed, and so did writing again what it was for: nothing is appended until the stream was verified.
     pub(crate) refused: bool,
     pub(crate) last: Option<MsgId>,
@@ -46,8 +44,7 @@ impl Memory {
         synced: 0,
         sync_at: 0,
         behind: 0,
-        rescued_from: 0,
-        rescued_to: 0,
+        page: 0,
         refused: false,
         last: None,
     };
@@ -65,7 +62,7 @@ impl Memory {
 
     pub(super) fn to_line(&self) -> [u8; LINE_LEN] {
         let mut line = Line { bytes: [b' '; LINE_LEN], len: 0 };
-        line.push(b"run-agent-bus 3");
+        line.push(b"run-agent-bus 4");
         for (name, value) in [
             (&b" incarnation="[..], self.incarnation),
             (b" base=", self.base),
@@ -74,8 +71,7 @@ impl Memory {
             (b" synced=", self.synced),
             (b" sync_at=", self.sync_at),
             (b" behind=", self.behind),
-            (b" rescued_from=", self.rescued_from),
-            (b" rescued_to=", self.rescued_to),
+            (b" page=", self.page),
             (b" refused=", u64::from(self.refused)),
         ] {
             line.push(name);
@@ -97,7 +93,7 @@ impl Memory {
         if u32::from_str_radix(crc, 16).ok()? != crc32fast::hash(text.as_bytes()) {
             return None;
         }
-        let mut fields = text.strip_prefix("run-agent-bus 3 ")?.split(' ');
+        let mut fields = text.strip_prefix("run-agent-bus 4 ")?.split(' ');
         let mut number =
             |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok();
         let memory = Self {
@@ -108,8 +104,7 @@ impl Memory {
             synced: number("synced")?,
             sync_at: number("sync_at")?,
             behind: number("behind")?,
-            rescued_from: number("rescued_from")?,
-            rescued_to: number("rescued_to")?,
+            page: number("page")?,
             refused: number("refused")? != 0,
             last: None,
         };
@@ -198,8 +193,7 @@ mod tests {
                 synced,
                 sync_at,
                 behind,
-                rescued_from: max,
-                rescued_to: max,
+                page: max,
                 refused,
                 last,
             };

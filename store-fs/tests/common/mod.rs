@@ -88,6 +88,29 @@ impl Bus {
     }
 }
 
+impl Bus {
+    /// The page of the syncs.
+    pub fn page(&self) -> PathBuf {
+        Layout::new(self.root()).sync_page(&key())
+    }
+
+    /// A word of it; 0 while there is none.
+    pub fn word(&self, at: usize) -> u64 {
+        let page = std::fs::read(self.page()).unwrap_or_default();
+        page.get(at..at + 8).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+    }
+
+    /// A leader is at it, or died.
+    pub fn is_syncing(&self) -> bool {
+        self.word(144) > 0
+    }
+
+    /// What was last written again after a failed sync.
+    pub fn rescued(&self) -> (u64, u64) {
+        (self.word(224), self.word(232))
+    }
+}
+
 fn is_archive(name: &str) -> bool {
     name.strip_prefix("TASK-MESSAGE-BUS.")
         .and_then(|rest| rest.strip_suffix(".md"))

@@ -1,8 +1,6 @@
 //! What the tests of the segmented store share: one stream in a folder of its own.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
-pub mod forced;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
