@@ -98,3 +98,44 @@ pub(crate) fn paths_in(folder: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use run_agent_core::Durability;
+    use run_agent_core::layout::Layout;
+    use run_agent_core::testkit::MemoryStore;
+
+    use super::*;
+
+    #[test]
+    fn a_page_of_syncs_is_of_no_use_without_its_task_and_never_read() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = Tree {
+            layout: Layout::new(root.path().to_owned()),
+            store: Arc::new(MemoryStore::new()),
+            durability: Durability::None,
+            sync_every: Duration::from_millis(200),
+        };
+        let make = |path: &str| {
+            let path = tree.layout.sync_pages().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "no page at all").unwrap();
+        };
+        let (there, gone) = ("task-20261121-093000-there", "task-20261121-093000-gone");
+        std::fs::create_dir_all(root.path().join("p").join(there)).unwrap();
+        for page in ["project", there, gone, &format!("{gone}.new")] {
+            make(&format!("p/{page}"));
+        }
+        make("gone/project");
+        let stale: Vec<String> = stale_caches(&tree, true)
+            .iter()
+            .map(|cache| {
+                cache.path.strip_prefix(tree.layout.sync_pages()).unwrap().to_str().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(stale, ["gone".to_owned(), format!("p/{gone}"), format!("p/{gone}.new")]);
+    }
+}
