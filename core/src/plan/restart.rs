@@ -1,15 +1,13 @@
 //! What comes after a root run that left no DONE: the next one, a pause before it, or the end.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::{
     Choice, Clock, Look, Ralph, RalphState, Run, RunId, Start, Step, end, exhausted, pick, reason,
     start_root, wait_for_agents, wait_for_dependencies, wait_runs, waiting_event,
 };
-use crate::event::{AgentDegraded, Event, LoopBackoff, LoopBreaker, LoopOutcome, RunEnd, RunOutcome};
-use crate::policy::agents::{choose, is_of_the_service, is_own_fault, is_usage_limit, probe_after_ms};
+use crate::event::{AgentDegraded, Event, LoopBackoff, LoopBreaker, LoopOutcome, RunOutcome};
+use crate::policy::agents::{choose, is_of_the_service, is_own_fault};
 use crate::policy::{RestartWithChildren, backoff_ms};
 use crate::world::{Degraded, Link, Task};
 
@@ -78,7 +76,8 @@ fn degrade(look: Look<'_>) -> Option<Step> {
     if ralph.degraded.get(&run.agent).is_some_and(|known| known.run.as_ref() == Some(id)) {
         return None;
     }
-    let until = degraded_until(look, run, end);
+    let known = ralph.degraded.get(&run.agent);
+    let until = look.pool.passed_over_until(known, class, end.retry_at, look.now);
     let at_start =
         class == "crash" && end.duration_ms.is_some_and(|ms| ms < AT_START_MS) && run.last_post.is_none();
     let may_pass_over = at_start || is_of_the_service(class);
@@ -87,30 +86,6 @@ fn degrade(look: Look<'_>) -> Option<Step> {
     }
     let event = AgentDegraded { agent: run.agent.clone(), error_class: class.to_owned(), until };
     Some(Step::Degrade { run: id.clone(), event })
-}
-
-/// Until when an agent is passed over: an account's limit tells it itself, or is probed.
-fn degraded_until(look: Look<'_>, run: &Run, end: &RunEnd) -> Timestamp {
-    let ms = match end.error_class.as_deref() {
-        Some(class) if is_usage_limit(class) => {
-            let known = look.task.ralph.degraded.get(&run.agent);
-            let times =
-                known.filter(|known| is_usage_limit(&known.error_class)).map_or(0, |known| known.times);
-            match end.retry_at {
-                Some(at) if at > look.now && times == 0 => return at,
-                // Not said, over already, or said before and not true: to ask at once, again and again, helps nobody.
-                said => {
-                    let probe = look
-                        .now
-                        .checked_add(Duration::from_millis(probe_after_ms(times)))
-                        .unwrap_or(look.now);
-                    return said.map_or(probe, |at| at.max(probe));
-                }
-            }
-        }
-        Some(_) | None => look.pool.cooldown_ms,
-    };
-    look.now.checked_add(Duration::from_millis(ms)).unwrap_or(look.now)
 }
 
 /// An agent that may merely have slipped is passed over only in favour of another.

@@ -27,6 +27,7 @@ struct Story {
     unmet: Vec<Dependency>,
     spent: Spent,
     clock: Clock,
+    now: Timestamp,
 }
 
 fn run(n: u32) -> RunId {
@@ -49,6 +50,7 @@ impl Story {
             unmet: Vec::new(),
             spent: Spent::default(),
             clock,
+            now: Timestamp::from_second(1000).unwrap(),
         };
         story.event(None, Event::LoopStart(LoopStart::default()))
     }
@@ -106,7 +108,7 @@ impl Story {
             unmet: &self.unmet,
             spent: self.spent,
             clock: self.clock,
-            now: Timestamp::from_second(1000).unwrap(),
+            now: self.now,
         }
     }
 

@@ -2,6 +2,7 @@
 //! is read from the runs, so that there is no state of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -24,6 +25,41 @@ pub enum Selection {
     RoundRobin,
     /// Agents without a weight have the weight 1; the weight 0 takes one out.
     Weighted { weights: BTreeMap<String, u64>, seed: u64 },
+}
+
+impl Pool {
+    /// How long an agent is passed over that failed, and had failed in the same way so often in a row before: twice as
+    /// long each time, so that agents which come back in turns do not fail for ever. Never for no time, since what failed
+    /// at once would be tried again at once.
+    fn pass_over_ms(&self, times: u32) -> u64 {
+        let first_ms = self.cooldown_ms.max(PASS_OVER_MIN_MS);
+        first_ms.saturating_mul(1 << times.min(10)).min(first_ms.max(PROBE_MAX_MS))
+    }
+
+    /// Until when an agent is passed over that failed with this class. An account's limit tells it itself (`retry_at`), or
+    /// is probed. `known` is what the agent was passed over for before.
+    #[must_use]
+    pub fn passed_over_until(
+        &self,
+        known: Option<&Degraded>,
+        class: &str,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Timestamp {
+        let after = |ms| now.checked_add(Duration::from_millis(ms)).unwrap_or(now);
+        let limit = is_usage_limit(class);
+        let same =
+            |known: &&Degraded| known.error_class == class || (limit && is_usage_limit(&known.error_class));
+        let times = known.filter(same).map_or(0, |known| known.times);
+        match (limit, retry_at) {
+            (false, _) => after(self.pass_over_ms(times)),
+            (true, Some(at)) if at > now && times == 0 => at,
+            // Not said, over already, or said before and not true: to ask at once, again and again, helps nobody.
+            (true, said) => {
+                said.map_or(after(probe_after_ms(times)), |at| at.max(after(probe_after_ms(times))))
+            }
+        }
+    }
 }
 
 /// What was picked.
@@ -66,6 +102,7 @@ pub fn probe_after_ms(times: u32) -> u64 {
     (PROBE_FIRST_MS << times.min(10)).min(PROBE_MAX_MS)
 }
 
+const PASS_OVER_MIN_MS: u64 = 1000;
 const PROBE_FIRST_MS: u64 = 60_000;
 const PROBE_MAX_MS: u64 = 30 * 60_000;
 
@@ -167,6 +204,20 @@ mod tests {
         );
         let all = degraded(&[("a", "auth", 50), ("b", "not_found", 60)]);
         assert_eq!(choose(&pool, &all, Some("a"), 1, at(0)), Choice::Never { class: "not_found".to_owned() });
+    }
+
+    #[test]
+    fn an_agent_that_fails_again_is_passed_over_for_longer_and_never_for_no_time() {
+        let pauses = |cooldown_ms, class: &str| {
+            let pool = Pool { cooldown_ms, ..pool(&["a"]) };
+            let known = |times| Degraded { error_class: "auth".to_owned(), until: at(0), run: None, times };
+            let until = |times| pool.passed_over_until(Some(&known(times)), class, None, at(0)).as_second();
+            [0, 1, 2, 3, 30].map(until)
+        };
+        assert_eq!(pauses(0, "auth"), [1, 2, 4, 8, 1024]);
+        assert_eq!(pauses(300_000, "auth"), [300, 600, 1200, 1800, 1800]);
+        assert_eq!(pauses(7_200_000, "auth"), [7200; 5]);
+        assert_eq!(pauses(300_000, "crash"), [300; 5], "another trouble");
     }
 
     #[test]

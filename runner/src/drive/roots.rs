@@ -87,10 +87,10 @@ impl Driver<'_> {
 
     /// The agent cannot be started on this machine.
     fn not_found(&mut self, agent: &str, why: &str) -> Result<(), DriveError> {
-        let cooldown = Duration::from_millis(self.what.pool.cooldown_ms);
-        let now = Timestamp::now();
-        let until = now.checked_add(cooldown).unwrap_or(now);
-        let degraded = AgentDegraded { agent: agent.to_owned(), error_class: "not_found".to_owned(), until };
+        let error_class = "not_found".to_owned();
+        let known = self.view.task().ralph.degraded.get(agent);
+        let until = self.what.pool.passed_over_until(known, &error_class, None, Timestamp::now());
+        let degraded = AgentDegraded { agent: agent.to_owned(), error_class, until };
         self.pass_over(None, degraded, why)
     }
 

@@ -1,5 +1,7 @@
 //! Failures: which agent is next, when the breaker opens, when the loop gives up.
 
+use std::time::Duration;
+
 use super::*;
 use crate::event::LoopBreaker;
 
@@ -51,6 +53,31 @@ fn an_agent_without_its_account_is_passed_over_and_burns_no_restart() {
     assert!(matches!(story.next(), Step::StartRoot { agent, .. } if agent == "b"), "a is still passed over");
     let story = story.root_of("b", 3, 3).event(Some(run(3)), fails("not_found", 100)).degraded();
     assert!(is_end(&story.next(), LoopOutcome::Failed, reason::NO_AGENT));
+}
+
+#[test]
+fn an_agent_that_is_passed_over_for_no_time_ends_the_loop_all_the_same() {
+    let mut story = Story::new().root_of("shell", 1, 1);
+    story.pool.cooldown_ms = 0;
+    let story = story.event(Some(run(1)), fails("auth", 100)).degraded();
+    assert!(is_end(&story.next(), LoopOutcome::Failed, reason::NO_AGENT), "{:?}", story.next());
+}
+
+#[test]
+fn agents_that_come_back_in_turns_and_fail_each_time_end_the_loop() {
+    let mut story = Story::new().two_agents();
+    story.pool.cooldown_ms = 0;
+    for n in 1..=20 {
+        match story.next() {
+            Step::StartRoot { agent, .. } => {
+                story = story.root_of(&agent, n, n).event(Some(run(n)), fails("auth", 3000)).degraded();
+                story.now = story.now.checked_add(Duration::from_secs(3)).unwrap();
+            }
+            Step::End(end) => return assert_eq!(end.reason, reason::NO_AGENT),
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("twenty starts, and no end");
 }
 
 #[test]

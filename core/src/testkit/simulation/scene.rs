@@ -73,7 +73,7 @@ fn pool(choices: &mut Choices) -> Pool {
     let weights = [("a".to_owned(), 3), ("b".to_owned(), 0)].into();
     let selection =
         if choices.one_in(4) { Selection::Weighted { weights, seed: 7 } } else { Selection::RoundRobin };
-    Pool { names, selection, cooldown_ms: 30_000 }
+    Pool { names, selection, cooldown_ms: choices.one_of(&[30_000, 30_000, 0]) }
 }
 
 fn depends_on(sim: &Sim, choices: &mut Choices, no: usize) -> Vec<TaskId> {
