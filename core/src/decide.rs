@@ -92,9 +92,7 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
     if let Some(stopping) = new.parent.and_then(|parent| stopping_ancestor(task, parent)) {
         return Err(Refusal::ParentStopping(stopping.clone()));
     }
-    if let Some(limit) = new.budget.and_then(|budget| used_up(task, budget)) {
-        return Err(Refusal::BudgetUsedUp { limit: limit.to_owned() });
-    }
+    may_spend(task, new.budget)?;
     if new.max_depth > 0 && new.depth > new.max_depth {
         return Err(Refusal::TooDeep { depth: new.depth, max: new.max_depth });
     }
@@ -107,6 +105,17 @@ pub fn may_make_run(task: &Task, new: NewRun<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Is anything left of what the task may use? Asked also of the tasks above one in which something is to start.
+///
+/// # Errors
+/// When a limit is used up.
+pub fn may_spend(task: &Task, budget: Option<Budget>) -> Result<(), Refusal> {
+    match budget.and_then(|budget| used_up(task, budget)) {
+        Some(limit) => Err(Refusal::BudgetUsedUp { limit: limit.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// The limit that is used up: by the task's own runs, or as its loop said of the whole tree. A limit that was raised since is
@@ -126,14 +135,14 @@ fn used_up(task: &Task, budget: Budget) -> Option<&'static str> {
 /// May this run start something in another task?
 ///
 /// # Errors
-/// While the task, or the run with what hangs below it, is being stopped.
-pub fn may_link(task: &Task, run: &RunId) -> Result<(), Refusal> {
+/// While the task, or the run with what hangs below it, is being stopped, and when its budget is used up.
+pub fn may_link(task: &Task, run: &RunId, budget: Option<Budget>) -> Result<(), Refusal> {
     if let Some(stop) = &task.ralph.stopping {
         return Err(Refusal::Stopping { since: stop.at.to_string(), by: stop.how.by.clone() });
     }
     match stopping_ancestor(task, run) {
         Some(stopping) => Err(Refusal::ParentStopping(stopping.clone())),
-        None => Ok(()),
+        None => may_spend(task, budget),
     }
 }
 

@@ -347,6 +347,13 @@ pub fn wait_for_loops(look: Look<'_>, again_ms: u64) -> Step {
     Step::Hold { reason: reason::WAIT_LOOPS, ms: Some(again_ms), event }
 }
 
+/// Instead of a start that is due: the budget of a task for which this one works is used up. To stop what runs is that
+/// task's to do.
+#[must_use]
+pub fn end_without_budget(look: Look<'_>) -> Step {
+    budget::wait_or_end(look)
+}
+
 /// Nothing is started before what the task depends on is completed.
 fn wait_for_dependencies(look: Look<'_>) -> Option<Step> {
     let first = look.unmet.iter().find(|dependency| dependency.is_hopeless()).or(look.unmet.first())?;

@@ -44,7 +44,7 @@ use crate::sync_clock::SyncClock;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
 use crate::wake::Wake;
-use crate::{failpoint, files, marker};
+use crate::{above, failpoint, files, marker};
 
 /// The agents that a loop may start.
 pub trait Agents: std::fmt::Debug {
@@ -178,7 +178,7 @@ impl<'a> Driver<'a> {
             decide::may_adopt_loop(view.task()).map_err(refused)?;
         }
         if let Some(origin) = what.origin {
-            let linked = link::open(tree, origin, &view.name, None, what.cause)?;
+            let linked = link::open(tree, origin, &view.name, None, Some(what.policy.budget), what.cause)?;
             linked.map_err(|refusal| DriveError::Start(StartError::Refused(refusal)))?;
         }
         link::break_circles(tree, view)?;
@@ -258,6 +258,7 @@ impl<'a> Driver<'a> {
             now: Timestamp::now(),
         };
         let step = match plan::next(look) {
+            Step::StartRoot { .. } if !self.may_spend() => plan::end_without_budget(look),
             start @ Step::StartRoot { .. } => match self.place.take() {
                 Some(again) => {
                     plan::wait_for_loops(look, u64::try_from(again.as_millis()).unwrap_or(u64::MAX))
@@ -313,6 +314,12 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Is anything left of what the tasks may use for which this loop works?
+    fn may_spend(&self) -> bool {
+        let above = |origin| above::may_spend(self.tree, origin, Some(self.what.policy.budget)).is_ok();
+        self.what.origin.is_none_or(above)
     }
 
     /// Notes what the driver is about to wait for, and whether that is the loop's own time.

@@ -16,7 +16,7 @@
 //! | what does the Ralph loop do? | [`drive`] |
 //! | which loops have lost their driver? | [`adopt`] |
 //! | how is a run or a tree stopped? | [`stop`], [`starting`] |
-//! | what of children in other tasks? | [`link`], `circle` |
+//! | what of children in other tasks? | [`link`], `circle`, `above` |
 //! | how is a run or a task deleted? | [`delete`], [`ledger`], [`aside`] |
 //! | what is old enough to go? | [`gc`] |
 //! | what disagrees, and how is it mended? | [`doctor`] |
@@ -33,6 +33,7 @@
 //! What is absent: no daemon, no shared memory between processes, no state besides the stream and what lies in the
 //! run's folder. Everything that only Linux has is in `supervise/os/`, with a portable twin.
 
+mod above;
 pub mod adopt;
 pub mod agent;
 pub mod aside;

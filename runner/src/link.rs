@@ -14,6 +14,7 @@ use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{ChildLink, Event};
+use run_agent_core::policy::budget::Budget;
 use run_agent_core::world::{Link, Task};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ use crate::circle::way_back;
 use crate::supervise::close;
 use crate::tree::{TaskName, Tree};
 use crate::view::{Proposed, TaskView, ViewError};
-use crate::{files, starting};
+use crate::{above, files, starting};
 
 /// A run that starts something in another task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,8 +61,12 @@ pub fn open(
     origin: &Origin,
     child: &TaskName,
     run: Option<&RunId>,
+    budget: Option<Budget>,
     cause: &Cause,
 ) -> Result<Result<(), Refusal>, ViewError> {
+    if let Err(refusal) = above::may_spend(tree, origin, budget) {
+        return Ok(Err(refusal));
+    }
     let mut view = TaskView::open(tree, &origin.name)?;
     let line = match run {
         Some(run) => format!("starts run {run} in {child}"),
@@ -69,7 +74,7 @@ pub fn open(
     };
     let event = Event::ChildLink(child_link(child, run, false));
     let draft = event.draft(&origin.name.scope(Some(origin.run.clone())), cause, line);
-    Ok(match view.propose(vec![draft], |task| decide::may_link(task, &origin.run))? {
+    Ok(match view.propose(vec![draft], |task| decide::may_link(task, &origin.run, budget))? {
         Proposed::Appended(_) => Ok(()),
         Proposed::Refused(refusal) => Err(refusal),
     })

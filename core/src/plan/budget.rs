@@ -32,6 +32,16 @@ pub(super) fn keep_within(look: Look<'_>, step: Step) -> Step {
     }
 }
 
+/// Nothing new is started: what runs comes to its own end.
+pub(super) fn wait_or_end(look: Look<'_>) -> Step {
+    let (active, elsewhere) = at_work(look);
+    if active.is_empty() && elsewhere.is_empty() {
+        end(look, LoopOutcome::Failed, reason::BUDGET)
+    } else {
+        wait_runs(look, reason::BUDGET, active, elsewhere, None)
+    }
+}
+
 /// True when the budget says that no agent may be started any more.
 pub(super) fn is_used_up(look: Look<'_>) -> bool {
     reached(look).is_some_and(|reached| reached.percent == 100)
@@ -61,13 +71,12 @@ fn only_verifies(look: Look<'_>) -> bool {
 }
 
 fn nothing_new(look: Look<'_>, reached: Reached) -> Step {
-    let active: Vec<RunId> = look.task.active().map(|(id, _)| id.clone()).collect();
-    let elsewhere: Vec<Link> = look.task.open_links().map(|(_, link)| link.clone()).collect();
-    if active.is_empty() && elsewhere.is_empty() {
-        end(look, LoopOutcome::Failed, reason::BUDGET)
-    } else if stops(look) {
-        Step::StopForBudget { limit: reached.limit }
-    } else {
-        wait_runs(look, reason::BUDGET, active, elsewhere, None)
-    }
+    let (active, elsewhere) = at_work(look);
+    let rests = active.is_empty() && elsewhere.is_empty();
+    if stops(look) && !rests { Step::StopForBudget { limit: reached.limit } } else { wait_or_end(look) }
+}
+
+fn at_work(look: Look<'_>) -> (Vec<RunId>, Vec<Link>) {
+    let active = look.task.active().map(|(id, _)| id.clone()).collect();
+    (active, look.task.open_links().map(|(_, link)| link.clone()).collect())
 }

@@ -23,6 +23,7 @@ use super::hand_over::hand_over;
 use super::launch::{Launch, Order, Program, Report, Streams};
 use super::os::{self, Machine};
 use super::{close, record};
+use crate::above;
 use crate::agent::{AgentError, Backend, Work};
 use crate::failpoint;
 use crate::files;
@@ -189,6 +190,11 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     tree.no_link(&tree.task(&view.name).runs()).map_err(ViewError::from)?;
     // Asked early so that a refusal leaves no folder; asked again under the append lock, where it counts.
     decide::may_make_run(view.task(), new).map_err(StartError::Refused)?;
+    // What it is started from in another task is asked when it is linked there.
+    let above = request.parent.as_ref().filter(|_| request.origin.is_none() && request.root.is_none());
+    if let Some(origin) = above.and_then(|parent| above::above(view.task(), parent)) {
+        above::may_spend(tree, &origin, request.budget).map_err(StartError::Refused)?;
+    }
 
     let (id, paths) = make_folder(tree, view)?;
     let undo = UndoFolder(Some(paths.folder().to_owned()));
@@ -247,7 +253,8 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     let order = Order::Start(Box::new(launch.clone()));
     let order = serde_json::to_vec(&order).map_err(|e| StartError::Order(e.to_string()))?;
     if let Some(origin) = request.origin {
-        link::open(tree, origin, &view.name, Some(&id), request.cause)?.map_err(StartError::Refused)?;
+        link::open(tree, origin, &view.name, Some(&id), request.budget, request.cause)?
+            .map_err(StartError::Refused)?;
         failpoint::here("starter.linked");
     }
     let batch = intent(view, request, &id);

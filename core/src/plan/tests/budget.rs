@@ -61,6 +61,8 @@ fn at_the_limit_nothing_new_is_started() {
     let refused = decide::may_make_run(story.task(), new(Some(story.policy.budget)));
     assert!(matches!(refused, Err(decide::Refusal::BudgetUsedUp { .. })), "{refused:?}");
     assert!(decide::may_make_run(story.task(), new(None)).is_ok(), "a verify command uses no tokens");
+    let elsewhere = decide::may_link(story.task(), &run(1), Some(story.policy.budget));
+    assert!(matches!(elsewhere, Err(decide::Refusal::BudgetUsedUp { .. })), "{elsewhere:?}");
 }
 
 #[test]

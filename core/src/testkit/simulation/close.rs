@@ -194,7 +194,7 @@ pub(super) fn open_link(
 ) -> Result<(), Refusal> {
     let Some(link) = child_link(sim, child, run, false) else { return Err(Refusal::Moot) };
     let batch = vec![(Some(parent_run.clone()), Event::ChildLink(link))];
-    sim.propose(by, parent, batch, |task| decide::may_link(task, parent_run)).map(drop)
+    sim.propose(by, parent, batch, |task| decide::may_link(task, parent_run, None)).map(drop)
 }
 
 /// Says that the child of a link has ended; once, whoever does.

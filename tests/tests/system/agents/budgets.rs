@@ -99,3 +99,43 @@ fn children_in_other_tasks_count() {
     let told: Vec<String> = root.messages(&own).into_iter().filter_map(budget).collect();
     assert!(told.last().is_some_and(|line| line.contains("1100 tokens")), "{told:?}");
 }
+
+#[test]
+fn at_the_end_of_a_budget_nothing_is_started_in_other_tasks_either() {
+    let root = root_with(&["opencode"], TOKENS);
+    let path = root.path().join("config.hcl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("loop {\n", "loop {\n  on_budget = \"finish\"\n")).unwrap();
+    let (own, other, third) = (name("own"), name("other"), name("third"));
+    let job = |task: &str, agent: &str| {
+        format!(
+            "run-agent job --project p --task {task} --agent {agent} --prompt child; echo $? > \"$here/{task}\""
+        )
+    };
+    // The child in another task goes on when the budget is used up, and may start nothing there either.
+    let (own_id, other_id, third_id) = (own.task.as_str(), other.task.as_str(), third.task.as_str());
+    StandIn::of(&root, "claude")
+        .starts(Script::new().waits_for("go").does(&job(third_id, "codex")).does(&job(other_id, "codex")))
+        .install();
+    StandIn::of(&root, "codex").starts(Script::new()).install();
+    let detached =
+        format!("run-agent job --project p --task {other_id} --agent claude --prompt child --detach");
+    let script = Script::new()
+        .does(&detached)
+        .prints(&step(1100, 10))
+        .waits_for("go")
+        .does(&job(own_id, "codex"))
+        .does(&job(third_id, "codex"));
+    StandIn::of(&root, "opencode").starts(script).install();
+    let _ = root.ok(&["task", "--project", "p", "--task", own_id, "--prompt", "work", "--detach"]);
+    let spent = || (root.count(&own, "LOOP_BUDGET") > 0).then_some(());
+    until("the budget is used up", spent, || format!("{:?}", root.messages(&own)));
+    root.lets("go");
+    let ended = || root.view(&own).task().status() == TaskStatus::Failed;
+    until("the loop ends", || ended().then_some(()), || root.run(&["status", "--task", own_id]).stdout);
+    for task in [own_id, other_id, third_id] {
+        assert_eq!(std::fs::read_to_string(root.scratch().join(task)).unwrap().trim(), "3", "{task}");
+    }
+    let codex = |task| root.view(task).task().runs.values().any(|run| run.agent == "codex");
+    assert!(!codex(&own) && !codex(&other));
+}

@@ -84,7 +84,7 @@ fn cannot_be_adopted(sim: &Sim, no: TaskNo) -> bool {
     let ralph = &sim.task(no).ralph;
     let Some((parent, run)) = schedule::origin_of(sim, no) else { return false };
     let is_lost = ralph.is_open() && sim.tasks[no].driver.is_none();
-    is_lost && decide::may_link(sim.task(parent), &run).is_err()
+    is_lost && decide::may_link(sim.task(parent), &run, None).is_err()
 }
 
 fn replay(sim: &mut Sim, observer: &World) {
