@@ -45,11 +45,20 @@ pub trait Backend: std::fmt::Debug {
     /// The name under which events and files show it.
     fn name(&self) -> &str;
 
-    /// Known before anything is made: whether the program is there.
+    /// What can be seen to be wrong with its settings, whatever this machine has.
+    ///
+    /// # Errors
+    /// Says what.
+    fn check(&self) -> Result<(), AgentError> {
+        Ok(())
+    }
+
+    /// Known before anything is made: whether it is set up well, and its program is there.
     ///
     /// # Errors
     /// When the agent cannot be started on this machine.
     fn is_there(&self) -> Result<(), AgentError> {
+        self.check()?;
         self.path().map(drop)
     }
 
@@ -76,6 +85,11 @@ pub trait Backend: std::fmt::Debug {
     /// Whether it says what it cost, as far as it knows.
     fn tells_cost(&self) -> bool {
         false
+    }
+
+    /// The longest text in bytes that it takes on stdin, where it refuses a longer one.
+    fn prompt_max(&self) -> Option<usize> {
+        None
     }
 
     /// The program of others that it is, if it is one whose versions differ.
@@ -188,9 +202,9 @@ pub enum AgentError {
     )]
     NotFound { agent: String, program: String },
     #[error(
-        "agent `{agent}`: its prompt is longer than the {max} bytes that the agent takes; put the text into a file, and name it"
+        "agent `{agent}`: its prompt is {bytes} bytes long with what run-agent says before it, and the agent takes {max}; put the text into a file, and name it"
     )]
-    PromptTooLong { agent: String, max: usize },
+    PromptTooLong { agent: String, bytes: usize, max: usize },
     #[error("agent `{agent}`: {why}")]
     Settings { agent: String, why: String },
     #[error(

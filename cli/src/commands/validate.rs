@@ -174,9 +174,9 @@ impl Found {
                         found.problems.push(without_name(name, &error.to_string()) + &install);
                     }
                 }
-                // What has no program needs something else, without which nothing is started.
-                if let (None, Err(error)) = (&found.program, backend.is_there())
-                    && found.problems.is_empty()
+                // Settings that are wrong, or what one without a program needs instead: nothing is started without.
+                if found.problems.is_empty()
+                    && let Err(error) = backend.is_there()
                 {
                     found.problems.push(without_name(name, &error.to_string()));
                 }

@@ -100,17 +100,19 @@ impl Config {
             )));
         }
         argv.extend(self.agent_texts(name, "args"));
-        let mut env = self.agent_env(name);
-        let (token_env, has_token) = (self.agent_text(name, "token_env"), token.is_some());
-        if let Some(token) = token {
-            let Some(variable) = token_env.clone() else {
-                return Err(Failure::usage(format!(
-                    "agent `{name}`: a token needs token_env, the variable it is given in"
-                )));
-            };
-            env.insert(variable, token);
+        let setup = Setup {
+            name: name.to_owned(),
+            env: self.agent_env(name),
+            token,
+            token_env: self.agent_text(name, "token_env"),
+            ..Setup::default()
+        };
+        if setup.token.is_some() && setup.token_env.is_none() {
+            return Err(Failure::usage(format!(
+                "agent `{name}`: a token needs token_env, the variable it is given in"
+            )));
         }
-        Ok(Box::new(Command { name: name.to_owned(), argv, env, token_env, has_token }))
+        Ok(Box::new(Command { argv, setup }))
     }
 
     /// The agent's token, from the configuration or from a file. Read when the agent is to be started and kept nowhere.

@@ -105,7 +105,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     now("agents", "order", Kind::Agents, r#"["claude", "codex", "gemini"]"#, "the first that can be started is taken"),
     now("agents", "selection", Kind::Choice(&["round-robin", "weighted"]), r#""round-robin""#, "round-robin | weighted"),
     now("agents", "weights", Kind::Weights, "{}", "as { claude = 3, codex = 2 }"),
-    now("agents", "cooldown", Kind::Duration, r#""5m""#, "how long an agent that failed is passed over"),
+    now("agents", "cooldown", Kind::Duration, r#""5m""#, "how long an agent that failed is passed over, at first"),
 
     now("limits", "max_agents", COUNT, "16", "agents at once on this root; more wait for a slot"),
     now("limits", "max_tasks", COUNT, "0", "loops at once on this root, but for those that agents start"),
@@ -157,7 +157,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     now(AGENT, "env", Kind::TextMap, "{}", "variables that are set for the agent"),
     now(AGENT, "token", Kind::Secret, r#""""#, r#"the token or "@path"; never together with token_file"#),
     now(AGENT, "token_file", Kind::Text, r#""""#, "a file with the token"),
-    now(AGENT, "token_env", Kind::Text, r#""""#, "command: the variable that carries the token"),
+    now(AGENT, "token_env", Kind::Text, r#""""#, "the variable that carries the token, where it is not the type's own"),
     now(AGENT, "model", Kind::Text, r#""""#, "empty = the agent's own choice"),
     now(AGENT, "base_url", Kind::Text, r#""""#, "another endpoint for the agent's API"),
     now(AGENT, "min_version", Kind::Text, r#""""#, r#"of the agent's CLI, as "1.0.0""#),

@@ -32,6 +32,10 @@ impl Backend for Claude {
         &self.0.name
     }
 
+    fn check(&self) -> Result<(), AgentError> {
+        self.0.check()
+    }
+
     fn call(&self, _: &RunPaths, work: Work<'_>) -> Result<Call, AgentError> {
         let setup = &self.0;
         let argv = Words::new(&["claude", "-p", "--input-format", "text", "--output-format", "stream-json"])

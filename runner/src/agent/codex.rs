@@ -24,11 +24,12 @@ impl Backend for Codex {
         &self.0.name
     }
 
+    fn check(&self) -> Result<(), AgentError> {
+        self.0.check()
+    }
+
     fn call(&self, _: &RunPaths, work: Work<'_>) -> Result<Call, AgentError> {
         let setup = &self.0;
-        if work.prompt.len() > PROMPT_MAX {
-            return Err(AgentError::PromptTooLong { agent: setup.name.clone(), max: PROMPT_MAX });
-        }
         let api = setup.api("openai", None);
         let argv = words(setup, setup.base_url.as_deref(), work.session);
         // Its own endpoint knows the one variable, endpoints of others the other.
@@ -38,6 +39,10 @@ impl Backend for Codex {
         let shown = call.argv.iter().take(1).chain(told.iter().skip(1)).map(String::as_str);
         let shown = Some(shown.collect::<Vec<_>>().join(" "));
         Ok(Call { api, shown, ..call })
+    }
+
+    fn prompt_max(&self) -> Option<usize> {
+        Some(PROMPT_MAX)
     }
 
     fn sign_in(&self, around: &Around<'_>) -> Option<SignIn> {

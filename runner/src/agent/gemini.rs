@@ -35,6 +35,10 @@ impl Backend for Gemini {
         &self.0.name
     }
 
+    fn check(&self) -> Result<(), AgentError> {
+        self.0.check()
+    }
+
     fn call(&self, _: &RunPaths, work: Work<'_>) -> Result<Call, AgentError> {
         let setup = &self.0;
         let argv = Words::new(&["gemini", "--approval-mode", "yolo", "--skip-trust"])

@@ -10,7 +10,6 @@ mod trial;
 
 use std::fmt;
 
-use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +17,7 @@ pub(crate) use call::{Calling, Job, Over};
 pub(crate) use patience::Patience;
 pub use trial::{Trial, Tried};
 
+use super::setup::address;
 use super::{AgentError, Api, Call, Setup, Stream};
 
 /// Where the chat completions of every provider lie below its address.
@@ -109,7 +109,7 @@ impl Provider {
         if setup.min_version.is_some() {
             return Err(wrong("min_version is for agents that have a program; it has none".to_owned()));
         }
-        let url = address(setup.base_url.as_deref().unwrap_or(self.base_url)).map_err(wrong)?;
+        let url = endpoint(setup.base_url.as_deref().unwrap_or(self.base_url)).map_err(wrong)?;
         let variable = setup.token_env.as_deref().unwrap_or(self.token_env);
         let token =
             setup.token.as_deref().map(str::trim).filter(|token| !token.is_empty()).ok_or_else(|| {
@@ -135,19 +135,11 @@ impl Provider {
     }
 }
 
-/// The address of the interface at `base`.
-fn address(base: &str) -> Result<String, String> {
-    let wrong = |why: &str| format!("base_url is no address of an interface: {why}");
-    let url = Url::parse(base).map_err(|error| wrong(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong("it begins neither with https:// nor with http://"));
-    }
-    // The address is shown in events: no secret may lie in it.
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("it has a name or a password in it; the token is a setting of its own"));
-    }
+/// Where the interface at `base` takes requests.
+fn endpoint(base: &str) -> Result<String, String> {
+    let url = address(base)?;
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("it has a query or a fragment"));
+        return Err("base_url is no address of an interface: it has a query or a fragment".to_owned());
     }
     Ok(format!("{}/{PATH}", url.as_str().trim_end_matches('/')))
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use reqwest::Url;
+
 use super::{AgentError, Call, Stream, locate};
 
 /// One agent's own settings.
@@ -41,6 +43,31 @@ impl fmt::Debug for Setup {
 }
 
 impl Setup {
+    /// What can be seen to be wrong with the settings of an agent of any type.
+    pub(super) fn check(&self) -> Result<(), AgentError> {
+        match self.base_url.as_deref().map(address) {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(why)) => Err(self.wrong(why)),
+        }
+    }
+
+    pub(super) fn wrong(&self, why: String) -> AgentError {
+        AgentError::Settings { agent: self.name.clone(), why }
+    }
+
+    /// The variables that its token is given in: its own, where it has one.
+    pub(super) fn token_variables<'a>(&'a self, usual: &[&'a str]) -> Vec<&'a str> {
+        self.token_env.as_deref().map_or(usual.to_vec(), |own| vec![own])
+    }
+
+    /// What the settings give the agent: its token in these variables, and over that what the operator sets.
+    pub(super) fn env(&self, token_in: &[&str]) -> BTreeMap<String, String> {
+        let token = self.token.iter().flat_map(|token| {
+            self.token_variables(token_in).into_iter().map(|name| (name.to_owned(), token.clone()))
+        });
+        token.chain(self.env.clone()).collect()
+    }
+
     /// The call of a program that prints a stream of its own form. `argv` begins with the program's name, and the token is
     /// given in these variables; what the operator sets for the agent wins over what the module sets.
     pub(super) fn call(
@@ -56,13 +83,22 @@ impl Setup {
         }
         let mut all: BTreeMap<String, String> =
             env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        if let Some(token) = &self.token {
-            let names = self.token_env.as_deref().map_or(token_in.to_vec(), |own| vec![own]);
-            all.extend(names.into_iter().map(|name| (name.to_owned(), token.clone())));
-        }
-        all.extend(self.env.clone());
+        all.extend(self.env(token_in));
         Ok(Call { argv, env: all, stream: Some(stream), ..Call::default() })
     }
+}
+
+/// The address of an interface. It is shown in events, and in lists of processes: no secret may lie in it.
+pub(super) fn address(base_url: &str) -> Result<Url, String> {
+    let wrong = |why: &str| format!("base_url is no address of an interface: {why}");
+    let url = Url::parse(base_url).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong("it begins neither with https:// nor with http://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("it has a name or a password in it; the token is a setting of its own"));
+    }
+    Ok(url)
 }
 
 /// A command line, word by word.

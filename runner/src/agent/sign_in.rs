@@ -37,6 +37,7 @@ pub enum SignIn {
 }
 
 /// What tells that a CLI of others can sign in by itself.
+#[derive(Default)]
 pub(super) struct Traces<'a> {
     /// Those that carry its token, the usual one first.
     pub(super) tokens: &'a [&'a str],

@@ -195,6 +195,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
     if let Some(origin) = above.and_then(|parent| above::above(view.task(), parent)) {
         above::may_spend(tree, &origin, request.budget).map_err(StartError::Refused)?;
     }
+    request.backend.check()?;
 
     let (id, paths) = make_folder(tree, view)?;
     let undo = UndoFolder(Some(paths.folder().to_owned()));
@@ -215,6 +216,10 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         Streams::Prompt => prompt_text(tree, view, request, &id, &paths),
         Streams::CallerInput | Streams::Terminal | Streams::Nothing => request.prompt.to_owned(),
     };
+    if let Some(max) = request.backend.prompt_max().filter(|max| text.len() > *max) {
+        let agent = request.backend.name().to_owned();
+        return Err(AgentError::PromptTooLong { agent, bytes: text.len(), max }.into());
+    }
     files::replace(&paths.prompt(), text.as_bytes(), false).map_err(write(paths.prompt()))?;
     if let Some(script) = &call.script {
         files::replace(&paths.script(), script.as_bytes(), false).map_err(write(paths.script()))?;

@@ -6,6 +6,7 @@ mod budgets;
 mod heard;
 mod limits;
 mod lost;
+mod settings;
 
 use run_agent_core::{Message, RunId};
 use run_agent_tests::{Done, Root};
