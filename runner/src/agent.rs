@@ -9,6 +9,7 @@ pub mod gemini;
 pub mod opencode;
 pub mod perplexity;
 pub mod rest;
+pub(crate) mod secrets;
 mod setup;
 mod shell;
 mod sign_in;
@@ -38,6 +39,7 @@ pub use sign_in::{Around, SignIn};
 pub use verify::Verify;
 pub use xai::Xai;
 
+use self::secrets::Secrets;
 use self::stream::{Before, Listener};
 
 /// One kind of agent, set up.
@@ -138,6 +140,8 @@ pub struct Call {
     pub script: Option<String>,
     /// How its stdout is read; none: as it is.
     pub stream: Option<Stream>,
+    /// The agent's tokens, so that they are told nowhere.
+    pub secrets: Vec<String>,
     /// What the supervisor asks itself, where there is no program.
     pub request: Option<rest::Request>,
     /// What it asks in turn, as far as that is known.
@@ -150,7 +154,8 @@ impl Call {
     /// For people, without secrets of ours.
     #[must_use]
     pub fn commandline(&self) -> String {
-        self.shown.clone().unwrap_or_else(|| self.argv.join(" "))
+        let secrets = || Secrets::of(&self.secrets, &self.env);
+        self.shown.clone().unwrap_or_else(|| secrets().command_line(&self.argv))
     }
 }
 

@@ -31,14 +31,20 @@ impl Backend for Codex {
     fn call(&self, _: &RunPaths, work: Work<'_>) -> Result<Call, AgentError> {
         let setup = &self.0;
         let api = setup.api("openai", None);
-        let argv = words(setup, setup.base_url.as_deref(), work.session);
+        let url = setup.base_url.as_deref().map(|url| format!("openai_base_url={}", toml_text(url)));
+        let argv = Words::new(&["codex", "exec", "--dangerously-bypass-approvals-and-sandbox"])
+            .add(&["--skip-git-repo-check", "--json"])
+            // A login shell sets PATH anew, and with that loses where this tool lies.
+            .add(&["-c", "allow_login_shell=false"])
+            .flag("-m", setup.model.as_deref())
+            .flag("-c", url.as_deref())
+            .all(&setup.args)
+            .flag("resume", work.session)
+            .add(&["-"])
+            .done();
         // Its own endpoint knows the one variable, endpoints of others the other.
         let call = setup.call(argv, &["CODEX_API_KEY", "OPENAI_API_KEY"], [], Stream::Codex)?;
-        // The address is one of its words, and may have a secret in it.
-        let told = words(setup, api.endpoint.as_deref(), work.session);
-        let shown = call.argv.iter().take(1).chain(told.iter().skip(1)).map(String::as_str);
-        let shown = Some(shown.collect::<Vec<_>>().join(" "));
-        Ok(Call { api, shown, ..call })
+        Ok(Call { api, ..call })
     }
 
     fn prompt_max(&self) -> Option<usize> {
@@ -62,21 +68,6 @@ impl Backend for Codex {
     fn program(&self) -> Option<Program<'_>> {
         Some(Program { name: "codex", min_version: self.0.min_version.as_deref().unwrap_or("0.1.0") })
     }
-}
-
-/// Its command line, with this address of its provider.
-fn words(setup: &Setup, url: Option<&str>, session: Option<&str>) -> Vec<String> {
-    let url = url.map(|url| format!("openai_base_url={}", toml_text(url)));
-    Words::new(&["codex", "exec", "--dangerously-bypass-approvals-and-sandbox"])
-        .add(&["--skip-git-repo-check", "--json"])
-        // A login shell sets PATH anew, and with that loses where this tool lies.
-        .add(&["-c", "allow_login_shell=false"])
-        .flag("-m", setup.model.as_deref())
-        .flag("-c", url.as_deref())
-        .all(&setup.args)
-        .flag("resume", session)
-        .add(&["-"])
-        .done()
 }
 
 /// A text as TOML writes it, which `-c` reads.

@@ -40,6 +40,6 @@ impl Backend for Command {
             return Err(AgentError::NoCommand { agent: self.setup.name.clone() });
         };
         *program = locate(self.name(), program)?;
-        Ok(Call { argv, env: self.setup.env(&[]), ..Call::default() })
+        Ok(Call { argv, env: self.setup.env(&[]), secrets: self.setup.secrets(), ..Call::default() })
     }
 }

@@ -87,8 +87,9 @@ impl Provider {
             model: Some(request.model.clone()),
             endpoint: Some(request.url.clone()),
         };
+        let secrets = vec![request.token.clone()];
         let shown = Some(request.line());
-        Ok(Call { stream: Some(self.stream), request: Some(request), api, shown, ..Call::default() })
+        Ok(Call { stream: Some(self.stream), request: Some(request), api, shown, secrets, ..Call::default() })
     }
 
     /// The same request with a short answer, unless `args` say how long an answer may be.

@@ -60,6 +60,10 @@ impl Setup {
         self.token_env.as_deref().map_or(usual.to_vec(), |own| vec![own])
     }
 
+    pub(super) fn secrets(&self) -> Vec<String> {
+        self.token.iter().cloned().collect()
+    }
+
     /// What the settings give the agent: its token in these variables, and over that what the operator sets.
     pub(super) fn env(&self, token_in: &[&str]) -> BTreeMap<String, String> {
         let token = self.token.iter().flat_map(|token| {
@@ -84,7 +88,7 @@ impl Setup {
         let mut all: BTreeMap<String, String> =
             env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         all.extend(self.env(token_in));
-        Ok(Call { argv, env: all, stream: Some(stream), ..Call::default() })
+        Ok(Call { argv, env: all, stream: Some(stream), secrets: self.secrets(), ..Call::default() })
     }
 }
 

@@ -4,17 +4,18 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use run_agent_core::RunId;
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, VerifyStop};
 use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::world::{Run, RunState, Task};
+use run_agent_core::{Draft, RunId};
 
 use super::os::{Machine, ProcessId};
 use super::record::{self, Notes};
 use super::{ladder, left_overs, ownership};
+use crate::agent::secrets::Secrets;
 use crate::agent::stream::told::Line;
 use crate::link;
 use crate::tree::{TaskName, Tree};
@@ -163,10 +164,11 @@ fn tell_unheard(
     notes: &Notes,
 ) -> Result<(), ViewError> {
     let Some(launch) = notes.terms.as_ref().map(|terms| &terms.launch) else { return Ok(()) };
-    let (Some(stream), None) = (launch.stream, &notes.exit) else { return Ok(()) };
+    let Some(stream) = launch.stream else { return Ok(()) };
     let paths = tree.run(&view.name, id);
     let told = hear::whole(&paths, stream, launch.before.as_ref());
-    if let Some(text) = told.output() {
+    // Who noted the exit had seen to the answer, and could not tell the rest.
+    if let (Some(text), None) = (told.output(), &notes.exit) {
         output::write_final(tree, &paths, text);
     }
     if let Some(usage) = hear::untold(&told, &run.usage) {
@@ -311,18 +313,36 @@ pub fn end_run(
     end: RunEnd,
     cause: &Cause,
 ) -> Result<bool, ViewError> {
+    let last = Last { news: Vec::new(), secrets: Secrets::around() };
+    end_with(tree, view, id, end, cause, last)
+}
+
+/// What its supervisor still has to say of a run that ends.
+pub(super) struct Last {
+    /// Goes into the append of the end, before it.
+    pub(super) news: Vec<Draft>,
+    pub(super) secrets: Secrets,
+}
+
+/// As [`end_run`], by one who knows more.
+pub(super) fn end_with(
+    tree: &Tree,
+    view: &mut TaskView,
+    id: &RunId,
+    end: RunEnd,
+    cause: &Cause,
+    last: Last,
+) -> Result<bool, ViewError> {
+    let Last { news: mut batch, secrets } = last;
     let paths = tree.run(&view.name, id);
     // What cannot be written here is shown as missing by whoever looks; the event matters more.
     let _ = output::see_to_final(tree, &paths);
     let scope = view.name.scope(Some(id.clone()));
     let agent = view.run(id).map(|run| run.agent.clone()).unwrap_or_default();
-    let body = line_for(
-        &agent,
-        &end,
-        &output::tail_of(tree, &paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default(),
-    );
+    let stderr = output::tail_of(tree, &paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default();
+    let body = line_for(&agent, &end, &secrets.hide(&stderr));
     let verified = view.run(id).and_then(|run| run.verify.clone()).map(|command| verify_stop(command, &end));
-    let mut batch = vec![Event::RunEnd(end).draft(&scope, cause, body)];
+    batch.extend([Event::RunEnd(end).draft(&scope, cause, body)]);
     batch.extend(verified.map(|(event, line)| event.draft(&scope, cause, line)));
     let posted = view.propose(batch, |task| decide::may_end_run(task, id))?;
     if let Some((project, task)) = view.run(id).and_then(|run| run.parent_task.as_deref().cloned()) {

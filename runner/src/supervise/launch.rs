@@ -25,6 +25,9 @@ pub struct Launch {
     pub commandline: String,
     /// Set over the supervisor's own environment.
     pub env: BTreeMap<String, String>,
+    /// What of it, and of the request, is told nowhere.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     pub cwd: PathBuf,
     pub attempt: Option<u32>,
     pub parent: Option<RunId>,
@@ -72,8 +75,8 @@ impl Launch {
     /// environment and the request, which may hold tokens, nor the command line is needed.
     #[must_use]
     pub(super) fn for_a_successor(&self) -> Self {
-        let (argv, commandline, env) = (Vec::new(), String::new(), BTreeMap::new());
-        Self { argv, commandline, env, request: None, ..self.clone() }
+        let (argv, commandline, env, secrets) = (Vec::new(), String::new(), BTreeMap::new(), Vec::new());
+        Self { argv, commandline, env, secrets, request: None, ..self.clone() }
     }
 }
 

@@ -238,6 +238,7 @@ pub fn make(tree: &Tree, view: &mut TaskView, request: &Request<'_>) -> Result<M
         commandline: call.commandline(),
         argv: call.argv,
         env: call.env,
+        secrets: call.secrets,
         cwd: request.cwd.to_owned(),
         attempt: request.root.as_ref().map(|root| root.attempt),
         parent: request.parent.clone(),

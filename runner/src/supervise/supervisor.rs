@@ -36,6 +36,7 @@ use super::os::{self, Cgroup, ProcessId};
 use super::record::{self, Note};
 use super::{Launch, Streams, close};
 use crate::agent::rest::{Calling, Over};
+use crate::agent::secrets::Secrets;
 use crate::failpoint;
 use crate::output::Marker;
 use crate::slots::Slots;
@@ -104,6 +105,8 @@ struct Supervisor<'a> {
     marker: Marker,
     /// Output has grown: when a mark of it is made, and what tells that it was.
     mark: Option<(Instant, Arc<AtomicBool>)>,
+    /// What is told nowhere.
+    secrets: Secrets,
     /// What its output says, where somebody can read it.
     hearing: Option<Hearing>,
     silence: Silence,
@@ -244,6 +247,7 @@ impl<'a> Supervisor<'a> {
         let (wake, wakes) = channel();
         let (agent, cgroup, exit, stdin, modes) = (None, None, None, None, None);
         let (began, silence) = (Instant::now(), Silence::new(&launch));
+        let secrets = Secrets::of(&launch.secrets, &launch.env);
         Self {
             tree,
             launch,
@@ -265,6 +269,7 @@ impl<'a> Supervisor<'a> {
             began,
             marker,
             mark: None,
+            secrets,
             hearing: None,
             silence,
             asking: None,
@@ -334,7 +339,9 @@ impl<'a> Supervisor<'a> {
     /// Sleeps until something happens, at most `nap`.
     fn sleep(&mut self, nap: Duration) {
         let mark_in = self.mark.as_ref().map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        let nap = mark_in.map_or(nap, |mark_in| mark_in.min(nap));
+        let news_in = self.hearing.as_ref().and_then(Hearing::due_at);
+        let news_in = news_in.map(|at| at.saturating_duration_since(Instant::now()));
+        let nap = mark_in.into_iter().chain(news_in).fold(nap, Duration::min);
         self.silence.before_sleep(nap);
         let woken = self.wakes.recv_timeout(nap);
         self.silence.after_sleep();
@@ -345,6 +352,8 @@ impl<'a> Supervisor<'a> {
         }
         if self.mark.as_ref().is_some_and(|(at, _)| *at <= Instant::now()) {
             self.make_mark();
+        } else if news_in.is_some() {
+            self.tell_news();
         }
     }
 

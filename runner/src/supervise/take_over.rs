@@ -127,6 +127,7 @@ fn launch_of(tree: &Tree, view: &TaskView, id: &RunId, run: &Run) -> Option<Laun
         argv: Vec::new(),
         commandline: String::new(),
         env: std::collections::BTreeMap::new(),
+        secrets: Vec::new(),
         cwd: start.cwd.clone().into(),
         attempt: run.attempt,
         parent: run.parent.clone(),

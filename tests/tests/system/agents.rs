@@ -7,6 +7,7 @@ mod heard;
 mod limits;
 mod lost;
 mod settings;
+mod told;
 
 use run_agent_core::{Message, RunId};
 use run_agent_tests::{Done, Root};

@@ -119,11 +119,29 @@ fn an_answer_is_the_output_its_usage_is_told_and_the_token_touches_no_disk() {
     assert_eq!((&body["model"], &body["stream"]), (&"grok-4.7".into(), &true.into()));
     let raw = text_of(&root.tree().run(&task, &id).stdout());
     assert!(raw.starts_with("data: {") && raw.ends_with("data: [DONE]"), "{raw}");
-    supervisor_ends(&id);
+    assert_token_nowhere(&root, &id);
+}
+
+fn assert_token_nowhere(root: &Root, run: &RunId) {
+    supervisor_ends(run);
     for file in files_below(&root.path()).iter().filter(|path| !path.ends_with("config.hcl")) {
         let bytes = std::fs::read(file).unwrap_or_default();
         assert!(!String::from_utf8_lossy(&bytes).contains(TOKEN), "{}", file.display());
     }
+}
+
+#[test]
+fn a_token_that_the_provider_says_again_touches_no_disk_either() {
+    let endpoint = Endpoint::new();
+    let root = root(&endpoint, "");
+    let task = name("accused");
+    let done = root.run(&job(&task, "xai", "@accuse", &[]));
+    assert!(done.code != 0 && !done.stdout.contains(TOKEN) && !done.stderr.contains(TOKEN), "{done:?}");
+    let (id, run) = only_run(&root, &task);
+    let (reason, class) = end_of(&run);
+    assert!(reason.contains("Bearer …") && class.as_deref() == Some("auth"), "{reason}");
+    assert!(text_of(&root.tree().run(&task, &id).stdout()).contains("Bearer …"));
+    assert_token_nowhere(&root, &id);
 }
 
 #[test]

@@ -107,6 +107,8 @@ impl Supervisor<'_> {
         let path = self.run.prompt();
         let prompt = std::fs::read_to_string(&path).map_err(|e| cannot_open(&path, &e))?;
         let (stdout, stderr) = (output_file(&self.run.stdout())?, output_file(&self.run.stderr())?);
+        // A provider may say the token again.
+        let (stdout, stderr) = (self.secrets.writer(stdout), self.secrets.writer(stderr));
         let (stdout, stderr) = (Box::new(stdout), Box::new(stderr));
         Ok(Job { request, prompt, stdout, stderr, patience: Patience::USUAL })
     }

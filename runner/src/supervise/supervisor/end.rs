@@ -191,7 +191,8 @@ impl Supervisor<'_> {
         let _ = record::note(&self.lock, &Note::Exit(Box::new(end.clone())));
         failpoint::here("supervisor.exit_noted");
         let id = self.launch.run.clone();
-        let ended = close::end_run(self.tree, &mut self.view, &id, end, cause);
+        let last = close::Last { news: self.last_news(), secrets: self.secrets.clone() };
+        let ended = close::end_with(self.tree, &mut self.view, &id, end, cause, last);
         failpoint::here("supervisor.ended");
         // After the end is told: nobody who reads the stream sees more at work than there are slots.
         self.leave_slot();

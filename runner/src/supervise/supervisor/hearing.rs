@@ -1,42 +1,64 @@
 //! What an agent's stream says, while it says it: read as it grows, told in the stream of events, summed up at the end.
 //! One who takes a run over reads it from its beginning, and tells only what was not told before.
 
+mod news;
+
 use std::time::{Duration, Instant};
 
 use run_agent_core::cause::Cause;
-use run_agent_core::event::{Event, Retrying, RunEnd, RunOutcome, Usage};
-use run_agent_core::world::Totals;
-use run_agent_core::{Timestamp, decide, text};
+use run_agent_core::event::{RunEnd, RunOutcome};
+use run_agent_core::{Draft, Timestamp, decide};
 
+use self::news::{New, News};
 use super::end::{ANSWERED, NO_ANSWER};
 use super::{Exit, Supervisor};
-use crate::agent::stream::{self, Heard, Listener, Retry, Told, Used};
+use crate::agent::Stream;
+use crate::agent::secrets::{Secrets, Veil};
+use crate::agent::stream::{self, Heard, Listener, Told};
 use crate::agent::zone::zone;
 use crate::hear::{Tail, used_of};
 
-/// How often the same trouble is told again while it lasts: the longer it does, the more seldom.
-const TELL_AGAIN_FIRST: Duration = Duration::from_secs(2);
-const TELL_AGAIN: Duration = Duration::from_secs(30);
-/// No agent begins more conversations in one run; what else names others is noise.
-const SESSIONS_MAX: u32 = 16;
 /// How much of a stream is read before it is told and something else is looked at. All that is heard of a piece lies in
 /// memory.
 const PIECE_MAX: u64 = 64 << 10;
+/// What could not be told is tried again after so long: a stream whose lock is held makes each try a long one.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Hearing {
     listener: Listener,
-    stdout: Tail,
-    stderr: Tail,
+    stdout: Ear,
+    stderr: Ear,
     heard: Vec<Heard>,
-    model: Option<String>,
-    /// The conversation that was told of.
-    session: Option<String>,
-    /// How often it changed.
-    sessions: u32,
-    /// What earlier supervisors of this run told of its usage, and is heard once more.
-    told_before: Totals,
-    /// What was told of a retry, since when there is that trouble, and when it was told last.
-    retrying: Option<(Retry, Instant, Instant)>,
+    news: News,
+    /// What could not be appended yet, and when it is tried again.
+    untold: Vec<New>,
+    try_at: Option<Instant>,
+    /// All that the agent has said since is that its requests fail.
+    in_trouble: bool,
+    /// How much was printed that shows that it lives.
+    life_bytes: u64,
+}
+
+/// One of the agent's files, without the secrets of the run.
+struct Ear {
+    tail: Tail,
+    veil: Veil,
+}
+
+impl Ear {
+    fn of(path: std::path::PathBuf, secrets: &Secrets) -> Self {
+        Self { tail: Tail::new(path), veil: Veil::new(secrets.clone()) }
+    }
+
+    /// How many bytes were read, and whether there is more.
+    fn read(&mut self, mut each: impl FnMut(&[u8])) -> (u64, bool) {
+        let (Self { tail, veil }, mut bytes) = (self, 0);
+        let more = tail.read(PIECE_MAX, |piece| {
+            bytes += piece.len() as u64;
+            veil.push(piece, &mut each);
+        });
+        (bytes, more)
+    }
 }
 
 impl Hearing {
@@ -45,153 +67,146 @@ impl Hearing {
         let launch = &supervisor.launch;
         let before = launch.before.as_ref().map(used_of);
         let run = supervisor.view.run(&launch.run);
+        let stream = launch.stream?;
+        let one_answer = match stream {
+            Stream::Xai | Stream::Perplexity => true,
+            Stream::Claude | Stream::Codex | Stream::Gemini | Stream::Opencode => false,
+        };
+        let (session, told) = run.map(|run| (run.session_id.clone(), run.usage)).unwrap_or_default();
         Some(Self {
-            listener: launch.stream?.listener(before.as_ref()),
-            stdout: Tail::new(supervisor.run.stdout()),
-            stderr: Tail::new(supervisor.run.stderr()),
+            listener: stream.listener(before.as_ref()),
+            stdout: Ear::of(supervisor.run.stdout(), &supervisor.secrets),
+            stderr: Ear::of(supervisor.run.stderr(), &supervisor.secrets),
             heard: Vec::new(),
-            model: None,
-            session: run.and_then(|run| run.session_id.clone()),
-            sessions: 0,
-            told_before: run.map(|run| run.usage).unwrap_or_default(),
-            retrying: None,
+            news: News::new(session, told, one_answer),
+            untold: Vec::new(),
+            try_at: None,
+            in_trouble: false,
+            life_bytes: 0,
         })
     }
 
     /// Reads what is new. True: there is more.
     fn read(&mut self) -> bool {
-        let Self { listener, stdout, stderr, heard, .. } = self;
+        let Self { listener, stderr, heard, .. } = self;
         // That a request is tried again may stand in stderr, its answer is in stdout: what came in one moment is heard in
         // this order.
-        let more = stderr.read(PIECE_MAX, |bytes| listener.stderr(bytes, heard));
-        stdout.read(PIECE_MAX, |bytes| listener.stdout(bytes, heard)) || more
+        let (bytes, more) = stderr.read(|bytes| listener.stderr(bytes, heard));
+        self.take_in(bytes);
+        let Self { listener, stdout, heard, .. } = self;
+        let (bytes, more_of_stdout) = stdout.read(|bytes| listener.stdout(bytes, heard));
+        self.take_in(bytes);
+        more || more_of_stdout
     }
 
-    /// The events of what was heard since the last look.
-    fn news(&mut self) -> Vec<(Event, String)> {
-        let mut news = Vec::new();
-        for heard in std::mem::take(&mut self.heard) {
-            match heard {
-                Heard::Model(model) => self.model = Some(model),
-                Heard::Session(id) if self.session.as_ref() != Some(&id) && self.sessions < SESSIONS_MAX => {
-                    self.session = Some(id.clone());
-                    self.sessions += 1;
-                    let line = format!("session {id}");
-                    let usage = Usage { model: self.model.clone(), session_id: Some(id), ..Usage::default() };
-                    news.push((Event::RunUsage(usage), line));
-                }
-                Heard::Usage(used) => news.extend(self.usage(&used)),
-                Heard::Retrying(retry) => news.extend(self.retries(retry)),
-                Heard::Recovered => {
-                    if self.retrying.take().is_some() {
-                        let event = Event::RunRetrying(Retrying::default());
-                        news.push((event, "its calls are answered again".to_owned()));
-                    }
-                }
-                Heard::Session(_)
-                | Heard::Text { .. }
-                | Heard::Thinking(_)
-                | Heard::Tool { .. }
-                | Heard::ToolEnd { .. }
-                | Heard::Notice(_)
-                | Heard::Problem { .. } => {}
-            }
+    /// That a request is tried again shows only that its agent waits. So does what else it prints until one is answered.
+    fn take_in(&mut self, bytes: u64) {
+        let heard = std::mem::take(&mut self.heard);
+        let works = heard.iter().any(is_work);
+        let retries = heard.iter().any(|heard| matches!(heard, Heard::Retrying(_)));
+        if works || !(retries || self.in_trouble) {
+            self.life_bytes += bytes;
         }
-        news
-    }
-
-    fn usage(&mut self, used: &Used) -> Option<(Event, String)> {
-        let new = not_told(used, &mut self.told_before)?;
-        let model = new.model.clone().or_else(|| self.model.clone());
-        let usage = Usage {
-            model,
-            input_tokens: new.tokens.input,
-            output_tokens: new.tokens.output,
-            cached_tokens: new.tokens.cached,
-            cost_usd: new.cost,
-            session_id: None,
-        };
-        let cost = new.cost.map(|cost| format!(", {cost} USD")).unwrap_or_default();
-        let line = format!("{} tokens in, {} out{cost}", new.tokens.input, new.tokens.output);
-        Some((Event::RunUsage(usage), line))
-    }
-
-    /// Told once for each kind of trouble, and now and then while it lasts.
-    fn retries(&mut self, retry: Retry) -> Option<(Event, String)> {
-        let same = |known: &Retry| (known.class, known.status) == (retry.class, retry.status);
-        let known =
-            self.retrying.as_ref().filter(|(known, ..)| same(known)).map(|(_, since, at)| (*since, *at));
-        let pause = |since: Instant| (since.elapsed() / 4).clamp(TELL_AGAIN_FIRST, TELL_AGAIN);
-        if known.is_some_and(|(since, at)| at.elapsed() < pause(since)) {
-            return None;
+        for heard in heard {
+            let retries = matches!(heard, Heard::Retrying(_));
+            self.in_trouble = retries || (self.in_trouble && !is_work(&heard));
+            self.news.hear(heard);
         }
-        let line = stream::show::retrying(&retry);
-        let event = Event::RunRetrying(Retrying {
-            error_class: Some(retry.class.to_string()),
-            http_status: retry.status.map(u32::from),
-            attempt: retry.attempt,
-            of: retry.of,
-            detail: text::head(&line, stream::MESSAGE_MAX).to_owned(),
-        });
+    }
+
+    /// How much was printed that is a sign of life.
+    pub(super) fn life_bytes(&self) -> u64 {
+        self.life_bytes
+    }
+
+    /// When there is something to tell, though nothing more is printed.
+    pub(super) fn due_at(&self) -> Option<Instant> {
         let now = Instant::now();
-        self.retrying = Some((retry, known.map_or(now, |(since, _)| since), now));
-        Some((event, line))
+        let due = if self.untold.is_empty() { self.news.due_at(now) } else { Some(now) };
+        due.map(|due| self.try_at.map_or(due, |at| at.max(due)))
     }
 }
 
-/// What of a report was not told before; each report was told whole or not at all.
-fn not_told(used: &Used, told: &mut Totals) -> Option<Used> {
-    let mut new = used.clone();
-    let less = |new: &mut u64, told: &mut u64| {
-        let both = (*new).min(*told);
-        *new -= both;
-        *told -= both;
-    };
-    less(&mut new.tokens.input, &mut told.input_tokens);
-    less(&mut new.tokens.output, &mut told.output_tokens);
-    less(&mut new.tokens.cached, &mut told.cached_tokens);
-    if let Some(cost) = &mut new.cost {
-        less(&mut cost.micros, &mut told.cost_usd.micros);
+/// What only an agent says whose requests are answered.
+fn is_work(heard: &Heard) -> bool {
+    match heard {
+        Heard::Text { .. }
+        | Heard::Thinking(_)
+        | Heard::Tool { .. }
+        | Heard::ToolEnd { .. }
+        | Heard::Usage(_)
+        | Heard::Recovered => true,
+        Heard::Session(_)
+        | Heard::Model(_)
+        | Heard::Retrying(_)
+        | Heard::Notice(_)
+        | Heard::Problem { .. } => false,
     }
-    let nothing = new.tokens == stream::Tokens { reasoning: new.tokens.reasoning, ..Default::default() };
-    let free = new.cost.is_none_or(|cost| cost.micros == 0);
-    (!(nothing && free)).then_some(new)
 }
 
 impl Supervisor<'_> {
-    /// Tells what the agent's stream says that is new. True: there is more to read.
+    /// Hears what the agent has printed, and tells what is due of it. True: there is more to read.
     pub(super) fn hear(&mut self) -> bool {
         let Some(hearing) = &mut self.hearing else { return false };
         let more = hearing.read();
-        let news = hearing.news();
-        self.tell_news(news);
+        self.tell_news();
         more
     }
 
-    fn tell_news(&mut self, news: Vec<(Event, String)>) {
-        if news.is_empty() {
+    /// Tells what is due. What cannot be told now is told later.
+    pub(super) fn tell_news(&mut self) {
+        let Some(hearing) = &mut self.hearing else { return };
+        let now = Instant::now();
+        if hearing.try_at.is_some_and(|at| at > now) {
+            return;
+        }
+        hearing.untold.extend(hearing.news.take(now, false));
+        if hearing.untold.is_empty() {
             return;
         }
         let id = self.launch.run.clone();
-        let scope = self.view.name.scope(Some(id.clone()));
-        let cause = Cause::Process("output of the agent".to_owned());
-        let drafts = news.iter().map(|(event, line)| event.draft(&scope, &cause, line.as_str())).collect();
+        let drafts = self.untold();
         // Also of one that is being stopped: what was used was used.
-        if let Err(error) = self.view.propose(drafts, |task| decide::may_end_run(task, &id)) {
-            tracing::warn!(run = %id, %error, "cannot tell what the agent's output says");
+        let told = self.view.propose(drafts, |task| decide::may_end_run(task, &id));
+        let Some(hearing) = &mut self.hearing else { return };
+        hearing.try_at = match told {
+            Ok(_) => {
+                hearing.untold.clear();
+                None
+            }
+            Err(error) => {
+                tracing::warn!(run = %id, %error, "cannot tell what the agent's output says");
+                Some(Instant::now() + TRY_AGAIN)
+            }
+        };
+    }
+
+    fn untold(&self) -> Vec<Draft> {
+        let scope = self.view.name.scope(Some(self.launch.run.clone()));
+        let cause = Cause::Process("output of the agent".to_owned());
+        let untold = self.hearing.iter().flat_map(|hearing| &hearing.untold);
+        untold.map(|(event, line)| event.draft(&scope, &cause, line.as_str())).collect()
+    }
+
+    /// All that was not told yet, for the append of the run's end.
+    pub(super) fn last_news(&mut self) -> Vec<Draft> {
+        if let Some(hearing) = &mut self.hearing {
+            hearing.untold.extend(hearing.news.take(Instant::now(), true));
         }
+        self.untold()
     }
 
     /// The agent has ended: what its output says in the end, for the run's end and for `output.md`.
     pub(super) fn hear_out(&mut self, exit: Exit, end: &mut RunEnd) {
         let Some(hearing) = &mut self.hearing else { return };
-        hearing.stdout.end_here();
-        hearing.stderr.end_here();
-        while self.hear() {}
-        let Some(hearing) = &mut self.hearing else { return };
-        let told = hearing.listener.end(exit.heard(), &mut hearing.heard);
-        let news = hearing.news();
-        self.tell_news(news);
+        hearing.stdout.tail.end_here();
+        hearing.stderr.tail.end_here();
+        while hearing.read() {}
+        let Hearing { listener, stdout, stderr, heard, .. } = hearing;
+        stderr.veil.finish(|bytes| listener.stderr(bytes, heard));
+        stdout.veil.finish(|bytes| listener.stdout(bytes, heard));
+        let told = listener.end(exit.heard(), heard);
+        hearing.take_in(0);
         if let Some(text) = told.output() {
             crate::output::write_final(self.tree, &self.run, text);
         }
@@ -228,20 +243,24 @@ impl Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::stream::Tokens;
-    use run_agent_core::event::Usd;
+    use crate::agent::stream::{Failure, Reset};
 
     #[test]
-    fn who_takes_over_tells_only_what_was_not_told() {
-        let used = |input, output, micros| Used {
-            model: None,
-            tokens: Tokens { input, output, ..Tokens::default() },
-            cost: Some(Usd { micros }),
-        };
-        let mut told =
-            Totals { input_tokens: 10, output_tokens: 5, cost_usd: Usd { micros: 7 }, ..Totals::default() };
-        assert_eq!(not_told(&used(10, 5, 7), &mut told), None);
-        assert_eq!(not_told(&used(3, 4, 0), &mut told), Some(used(3, 4, 0)));
-        assert_eq!(told, Totals::default());
+    fn a_rate_whose_end_is_hours_ahead_is_a_limit_of_the_account() {
+        for (said, class) in [
+            ("Please try again in 2 hours.", ErrorClass::UsageLimit),
+            ("Please try again in 20s.", ErrorClass::RateLimit),
+            ("Slow down.", ErrorClass::RateLimit),
+        ] {
+            let failure = Failure {
+                class: ErrorClass::RateLimit,
+                reset: Reset::read(said),
+                message: said.to_owned(),
+                said: true,
+            };
+            let mut end = RunEnd::default();
+            take_in(&Told { failure: Some(failure), ..Told::default() }, &mut end);
+            assert_eq!(end.error_class, Some(class.to_string()), "{said}");
+        }
     }
 }

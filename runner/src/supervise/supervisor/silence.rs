@@ -15,7 +15,6 @@ use run_agent_core::{Draft, Kind, MsgId, Parent, RunId, text};
 use super::super::os::{self, ProcessId};
 use super::super::{Launch, Streams, set};
 use super::{Ending, Supervisor};
-use crate::agent::rest::Calling;
 use crate::own_time::OwnTime;
 use crate::view::Proposed;
 
@@ -139,13 +138,18 @@ impl Supervisor<'_> {
 
     fn signs(&mut self) -> Signs {
         self.marker.look(&self.run);
-        let (stdout_bytes, stderr_bytes) = self.marker.sizes();
+        // What was just printed counts as what it says.
+        self.hear();
+        let (stdout_bytes, stderr_bytes) = match (&self.calling, &self.hearing) {
+            // The lines in which this process tells of its request are no sign of the other side's.
+            (Some(calling), _) => (self.marker.sizes().0, calling.refusals()),
+            (None, Some(hearing)) => (hearing.life_bytes(), 0),
+            (None, None) => self.marker.sizes(),
+        };
         let (task, own) = (self.view.task(), &self.launch.run);
         let asks = |question: &&run_agent_core::world::Question| {
             question.blocking && question.run.as_ref() == Some(own)
         };
-        // The lines in which this process tells of its request are no sign of the other side's.
-        let stderr_bytes = self.calling.as_ref().map_or(stderr_bytes, Calling::refusals);
         let mut signs = Signs {
             stdout_bytes,
             stderr_bytes,

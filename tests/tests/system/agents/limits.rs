@@ -4,6 +4,7 @@
 use run_agent_core::Timestamp;
 use run_agent_core::world::TaskStatus;
 use run_agent_tests::stand_in::{Script, StandIn, claude};
+use run_agent_tests::until;
 
 use super::{agents_of, codex, root_with, task, told};
 
@@ -105,4 +106,37 @@ fn trouble_of_the_provider_pauses_and_tries_the_same_agent_again() {
     let view = root.view(&root.only_task());
     let first = view.task().runs.values().next().unwrap();
     assert_eq!(first.end().unwrap().0.error_class.as_deref(), Some("overloaded"));
+}
+
+#[test]
+fn a_rate_that_is_limited_for_hours_is_waited_for_as_a_limit_of_the_account() {
+    let root = root_with(&["claude"], "");
+    let refused = claude::refused(429, "rate_limit", "API rate limit reached. Please try again in 2 hours.");
+    StandIn::of(&root, "claude")
+        .starts(Script::new().prints(&claude::init()).prints(&refused).exits(1))
+        .install();
+    let task = root.ok(&["task", "--project", "p", "--prompt", "work", "--detach"]);
+    let waits = || (root.view(&root.only_task()).task().status() == TaskStatus::Waiting).then_some(());
+    until("the loop waits", waits, || format!("{:#?}", root.messages(&root.only_task())));
+    assert_eq!(agents_of(&root), ["claude"]);
+    assert_eq!(root.view(&root.only_task()).task().reason(), "usage_limit");
+    assert_eq!(root.run(&["stop", "--task", &task]).code, 0);
+}
+
+#[test]
+fn agents_that_are_passed_over_for_no_time_do_not_fail_for_ever() {
+    let root = root_with(&["claude", "codex"], "");
+    let path = root.path().join("config.hcl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("agents {\n", "agents {\n  cooldown = \"0s\"\n")).unwrap();
+    let refused = claude::refused(401, "authentication_failed", "Invalid API key");
+    StandIn::of(&root, "claude")
+        .starts(Script::new().prints(&claude::init()).prints(&refused).exits(1))
+        .install();
+    let failed = r#"{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized"}}"#;
+    StandIn::of(&root, "codex").starts(Script::new().prints(failed).exits(1)).install();
+    let done = task(&root, &[]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(root.view(&root.only_task()).task().reason(), "no_agent");
+    assert!(agents_of(&root).len() < 12, "{:?}", agents_of(&root));
 }
