@@ -1,6 +1,7 @@
 //! How things are shown: text that ends quietly when its reader goes away, JSON, colours, tables, times, trees.
 
 mod color;
+mod line;
 mod message;
 mod progress;
 mod table;
@@ -32,9 +33,11 @@ pub(crate) fn out(text: &str) -> Result<(), Failure> {
 
 /// As [`out`], for what need not be text.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
-    progress::erase();
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    let print = |bytes: &[u8]| {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush())
+    };
+    match progress::results(bytes, print) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::quiet()),
         Err(error) => Err(Failure::io("cannot write to stdout", &error)),
@@ -51,8 +54,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Talk for people, on stderr.
 pub(crate) fn say(text: &str) {
-    progress::erase();
-    let _ = writeln!(io::stderr(), "{text}");
+    progress::talk(text);
 }
 
 /// How wide results may be; `None` where no terminal limits them.

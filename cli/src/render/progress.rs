@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use run_agent_core::Timestamp;
 
+use super::line::OpenLine;
 use super::{cut, lasted, span, width_of_stderr};
 
 /// How often the line is drawn on a terminal.
@@ -25,8 +26,7 @@ const PLAIN_EVERY: Duration = Duration::from_secs(300);
 const SLACK: Duration = Duration::from_secs(1);
 
 /// The line of this process.
-static LINE: Mutex<Line> =
-    Mutex::new(Line { text: String::new(), since: None, idle_since: None, drawn: false });
+static LINE: Mutex<Line> = Mutex::new(Line::new());
 
 struct Line {
     text: String,
@@ -35,6 +35,7 @@ struct Line {
     /// Since when what is waited for gives no sign of life.
     idle_since: Option<Timestamp>,
     drawn: bool,
+    results: OpenLine,
 }
 
 fn line() -> MutexGuard<'static, Line> {
@@ -42,6 +43,17 @@ fn line() -> MutexGuard<'static, Line> {
 }
 
 impl Line {
+    const fn new() -> Self {
+        Self { text: String::new(), since: None, idle_since: None, drawn: false, results: OpenLine::new() }
+    }
+
+    /// Takes the line away, so that something else can be printed; the next frame draws it again.
+    fn erase(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
+        }
+    }
+
     fn set(&mut self, text: String) {
         if self.text != text {
             (self.text, self.since) = (text, Some(Instant::now()));
@@ -62,13 +74,25 @@ impl Line {
     }
 }
 
-/// Takes the line away, so that something else can be printed; the next frame draws it again.
-pub(super) fn erase() {
+/// Prints results with `print`. Neither holds the other up where they go to different places: a reader of results may
+/// not keep up.
+pub(super) fn results<T>(bytes: &[u8], print: impl FnOnce(&[u8]) -> T) -> T {
     let mut line = line();
-    if line.drawn {
-        line.drawn = false;
-        let _ = write!(io::stderr(), "\r\u{1b}[K");
+    line.erase();
+    let comes = line.results.comes(bytes);
+    if line.results.is_shared() {
+        return print(comes);
     }
+    drop(line);
+    print(comes)
+}
+
+/// Prints talk, on a line of its own.
+pub(super) fn talk(text: &str) {
+    let mut line = line();
+    line.erase();
+    let before = line.results.before_talk();
+    let _ = writeln!(io::stderr(), "{before}{text}");
 }
 
 /// A wait that is shown for as long as this lives.
@@ -99,7 +123,7 @@ pub(crate) fn progress(text: impl Into<String>) -> Progress {
                 next = began.elapsed() + early;
             } else {
                 let words = line().words();
-                let _ = writeln!(io::stderr(), "still {words}");
+                talk(&format!("still {words}"));
                 next = plain_after(next);
             }
             count += 1;
@@ -117,6 +141,10 @@ fn plain_after(last: Duration) -> Duration {
 
 fn draw(frame: char) {
     let mut line = line();
+    // It would wipe the text out.
+    if line.results.is_open {
+        return;
+    }
     let text = cut(&format!("{frame} {}", line.words()), width_of_stderr().unwrap_or(80).saturating_sub(1));
     line.drawn = true;
     let _ = write!(io::stderr(), "\r\u{1b}[K{text}");
@@ -141,7 +169,7 @@ impl Drop for Progress {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        erase();
+        line().erase();
     }
 }
 
@@ -157,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_text_that_stays_keeps_its_clock() {
-        let mut line = Line { text: String::new(), since: None, idle_since: None, drawn: false };
+        let mut line = Line::new();
         line.set("waiting".to_owned());
         let since = line.since;
         line.set("waiting".to_owned());

@@ -116,6 +116,34 @@ fn followers_of_jobs_and_loops_read_text_too() {
 }
 
 #[test]
+fn events_stand_on_lines_of_their_own_between_pieces_of_text() {
+    let root = Root::made();
+    let gate = root.scratch().join("go");
+    let work =
+        format!("printf by; until [ -e {} ]; do sleep 0.02; done; printf e; run-agent done", gate.display());
+    let args = ["task", "--project", "p", "--agent", "shell", "--prompt", &work, "--follow"];
+    let words: Vec<String> = args.iter().map(|word| format!("\"{word}\"")).collect();
+    let mut shell = std::process::Command::new("sh");
+    let line = format!("exec {} {} 2>&1", run_agent_tests::binary().display(), words.join(" "));
+    shell.args(["-c", &line]).stdout(Stdio::piped());
+    for (name, value) in root.command(&[]).get_envs() {
+        shell.env(name, value.unwrap_or_default());
+    }
+    let mut child = shell.spawn().unwrap();
+    let (mut text, mut byte) = (String::new(), [0]);
+    while !text.ends_with("by") {
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        text.push(char::from(byte[0]));
+    }
+    root.lets("go");
+    text.push_str(&rest_of(child));
+    let told: Vec<&str> = text.lines().filter(|line| line.contains(" RUN_STOP ")).collect();
+    assert!(told.len() == 1 && told[0].as_bytes()[2] == b':', "{text}");
+    let own = |line: &&str| matches!(*line, "by" | "e" | "bye");
+    assert_eq!(text.lines().filter(own).collect::<String>(), "bye", "{text}");
+}
+
+#[test]
 fn an_agent_of_no_form_is_followed_byte_by_byte() {
     let root = Root::made();
     let args = [

@@ -233,3 +233,30 @@ fn the_live_story_says_each_thing_once() {
     assert!(done.stderr.contains("RUN_START") && !done.stderr.contains("RUN_INTENT"), "{done:?}");
     assert!(root.messages(&root.only_task()).iter().any(|m| m.content.kind.as_str() == "RUN_INTENT"));
 }
+
+/// What stands on the screen when lines that are drawn again are wiped out.
+fn screen(text: &str) -> String {
+    let mut shown = String::new();
+    for (n, piece) in text.split("\r\u{1b}[K").enumerate() {
+        if n > 0 {
+            shown.truncate(shown.rfind('\n').map_or(0, |end| end + 1));
+        }
+        shown.push_str(piece);
+    }
+    plain(&shown)
+}
+
+#[test]
+fn text_that_is_followed_on_a_terminal_is_wiped_out_by_no_line_of_progress() {
+    let root = Root::new();
+    // Each pause is longer than some frames of the line that is drawn.
+    let work =
+        "sleep 1; printf \"The quick \"; sleep 1; printf \"brown fox\"; sleep 1; run-agent done >/dev/null";
+    let shown = on_terminal(
+        &root,
+        80,
+        &format!("run-agent task --project p --agent shell --max-restarts 0 --follow --prompt '{work}'"),
+    );
+    assert!(screen(&shown).contains("\nThe quick brown fox\n"), "{:?}", screen(&shown));
+    assert!(shown.contains("waiting for run"), "before its text the line is drawn: {shown:?}");
+}
