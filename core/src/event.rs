@@ -139,7 +139,7 @@ fields! {
     Parked { ahead: Option<u32> }
     /// A run gave no sign of life for so long, or does again.
     Silence { silent_s: u64 }
-    /// What an agent's stream reported. Counts are what this report adds.
+    /// What an agent's stream reported. Counts are what this report adds. `incomplete`: more was used than is reported.
     #[derive(Default)]
     Usage {
         model: Option<String>,
@@ -148,6 +148,7 @@ fields! {
         cached_tokens: u64,
         cost_usd: Option<Usd>,
         session_id: Option<String>,
+        incomplete: bool,
     }
     /// A run of this task started a run or loop in another task of the project.
     ChildLink { child_project_id: ProjectId, child_task_id: TaskId, child_run_id: Option<RunId>, link: String, ended: bool }

@@ -52,6 +52,8 @@ pub struct RunInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_class: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     pub supervisor_pid: u32,
     pub machine_id: String,
@@ -114,6 +116,7 @@ impl RunInfo {
                 .filter(|_| run.status() == RunStatus::Failed)
                 .map(|(end, _)| end.reason.clone()),
             error_class: end.and_then(|(end, _)| end.error_class.clone()),
+            retry_at: end.and_then(|(end, _)| end.retry_at).map(|at| at.to_string()),
             key: run.key.clone(),
             supervisor_pid: start.supervisor_pid,
             machine_id: start.machine_id,
@@ -155,6 +158,7 @@ impl RunInfo {
         text(&mut out, "backend_endpoint", self.backend_endpoint.as_deref());
         text(&mut out, "error_summary", self.error_summary.as_deref());
         text(&mut out, "error_class", self.error_class.as_deref());
+        text(&mut out, "retry_at", self.retry_at.as_deref());
         text(&mut out, "key", self.key.as_deref());
         let _ = writeln!(out, "supervisor_pid: {}", self.supervisor_pid);
         text(&mut out, "machine_id", Some(&self.machine_id));
@@ -172,6 +176,9 @@ impl RunInfo {
                 usage.cost_usd.map_or_else(|| "null".to_owned(), |cost| cost.to_string()),
                 usage.cost_incomplete,
             );
+            if usage.incomplete {
+                out.push_str("  incomplete: true\n");
+            }
         }
         out
     }
@@ -226,6 +233,7 @@ mod tests {
                 cached_tokens: 3,
                 cost_usd: Some(crate::event::Usd { micros: 12_345 }),
                 cost_incomplete: true,
+                incomplete: true,
             }),
             ..RunInfo::default()
         };

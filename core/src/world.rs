@@ -36,7 +36,7 @@ use crate::message::Message;
 use crate::store::{Cursor, StreamKey};
 
 /// Raised when the fold changes its meaning: checkpoints of another version are dropped and rebuilt.
-pub const WORLD_VERSION: u32 = 10;
+pub const WORLD_VERSION: u32 = 11;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {

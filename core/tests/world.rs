@@ -404,7 +404,7 @@ fn a_fold_that_changed_its_meaning_has_another_version() {
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, b| (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     assert_eq!(
         (WORLD_VERSION, format!("{sum:016x}")),
-        (10, "f52665bb3aada258".to_owned()),
+        (11, "bae1908c362512e9".to_owned()),
         "the fold says something else of the same story, and checkpoints of the old one would be believed: raise WORLD_VERSION, and write the new sum here\n{json}"
     );
 }

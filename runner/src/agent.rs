@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use run_agent_core::layout::RunPaths;
+use run_agent_core::world::Run;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +178,12 @@ impl Stream {
     pub fn named(name: &str) -> Option<Self> {
         let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
         Self::deserialize(name).ok()
+    }
+
+    /// The form of a run that has started.
+    #[must_use]
+    pub fn of(run: &Run) -> Option<Self> {
+        run.start().and_then(|start| start.stream.as_deref()).and_then(Self::named)
     }
 
     /// `before` is what earlier runs of the conversation that this run takes up reported together.

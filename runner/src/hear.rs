@@ -74,6 +74,7 @@ pub(crate) fn before(task: &Task, session: &str) -> Option<Usage> {
         cost_usd: Some(sum.cost_usd),
         session_id: Some(session.to_owned()),
         model: None,
+        incomplete: false,
     })
 }
 
@@ -117,6 +118,12 @@ pub(crate) fn whole(run: &RunPaths, stream: Stream, before: Option<&Usage>) -> T
     listener.end(Exit::Unknown, &mut heard)
 }
 
+/// Of a run whose output ended in the middle: more was used than was told.
+pub(crate) fn cut(told: &Told) -> Option<(Usage, &'static str)> {
+    let usage = Usage { model: told.model.clone(), incomplete: true, ..Usage::default() };
+    told.cut.then_some((usage, "it ended before it could report all that it used"))
+}
+
 /// What of a run's usage was not told, as its whole output has it.
 pub(crate) fn untold(told: &Told, known: &Totals) -> Option<Usage> {
     let used = told.used.as_ref()?;
@@ -127,6 +134,7 @@ pub(crate) fn untold(told: &Told, known: &Totals) -> Option<Usage> {
         cached_tokens: used.tokens.cached.saturating_sub(known.cached_tokens),
         cost_usd: used.cost.map(|cost| Usd { micros: cost.micros.saturating_sub(known.cost_usd.micros) }),
         session_id: told.session.clone(),
+        incomplete: false,
     };
     let costs = usage.cost_usd.is_some_and(|cost| cost.micros > 0);
     (usage.input_tokens > 0 || usage.output_tokens > 0 || costs).then_some(usage)

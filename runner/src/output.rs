@@ -1,6 +1,7 @@
 //! A run's output: the marks by which stdout and stderr are merged in order of time, and the final answer.
 
 mod merge;
+mod writer;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -10,9 +11,12 @@ use std::time::Instant;
 
 use run_agent_core::layout::RunPaths;
 
-use crate::agent::stream::CUT;
+use crate::agent::Stream;
+use crate::agent::stream::{CUT, Told};
+use crate::hear;
 use crate::tree::Tree;
 pub use merge::{Marks, Merge};
+pub(crate) use writer::{Counted, Print, Writer};
 
 /// How much of what an agent printed becomes `output.md`, where nothing says what of it is its answer.
 const FINAL_MAX: u64 = 64 << 20;
@@ -54,7 +58,16 @@ pub(crate) struct Marker {
 
 impl Marker {
     pub(crate) fn new(run: &RunPaths) -> Self {
-        Self { path: run.marks(), file: None, began: Instant::now(), last: Mark::default() }
+        Self::at(run.marks())
+    }
+
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path, file: None, began: Instant::now(), last: Mark::default() }
+    }
+
+    /// Another one of the same run, with the same clock.
+    pub(crate) fn another(&self) -> Self {
+        Self { path: self.path.clone(), file: None, ..*self }
     }
 
     /// Marks only order what is shown: output is in its own files, whole, so that one that cannot be written is let go.
@@ -86,8 +99,13 @@ impl Marker {
     /// Looks at both files and notes it when one has grown.
     pub(crate) fn look(&mut self, run: &RunPaths) {
         let len = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        self.note(len(&run.stdout()), len(&run.stderr()));
+    }
+
+    /// Both files hold so much.
+    fn note(&mut self, stdout: u64, stderr: u64) {
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mark = Mark { ms, stdout: len(&run.stdout()), stderr: len(&run.stderr()) };
+        let mark = Mark { ms, stdout, stderr };
         if (mark.stdout, mark.stderr) != (self.last.stdout, self.last.stderr) {
             self.write(&format!("{} {} {}\n", mark.ms, mark.stdout, mark.stderr));
             self.last = mark;
@@ -101,15 +119,21 @@ pub fn marks(tree: &Tree, run: &RunPaths) -> Vec<Mark> {
     tree.read_text(&run.marks()).unwrap_or_default().lines().filter_map(Mark::parse).collect()
 }
 
-/// Sees to `output.md`: the agent's own file if it wrote one, else what it printed.
+/// Sees to `output.md`: the agent's own file if it wrote one, else the answer that its stream gives, else what it printed.
 ///
 /// # Errors
 /// When the run's folder cannot be written.
-pub(crate) fn see_to_final(tree: &Tree, run: &RunPaths) -> io::Result<()> {
+pub(crate) fn see_to_final(tree: &Tree, run: &RunPaths, stream: Option<Stream>) -> io::Result<()> {
     tree.no_link(run.folder()).map_err(io::Error::other)?;
     let output = run.output();
     if output.symlink_metadata().is_ok() {
         return Ok(());
+    }
+    if let Some(stream) = stream {
+        write_final(tree, run, &hear::whole(run, stream, None));
+        if output.symlink_metadata().is_ok() {
+            return Ok(());
+        }
     }
     let temporary = run.folder().join(".output.md");
     match tree.open(&run.stdout()) {
@@ -134,14 +158,15 @@ fn copy_head(from: &mut impl Read, to: &mut impl Write, max: u64) -> io::Result<
     Ok(())
 }
 
-/// Writes `output.md` with what the agent's stream gives as its answer, unless the agent wrote one itself. What cannot be
-/// written here is made from the raw output when the run is closed.
-pub(crate) fn write_final(tree: &Tree, run: &RunPaths, text: &str) {
+/// Writes `output.md` with what the agent's stream gives as its answer, if it is of a known form, unless the agent wrote
+/// one itself. What cannot be written here is tried again when the run is closed.
+pub(crate) fn write_final(tree: &Tree, run: &RunPaths, told: &Told) {
     let output = run.output();
+    let Some(text) = told.answer() else { return };
     if tree.no_link(run.folder()).is_err() || output.symlink_metadata().is_ok() {
         return;
     }
-    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     if let Err(error) = crate::files::replace(&output, format!("{text}{end}").as_bytes(), false) {
         tracing::warn!(path = %output.display(), %error, "cannot write the agent's answer");
     }

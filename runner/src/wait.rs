@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use run_agent_core::RunId;
+use run_agent_core::{Entry, RunId};
 
 use crate::supervise::take_over::LookAfter;
 use crate::tree::Tree;
@@ -28,15 +28,15 @@ pub fn for_runs(
     runs: &[RunId],
     limit: Option<Duration>,
     wake: &Wake,
-    mut seen: impl FnMut(&TaskView),
+    mut seen: impl FnMut(&TaskView, &[Entry]),
 ) -> Result<Waited, ViewError> {
     let began = Instant::now();
     let mut certain = wake.waits_for_end();
     let mut look_after = LookAfter::default();
     loop {
-        view.refresh()?;
+        let new = view.refresh()?;
         look_after.look(tree, view, |id| runs.contains(id))?;
-        seen(view);
+        seen(view, &new);
         // A supervisor that is gone, and its run is not over: somebody else's end is to be told by the stream.
         if std::mem::replace(&mut certain, wake.waits_for_end()) && !certain {
             wake.watch_stream(tree, &view.name);

@@ -1,15 +1,15 @@
 //! `job`: one run of one agent.
 
-use run_agent_core::RunId;
 use run_agent_core::decide::Refusal;
 use run_agent_core::plan::reason::TIME_LIMIT;
 use run_agent_core::world::RunStatus;
+use run_agent_core::{Entry, Kind, RunId};
 use run_agent_runner::TaskView;
 use run_agent_runner::below::IsLink;
 use run_agent_runner::link::Origin;
 use run_agent_runner::output::tail_of;
-use run_agent_runner::supervise::Streams;
 use run_agent_runner::supervise::start::{Request, StartError, StartOutcome, Started, start};
+use run_agent_runner::supervise::{Streams, close};
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
 use run_agent_runner::wake::Wake;
@@ -179,8 +179,9 @@ fn wait_for(
         tail.follow(&context.tree, view, run, wake)?
     } else {
         let progress = render::progress(format!("waiting for run {run}"));
-        for_runs(&context.tree, view, std::slice::from_ref(run), None, wake, |view| {
-            progress.set(waiting_for(view, run));
+        for_runs(&context.tree, view, std::slice::from_ref(run), None, wake, |view, new| {
+            warnings(run, new);
+            progress.stands(state_of(view, run));
             progress.idle(view.run(run).and_then(|run| run.idle_since));
         })?
     };
@@ -194,16 +195,31 @@ fn wait_for(
     finish(context, name, view, run, follow.is_some())
 }
 
+/// Tells what a person must know of a run or of its whole task, when it is posted.
+fn warnings(run: &RunId, new: &[Entry]) {
+    let warns = |entry: &&Entry| {
+        let content = &entry.message.content;
+        content.kind == Kind::WARNING && content.run.as_ref().is_none_or(|id| id == run)
+    };
+    for entry in new.iter().filter(warns) {
+        render::say(&format!("warning: {}", render::safe_line(entry.message.content.body.trim_end())));
+    }
+}
+
 /// What a wait for a run waits for.
 pub(super) fn waiting_for(view: &TaskView, id: &RunId) -> String {
+    format!("waiting for run {id}{}", state_of(view, id))
+}
+
+/// `, which is queued, …`, where there is something to say.
+fn state_of(view: &TaskView, id: &RunId) -> String {
     let parked = view.run(id).and_then(|run| run.state.waits_for());
     let parked = parked.map(|what| format!("queued, {what}"));
     let what = parked.or_else(|| view.run(id).and_then(render::retrying));
-    let what = what.map(|what| format!(", which is {what}")).unwrap_or_default();
-    format!("waiting for run {id}{what}")
+    what.map(|what| format!(", which is {what}")).unwrap_or_default()
 }
 
-/// What the agent said last on stderr, which is mostly why it failed.
+/// What the agent said last on stderr, which is mostly why its program broke down.
 fn last_words(context: &Context, name: &TaskName, id: &RunId) -> Option<String> {
     let stderr = context.tree.run(name, id).stderr();
     // What cannot be read says nothing here; `output` tells why.
@@ -241,7 +257,9 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
         let mut text = format!("run {id} {status}: {}", render::safe_line(&reason));
         // On one line: where an agent called, its own last words are this.
         if !shown {
-            let words = last_words(context, name, id).map(|words| format!(": {words}")).unwrap_or_default();
+            let open = run.end().is_some_and(|(end, _)| !close::says_why(end));
+            let words = open.then(|| last_words(context, name, id)).flatten();
+            let words = words.map(|words| format!(": {words}")).unwrap_or_default();
             text = format!("{text}{words}; see run-agent{} output {id} --merged", render::place());
         }
         render::say(&text);

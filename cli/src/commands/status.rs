@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::store::Damage;
-use run_agent_core::world::{BudgetRow, Run, RunStatus, Task, TaskStatus};
+use run_agent_core::world::{BudgetRow, RalphState, Run, RunStatus, Task, TaskStatus};
 use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
@@ -234,6 +234,11 @@ fn needs_words(task: &Task) -> bool {
 
 /// Which task it is, and how it stands.
 fn head(name: &TaskName, task: &Task, now: Timestamp) -> String {
+    // Nothing is attempted again, or asked to be done, where jobs alone have run.
+    if task.ralph.state == RalphState::Never && task.done.is_none() {
+        let runs = render::count(task.runs.len() as u64, "run");
+        return format!("{}{runs}\n", title_and_state(name, task, now));
+    }
     let done = if task.done.is_some() { "DONE" } else { "not DONE" };
     format!(
         "{}{}, {}, {done}\n",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use run_agent_core::world::RunStatus;
-use run_agent_core::{RunId, Timestamp};
+use run_agent_core::{Entry, RunId, Timestamp};
 use run_agent_runner::TaskView;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
@@ -55,7 +55,7 @@ pub(crate) fn run(global: &Global, args: &WaitArgs) -> Outcome {
         let Some(view) = views.get_mut(name) else { continue };
         wake.watch_stream(&context.tree, name);
         let left = args.wait.map(|limit| limit.saturating_sub(began.elapsed()));
-        let seen = |view: &TaskView| progress.idle(idle_since(view, runs));
+        let seen = |view: &TaskView, _: &[Entry]| progress.idle(idle_since(view, runs));
         match for_runs(&context.tree, view, runs, left, &wake, seen)? {
             Waited::AllEnded => {}
             other => waited = other,

@@ -30,6 +30,8 @@ static LINE: Mutex<Line> = Mutex::new(Line::new());
 
 struct Line {
     text: String,
+    /// How that stands, which changes while the wait is the same.
+    state: String,
     /// When the text was set.
     since: Option<Instant>,
     /// Since when what is waited for gives no sign of life.
@@ -44,7 +46,14 @@ fn line() -> MutexGuard<'static, Line> {
 
 impl Line {
     const fn new() -> Self {
-        Self { text: String::new(), since: None, idle_since: None, drawn: false, results: OpenLine::new() }
+        Self {
+            text: String::new(),
+            state: String::new(),
+            since: None,
+            idle_since: None,
+            drawn: false,
+            results: OpenLine::new(),
+        }
     }
 
     /// Takes the line away, so that something else can be printed; the next frame draws it again.
@@ -56,7 +65,7 @@ impl Line {
 
     fn set(&mut self, text: String) {
         if self.text != text {
-            (self.text, self.since) = (text, Some(Instant::now()));
+            (self.text, self.state, self.since) = (text, String::new(), Some(Instant::now()));
         }
     }
 
@@ -70,7 +79,7 @@ impl Line {
         let time = if seconds < 60 { format!("{seconds}s") } else { span(Duration::from_secs(seconds)) };
         let now = Timestamp::now();
         let idle = self.idle_since.map(|since| format!(", idle for {}", lasted(since, now)));
-        format!("{} ({time}){}", self.text, idle.unwrap_or_default())
+        format!("{}{} ({time}){}", self.text, self.state, idle.unwrap_or_default())
     }
 }
 
@@ -156,6 +165,11 @@ impl Progress {
         line().set(text.into());
     }
 
+    /// Says how what is waited for stands: the wait is the same.
+    pub(crate) fn stands(&self, state: String) {
+        line().state = state;
+    }
+
     /// Says since when all that is waited for gives no sign of life, if that is so.
     pub(crate) fn idle(&self, since: Option<Timestamp>) {
         line().idle_since = since;
@@ -189,6 +203,7 @@ mod tests {
         line.set("waiting".to_owned());
         let since = line.since;
         line.set("waiting".to_owned());
-        assert_eq!((line.since, line.words().as_str()), (since, "waiting (0s)"));
+        line.state = ", which is retrying".to_owned();
+        assert_eq!((line.since, line.words().as_str()), (since, "waiting, which is retrying (0s)"));
     }
 }

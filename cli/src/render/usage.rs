@@ -3,35 +3,36 @@
 use std::time::Duration;
 
 use run_agent_core::Timestamp;
-use run_agent_core::event::Usd;
 use run_agent_core::world::{BudgetRow, Run, Task, UsageRow};
 
 use super::{span, when};
 
-/// `12.3k in, 1.2k out, $0.05`.
+/// `12.3k in, 1.2k out, $0.05`; `at least` where more was used.
 pub(crate) fn usage(row: &UsageRow) -> String {
     let cost = match (row.cost_usd, row.cost_incomplete) {
         (None, _) => "cost unknown".to_owned(),
-        (Some(cost), true) => format!("at least {}", dollars(cost)),
-        (Some(cost), false) => dollars(cost),
+        (Some(cost), true) => format!("at least {}", cost.short_at_least()),
+        (Some(cost), false) => cost.short(),
     };
-    format!("{} in, {} out, {cost}", tokens(row.input_tokens), tokens(row.output_tokens))
+    let bound = if row.incomplete { "at least " } else { "" };
+    format!("{bound}{} in, {} out, {cost}", tokens(row.input_tokens), tokens(row.output_tokens))
 }
 
 /// `13.5k $0.05`, for a column.
 pub(crate) fn usage_cell(row: &UsageRow) -> String {
     let cost = match (row.cost_usd, row.cost_incomplete) {
         (None, _) => " $?".to_owned(),
-        (Some(cost), true) => format!(" ≥{}", dollars(cost)),
-        (Some(cost), false) => format!(" {}", dollars(cost)),
+        (Some(cost), true) => format!(" ≥{}", cost.short_at_least()),
+        (Some(cost), false) => format!(" {}", cost.short()),
     };
-    format!("{}{cost}", tokens(row.input_tokens.saturating_add(row.output_tokens)))
+    let bound = if row.incomplete { "≥" } else { "" };
+    format!("{bound}{}{cost}", tokens(row.input_tokens.saturating_add(row.output_tokens)))
 }
 
 /// `80 % of limits.max_tokens used: 812k tokens, $1.20`.
 pub(crate) fn budget(row: &BudgetRow) -> String {
     let cost = row.cost_usd.filter(|cost| cost.micros > 0);
-    let cost = cost.map(|cost| format!(", {}", dollars(cost))).unwrap_or_default();
+    let cost = cost.map(|cost| format!(", {}", cost.short())).unwrap_or_default();
     format!("{} % of {} used: {} tokens{cost}", row.percent, row.limit, tokens(row.tokens))
 }
 
@@ -85,28 +86,21 @@ fn tokens(n: u64) -> String {
     }
 }
 
-/// `$0.05`, `$12.30`; below ten cents with as many digits as say something.
-fn dollars(cost: Usd) -> String {
-    let micros = cost.micros;
-    match micros {
-        0 => "$0".to_owned(),
-        1..100 => "<$0.0001".to_owned(),
-        100..100_000 => {
-            let text = format!("{:04}", micros / 100);
-            let text = text.strip_suffix("00").unwrap_or(&text);
-            format!("$0.{text}")
-        }
-        _ => format!("${}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use run_agent_core::event::Usd;
+
     use super::*;
 
     fn row(input: u64, output: u64, micros: Option<u64>, cost_incomplete: bool) -> UsageRow {
         let cost_usd = micros.map(|micros| Usd { micros });
-        UsageRow { input_tokens: input, output_tokens: output, cost_usd, cost_incomplete, cached_tokens: 0 }
+        UsageRow {
+            input_tokens: input,
+            output_tokens: output,
+            cost_usd,
+            cost_incomplete,
+            ..UsageRow::default()
+        }
     }
 
     #[test]
@@ -116,16 +110,9 @@ mod tests {
         assert_eq!(usage(&row(1_000_000, 5, None, true)), "1.0M in, 5 out, cost unknown");
         assert_eq!(usage_cell(&row(12_345, 1_299, Some(50_000), true)), "13.6k ≥$0.05");
         assert_eq!(usage_cell(&row(120_000, 3_456, None, true)), "123k $?");
-    }
-
-    #[test]
-    fn small_amounts_have_the_digits_that_say_something() {
-        let shown = [0, 1, 100, 5_520, 12_000, 50_000, 99_999, 100_000, 1_200_000, 123_456_789];
-        let wanted = [
-            "$0", "<$0.0001", "$0.0001", "$0.0055", "$0.0120", "$0.05", "$0.0999", "$0.10", "$1.20",
-            "$123.45",
-        ];
-        assert_eq!(shown.map(|micros| dollars(Usd { micros })), wanted);
+        let incomplete = UsageRow { incomplete: true, ..row(999, 0, Some(50_000), true) };
+        assert_eq!(usage(&incomplete), "at least 999 in, 0 out, at least $0.05");
+        assert_eq!(usage_cell(&incomplete), "≥999 ≥$0.05");
     }
 
     #[test]

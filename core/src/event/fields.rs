@@ -139,6 +139,41 @@ pub struct Usd {
     pub micros: u64,
 }
 
+impl Usd {
+    /// `$0.05`, `$12.30`; below ten cents with as many digits as say something. Rounded.
+    #[must_use]
+    pub fn short(self) -> String {
+        // Nothing is nothing, and less than a half of the last digit is not.
+        let half = if self.micros < 50 { 0 } else { self.step() / 2 };
+        Self { micros: self.micros.saturating_add(half) }.digits()
+    }
+
+    /// As [`Self::short`], never more than it is: of a lower bound.
+    #[must_use]
+    pub fn short_at_least(self) -> String {
+        self.digits()
+    }
+
+    fn step(self) -> u64 {
+        if self.micros < 100_000 { 100 } else { 10_000 }
+    }
+
+    /// What is less than the last digit is left out.
+    fn digits(self) -> String {
+        let micros = self.micros - self.micros % self.step();
+        match micros {
+            0 if self.micros == 0 => "$0".to_owned(),
+            0 => "<$0.0001".to_owned(),
+            1..100_000 => {
+                let text = format!("{:04}", micros / 100);
+                let text = text.strip_suffix("00").unwrap_or(&text);
+                format!("$0.{text}")
+            }
+            _ => format!("${}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000),
+        }
+    }
+}
+
 impl fmt::Display for Usd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}", self.micros / 1_000_000, self.micros % 1_000_000)
@@ -224,3 +259,22 @@ macro_rules! word {
     };
 }
 pub(super) use word;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_amounts_have_the_digits_that_say_something() {
+        let micros =
+            [0, 1, 100, 5_520, 12_000, 16_560, 17_952, 50_000, 99_999, 100_000, 1_200_000, 123_456_789];
+        let rounded = [
+            "$0", "<$0.0001", "$0.0001", "$0.0055", "$0.0120", "$0.0166", "$0.0180", "$0.05", "$0.10",
+            "$0.10", "$1.20", "$123.46",
+        ];
+        assert_eq!(micros.map(|micros| Usd { micros }.short()), rounded);
+        let bounds = [17_952, 99_999, 1_999_999, 60].map(|micros| Usd { micros }.short_at_least());
+        assert_eq!(bounds, ["$0.0179", "$0.0999", "$1.99", "<$0.0001"]);
+        assert_eq!(Usd { micros: 60 }.short(), "$0.0001");
+    }
+}

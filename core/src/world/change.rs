@@ -79,6 +79,9 @@ pub struct RunRow {
     /// The class of the error that it ended with.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error_class: Option<String>,
+    /// When the limit that ended it is over.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retry_at: Option<Timestamp>,
     /// What it reported.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub usage: Option<UsageRow>,
@@ -119,6 +122,7 @@ impl Run {
             idle_since: self.idle_since,
             retrying: self.retries(),
             error_class: end.and_then(|(end, _)| end.error_class.clone()),
+            retry_at: end.and_then(|(end, _)| end.retry_at),
             usage: self.usage.row(),
             session_id: self.session_id.clone(),
             agent_version: self.start().and_then(|start| start.agent_version.clone()),

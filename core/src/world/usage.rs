@@ -16,6 +16,8 @@ pub struct Totals {
     pub cost_usd: Usd,
     /// True when some report had no cost: then the sum is a lower bound.
     pub cost_incomplete: bool,
+    /// True when some agent was ended before it could report: then all of it is a lower bound.
+    pub incomplete: bool,
 }
 
 /// What is known of a cost.
@@ -38,6 +40,7 @@ impl Totals {
             cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
             cost_usd: Usd { micros: self.cost_usd.micros.saturating_add(other.cost_usd.micros) },
             cost_incomplete: self.cost_incomplete || other.cost_incomplete,
+            incomplete: self.incomplete || other.incomplete,
         }
     }
 
@@ -48,7 +51,9 @@ impl Totals {
             cached_tokens: usage.cached_tokens,
             cost_usd: usage.cost_usd.unwrap_or_default(),
             // A report of the session alone used nothing.
-            cost_incomplete: usage.cost_usd.is_none() && (usage.input_tokens > 0 || usage.output_tokens > 0),
+            cost_incomplete: usage.incomplete
+                || usage.cost_usd.is_none() && (usage.input_tokens > 0 || usage.output_tokens > 0),
+            incomplete: usage.incomplete,
         });
     }
 
@@ -74,8 +79,9 @@ impl Totals {
             Cost::Unknown => None,
             Cost::AtLeast(cost) | Cost::Known(cost) => Some(cost),
         };
-        let Self { input_tokens, output_tokens, cached_tokens, cost_incomplete, .. } = *self;
-        let row = UsageRow { input_tokens, output_tokens, cached_tokens, cost_usd, cost_incomplete };
+        let Self { input_tokens, output_tokens, cached_tokens, cost_incomplete, incomplete, .. } = *self;
+        let row =
+            UsageRow { input_tokens, output_tokens, cached_tokens, cost_usd, cost_incomplete, incomplete };
         (!self.is_empty()).then_some(row)
     }
 }
@@ -93,6 +99,8 @@ pub struct UsageRow {
     pub cost_usd: Option<Usd>,
     /// The cost is a lower bound: some report named none.
     pub cost_incomplete: bool,
+    /// All of it is a lower bound: some agent was ended before it could report.
+    pub incomplete: bool,
 }
 
 impl UsageRow {
@@ -103,9 +111,10 @@ impl UsageRow {
     }
 
     fn totals(&self) -> Totals {
-        let Self { input_tokens, output_tokens, cached_tokens, cost_usd, cost_incomplete } = *self;
+        let Self { input_tokens, output_tokens, cached_tokens, cost_usd, cost_incomplete, incomplete } =
+            *self;
         let cost_usd = cost_usd.unwrap_or_default();
-        Totals { input_tokens, output_tokens, cached_tokens, cost_usd, cost_incomplete }
+        Totals { input_tokens, output_tokens, cached_tokens, cost_usd, cost_incomplete, incomplete }
     }
 }
 
@@ -215,19 +224,36 @@ mod tests {
     }
 
     #[test]
+    fn what_an_agent_could_not_report_makes_every_sum_a_lower_bound() {
+        let mut totals = Totals::default();
+        totals.add(&Usage { incomplete: true, ..Usage::default() });
+        let row = totals.row().unwrap();
+        assert_eq!(
+            (row.incomplete, row.cost_usd, totals.cost()),
+            (true, None, Cost::Unknown),
+            "and no nothing"
+        );
+        let mut other = Totals::default();
+        other.add(&told(12, Some(5)));
+        let sum = row.plus(&other.row().unwrap());
+        assert_eq!((sum.incomplete, sum.input_tokens, sum.cost_usd), (true, 12, Some(Usd { micros: 5 })));
+        assert!(sum.cost_incomplete);
+    }
+
+    #[test]
     fn programs_read_dollars_and_null_where_a_cost_is_unknown() {
         let mut totals = Totals::default();
         totals.add(&told(12, Some(12_345)));
         let text = serde_json::to_string(&totals.row()).unwrap();
         assert_eq!(
             text,
-            r#"{"input_tokens":12,"output_tokens":0,"cached_tokens":0,"cost_usd":0.012345,"cost_incomplete":false}"#
+            r#"{"input_tokens":12,"output_tokens":0,"cached_tokens":0,"cost_usd":0.012345,"cost_incomplete":false,"incomplete":false}"#
         );
         assert_eq!(serde_json::from_str::<Option<UsageRow>>(&text).unwrap(), totals.row());
         let mut unknown = Totals::default();
         unknown.add(&told(12, None));
         let text = serde_json::to_string(&unknown.row()).unwrap();
-        assert!(text.ends_with(r#""cost_usd":null,"cost_incomplete":true}"#), "{text}");
+        assert!(text.ends_with(r#""cost_usd":null,"cost_incomplete":true,"incomplete":false}"#), "{text}");
     }
 
     #[test]

@@ -190,6 +190,13 @@ pub(crate) struct Writer<W: Write> {
     to: W,
 }
 
+impl<W: Write> Writer<W> {
+    /// Where it goes.
+    pub(crate) fn to(&self) -> &W {
+        &self.to
+    }
+}
+
 impl<W: Write> Write for Writer<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (mut told, to) = (Ok(()), &mut self.to);

@@ -151,16 +151,18 @@ pub struct Told {
     pub used: Option<Used>,
     /// Why it failed, also where the exit code says that it did not; none when all is well.
     pub failure: Option<Failure>,
+    /// Some of it was of the form that this agent writes.
+    pub known: bool,
+    /// It began in that form and has not come to its end: more was used than was reported.
+    pub cut: bool,
 }
 
 impl Told {
-    /// What becomes `output.md` when the agent wrote none. None where the stream says nothing that is known: then the
-    /// raw stream is the output.
+    /// What becomes `output.md` when the agent wrote none: nothing, where it gave no answer. None where the stream is of
+    /// another form: then the raw stream is the output.
     #[must_use]
-    pub fn output(&self) -> Option<&str> {
-        let said =
-            self.failure.as_ref().filter(|failure| failure.said).map(|failure| failure.message.as_str());
-        self.text.as_deref().or(said)
+    pub fn answer(&self) -> Option<&str> {
+        self.text.as_deref().or(self.known.then_some(""))
     }
 }
 

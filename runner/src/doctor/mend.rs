@@ -11,6 +11,7 @@ use run_agent_core::cause::Cause;
 
 use super::finding::{Finding, RunFinding};
 use super::task::{holds_only_a_starters_files, is_void, say};
+use crate::agent::Stream;
 use crate::delete::{self, Deleted, Why};
 use crate::ledger::Ledger;
 use crate::supervise::close;
@@ -155,8 +156,8 @@ fn renew(tree: &Tree, name: &TaskName, run: &RunId, what: &RunFinding) -> Mended
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(paths.folder());
         made.map_err(|e| e.to_string())?;
     }
-    if view.run(run).is_some_and(|run| !run.is_active()) {
-        output::see_to_final(tree, &paths).map_err(|e| e.to_string())?;
+    if let Some(ended) = view.run(run).filter(|run| !run.is_active()) {
+        output::see_to_final(tree, &paths, Stream::of(ended)).map_err(|e| e.to_string())?;
         for path in [paths.doorbell(), paths.socket()] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),

@@ -15,6 +15,7 @@ use run_agent_core::{Draft, RunId};
 use super::os::{Machine, ProcessId};
 use super::record::{self, Notes};
 use super::{ladder, left_overs, ownership};
+use crate::agent::Stream;
 use crate::agent::secrets::Secrets;
 use crate::agent::stream::told::Line;
 use crate::link;
@@ -168,14 +169,24 @@ fn tell_unheard(
     let paths = tree.run(&view.name, id);
     let told = hear::whole(&paths, stream, launch.before.as_ref());
     // Who noted the exit had seen to the answer, and could not tell the rest.
-    if let (Some(text), None) = (told.output(), &notes.exit) {
-        output::write_final(tree, &paths, text);
+    if notes.exit.is_none() {
+        output::write_final(tree, &paths, &told);
     }
-    if let Some(usage) = hear::untold(&told, &run.usage) {
+    let untold = hear::untold(&told, &run.usage);
+    let untold = untold.map(|usage| {
         let line = format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens);
-        let cause = Cause::Process("output of the agent".to_owned());
-        let draft = Event::RunUsage(usage).draft(&view.name.scope(Some(id.clone())), &cause, line);
-        view.propose(vec![draft], |task| decide::may_end_run(task, id))?;
+        (usage, line)
+    });
+    let cut = hear::cut(&told).map(|(usage, line)| (usage, line.to_owned()));
+    let (scope, cause) =
+        (view.name.scope(Some(id.clone())), Cause::Process("output of the agent".to_owned()));
+    let drafts: Vec<_> = untold
+        .into_iter()
+        .chain(cut)
+        .map(|(usage, line)| Event::RunUsage(usage).draft(&scope, &cause, line))
+        .collect();
+    if !drafts.is_empty() {
+        view.propose(drafts, |task| decide::may_end_run(task, id))?;
     }
     Ok(())
 }
@@ -336,7 +347,7 @@ pub(super) fn end_with(
     let Last { news: mut batch, secrets } = last;
     let paths = tree.run(&view.name, id);
     // What cannot be written here is shown as missing by whoever looks; the event matters more.
-    let _ = output::see_to_final(tree, &paths);
+    let _ = output::see_to_final(tree, &paths, view.run(id).and_then(Stream::of));
     let scope = view.name.scope(Some(id.clone()));
     let agent = view.run(id).map(|run| run.agent.clone()).unwrap_or_default();
     let stderr = output::tail_of(tree, &paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default();
@@ -366,6 +377,13 @@ fn verify_stop(command: String, end: &RunEnd) -> (Event, String) {
 const STDERR_LINES: usize = 50;
 const STDERR_MAX: u64 = 16 * 1024;
 
+/// False: how a program broke down is all that is known, so that its last words may say why. Where its output tells, or
+/// who ended it, they seldom say it better.
+#[must_use]
+pub fn says_why(end: &RunEnd) -> bool {
+    end.error_class.as_deref() != Some("crash") || end.reason.contains(": ")
+}
+
 fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
     let lasted = end
         .duration_ms
@@ -386,11 +404,9 @@ fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
             format!("{agent} failed{lasted}: {}{left}", end.reason)
         }
         RunOutcome::Failed => {
-            // Where the agent's output says why, the end of stderr seldom says it better.
-            let said = end.reason.contains(": ");
+            // Lines of a request do not say it: its refusal is the reason.
             let says = |line: &&str| !line.trim().is_empty() && Line::read(line).is_none();
-            // Nor do the lines of a request, whose refusal is the reason.
-            let last = stderr.lines().rev().find(says).filter(|_| !said);
+            let last = stderr.lines().rev().find(says).filter(|_| !says_why(end));
             let last = last.map(|line| format!(": {line}")).unwrap_or_default();
             format!("{agent} failed{lasted}: {}{last}{left}\n\nstderr:\n{stderr}", end.reason)
         }

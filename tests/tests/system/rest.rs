@@ -117,6 +117,9 @@ fn an_answer_is_the_output_its_usage_is_told_and_the_token_touches_no_disk() {
     assert_eq!((preamble.lines().count(), said.trim()), (1, "@answer All is well."));
     assert!(!preamble.contains("JRUN_") && !preamble.contains("run-agent bus"), "{preamble}");
     assert_eq!((&body["model"], &body["stream"]), (&"grok-4.7".into(), &true.into()));
+    let merged = root.ok(&["output", id.as_str(), "--merged"]);
+    let asked = format!("asking {}/chat/completions, model grok-4.7\nHTTP 200\nAll is well.", endpoint.url());
+    assert_eq!(merged, asked, "in the order in which it came");
     let raw = text_of(&root.tree().run(&task, &id).stdout());
     assert!(raw.starts_with("data: {") && raw.ends_with("data: [DONE]"), "{raw}");
     assert_token_nowhere(&root, &id);
@@ -209,6 +212,11 @@ fn refusals_that_pass_are_told_and_outlived_and_others_are_the_end() {
     let task = name("ends");
     let done = root.run(&job(&task, "xai", "@refuse 401 9 bad key", &[]));
     assert_eq!((done.code, endpoint.requests()), (1, 4), "{done:?}");
+    assert_eq!(
+        (done.stdout.as_str(), done.stderr.matches("bad key").count()),
+        ("", 1),
+        "told once: {done:?}"
+    );
     let (_, run) = only_run(&root, &task);
     assert_eq!(end_of(&run), ("HTTP 401: bad key".to_owned(), Some("auth".to_owned())));
 }
@@ -350,7 +358,12 @@ fn a_limit_of_hours_is_not_slept_through_but_told() {
     let (_, run) = only_run(&root, &task);
     let (end, _) = run.end().unwrap();
     assert_eq!(end.error_class.as_deref(), Some("usage_limit"), "{end:?}");
-    assert!(end.retry_at.is_some(), "{end:?}");
+    let over = end.retry_at.expect("it says when");
+    let told = format!("Try again in 3 hours.; the limit is over at {over:.0}");
+    assert!(done.stderr.contains(&told), "{told}: {done:?}");
+    let status = root.json(&["status", task.task.as_str(), "--project", "p", "--json"]);
+    assert_eq!(status["runs"][0]["retry_at"], serde_json::json!(over), "{status}");
+    assert!(root.ok(&["why", task.task.as_str(), "--project", "p"]).contains(&told));
 }
 
 #[test]

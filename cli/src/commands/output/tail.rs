@@ -145,12 +145,11 @@ impl Tail {
     /// Prints what has grown. Unless it is the end, only what the marks have put in order.
     fn pump(&mut self, run: Option<&Run>, to_end: bool) -> Result<(), Failure> {
         if let Form::NotKnown = self.form {
-            let start = run.and_then(Run::start);
             // What it prints comes after its start was told.
-            if start.is_none() && !to_end {
+            if run.and_then(Run::start).is_none() && !to_end {
                 return Ok(());
             }
-            let stream = start.and_then(|start| start.stream.as_deref()).and_then(Stream::named);
+            let stream = run.and_then(Stream::of);
             self.form = stream.map_or(Form::Raw, |stream| Form::Text(Box::new(Text::new(stream))));
         }
         if let Form::Raw = self.form

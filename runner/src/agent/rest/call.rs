@@ -2,7 +2,7 @@
 //! What comes is written as it comes: into the run's files, which the supervisor reads as it reads those of a program, or
 //! to whoever tries whether there is an answer at all.
 
-use std::io::{self, Write};
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,15 +21,14 @@ use super::{Patience, Request};
 use crate::agent::stream::told::Line;
 use crate::agent::stream::{BODY_MAX, Head, Retry, Trouble, refusal};
 use crate::agent::zone::zone;
+use crate::output::{Print, Source};
 
 /// All that a request needs.
 pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) prompt: String,
-    /// The body of the answer goes here, as it is.
-    pub(crate) stdout: Box<dyn Write + Send>,
-    /// What is told beside it.
-    pub(crate) stderr: Box<dyn Write + Send>,
+    /// The body of the answer goes to stdout, as it is; what is told beside it to stderr.
+    pub(crate) output: Box<dyn Print>,
     pub(crate) patience: Patience,
 }
 
@@ -229,7 +228,7 @@ impl Asking {
     }
 
     fn print(&mut self, bytes: &[u8]) -> Result<(), Ended> {
-        let written = self.job.stdout.write_all(bytes);
+        let written = self.job.output.print(Source::Stdout, bytes);
         written.map_err(|error| self.failed(ErrorClass::Crash, format!("cannot write the answer: {error}")))
     }
 
@@ -240,7 +239,7 @@ impl Asking {
 
     fn tell(&mut self, line: &Line) {
         // One write a line. A disk that is full refuses the answer as well, which says so.
-        let _ = self.job.stderr.write_all(format!("{line}\n").as_bytes());
+        let _ = self.job.output.print(Source::Stderr, format!("{line}\n").as_bytes());
     }
 }
 

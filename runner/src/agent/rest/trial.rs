@@ -1,7 +1,7 @@
 //! One small request, to see whether a provider answers: what `validate --check-network` makes. It goes the way of a run's
 //! requests, but for the bounds: one try, and a bounded time for all of it.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,9 @@ use run_agent_core::ErrorClass;
 
 use super::{Calling, Job, Over, Patience, Request};
 use crate::agent::Stream;
-use crate::agent::stream::{Exit, Heard, Listener, MESSAGE_MAX, one_line};
+use crate::agent::stream::{Exit, Listener, MESSAGE_MAX, one_line};
 use crate::interrupt::{self, Interrupt, Waited};
+use crate::output::{Print, Source};
 
 /// Its whole answer is a token or two.
 const PROMPT: &str = "Reply with the word OK.";
@@ -79,8 +80,7 @@ impl Trial {
         let job = Job {
             request: self.request.clone(),
             prompt: PROMPT.to_owned(),
-            stdout: Box::new(Ear { listener: Arc::clone(&listener), hear: Listener::stdout }),
-            stderr: Box::new(Ear { listener: Arc::clone(&listener), hear: Listener::stderr }),
+            output: Box::new(Ear(Arc::clone(&listener))),
             patience: Patience::once(limit),
         };
         let began = Instant::now();
@@ -113,19 +113,16 @@ impl Trial {
     }
 }
 
-/// Hears one of the two things that a request writes.
-struct Ear {
-    listener: Arc<Mutex<Listener>>,
-    hear: fn(&mut Listener, &[u8], &mut Vec<Heard>),
-}
+/// Hears what a request prints.
+struct Ear(Arc<Mutex<Listener>>);
 
-impl Write for Ear {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (self.hear)(&mut lock(&self.listener), bytes, &mut Vec::new());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+impl Print for Ear {
+    fn print(&mut self, to: Source, bytes: &[u8]) -> io::Result<()> {
+        let (mut listener, mut heard) = (lock(&self.0), Vec::new());
+        match to {
+            Source::Stdout => listener.stdout(bytes, &mut heard),
+            Source::Stderr => listener.stderr(bytes, &mut heard),
+        }
         Ok(())
     }
 }

@@ -262,6 +262,8 @@ impl Account {
             model: self.model.take(),
             used: self.used.take(),
             failure,
+            known: self.known,
+            cut: self.known && !self.finished,
         }
     }
 
@@ -300,9 +302,14 @@ impl Account {
 fn told(trouble: Trouble, evidence: Evidence<'_>) -> Failure {
     // What the agent told before it ended is no breakdown of the agent.
     let by_end = || class::of(evidence).filter(|class| *class != ErrorClass::Crash);
-    let class = match trouble.word() {
-        ErrorClass::Unknown => by_end().unwrap_or(ErrorClass::Unknown),
-        class => class,
+    let (class, message) = match trouble.word() {
+        ErrorClass::Unknown => {
+            let class = by_end().unwrap_or(ErrorClass::Unknown);
+            // Who tells the class tells more than words that name none.
+            let line = class::line_of(evidence, class);
+            (class, line.map_or(trouble.message, |_| class::message(evidence, class)))
+        }
+        class => (class, trouble.message),
     };
-    Failure { class, reset: trouble.reset, message: trouble.message, said: true }
+    Failure { class, reset: trouble.reset, message, said: true }
 }

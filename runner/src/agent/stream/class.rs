@@ -3,6 +3,8 @@
 
 mod words;
 
+use std::borrow::Cow;
+
 use run_agent_core::ErrorClass::{
     self, Auth, ContextTooLong, Crash, Killed, Network, NotFound, Oom, Overloaded, RateLimit, Usage,
     UsageLimit,
@@ -115,11 +117,32 @@ pub(super) fn message(evidence: Evidence<'_>, class: ErrorClass) -> String {
         (None, Killed) => None,
         (None, _) => last(),
     };
-    match line.map(|line| one_line(line, MESSAGE_MAX)) {
+    match line.map(|line| one_line(&said_in(line), MESSAGE_MAX)) {
         Some(line) if !line.is_empty() => line,
         _ => how,
     }
 }
+
+/// What a line says. Of a line of a log that is its error from its name on, without the fields and the stack around it.
+fn said_in(line: &str) -> Cow<'_, str> {
+    let named = line.contains(LOGGED).then(|| line.find(NAMED)).flatten();
+    let Some(end) = named else { return line.into() };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let said = line[..end].rfind(|c| !is_name(c)).map_or(line, |at| &line[at + 1..]);
+    // It is a quoted value: a quote ends it, a line feed its first line.
+    let mut escaped = false;
+    let ends = said.char_indices().find(|(_, c)| {
+        let ends = if escaped { *c == 'n' } else { *c == '"' };
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    let said = ends.map_or(said, |(at, _)| &said[..at]);
+    said.trim_end_matches('\\').replace("\\\"", "\"").into()
+}
+
+/// In each such line, and behind the name of an error.
+const LOGGED: &str = "level=ERROR ";
+const NAMED: &str = "Error: ";
 
 /// The last line of stderr that names this class.
 pub(super) fn line_of(evidence: Evidence<'_>, class: ErrorClass) -> Option<&str> {

@@ -130,6 +130,8 @@ impl<A: Answer> Reader for RestReader<A> {
         if self.is_refused() {
             let trouble = refusal(&self.head, &std::mem::take(&mut self.body));
             self.account.problem(trouble, heard);
+            // Nothing was made of it, and nothing is to be paid.
+            self.account.finished(true);
         } else if let Some(trouble) = self.no_events().filter(|_| exit == Exit::Code(0)) {
             self.account.problem(trouble, heard);
         }

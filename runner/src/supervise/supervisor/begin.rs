@@ -22,6 +22,7 @@ use super::{Starter, Supervisor, Wake, ears, reap};
 use crate::agent::Api;
 use crate::agent::rest::{Calling, Job, Patience, Request};
 use crate::failpoint;
+use crate::output::{Counted, Writer};
 use crate::sync_clock;
 use crate::view::{Proposed, ViewError};
 
@@ -108,9 +109,10 @@ impl Supervisor<'_> {
         let prompt = std::fs::read_to_string(&path).map_err(|e| cannot_open(&path, &e))?;
         let (stdout, stderr) = (output_file(&self.run.stdout())?, output_file(&self.run.stderr())?);
         // A provider may say the token again.
-        let (stdout, stderr) = (self.secrets.writer(stdout), self.secrets.writer(stderr));
-        let (stdout, stderr) = (Box::new(stdout), Box::new(stderr));
-        Ok(Job { request, prompt, stdout, stderr, patience: Patience::USUAL })
+        let (stdout, stderr) =
+            (self.secrets.writer(Counted::new(stdout)), self.secrets.writer(Counted::new(stderr)));
+        let output = Box::new(Writer::new(stdout, stderr, self.marker.another()));
+        Ok(Job { request, prompt, output, patience: Patience::USUAL })
     }
 
     /// The agent's process before it is the agent: it waits until its identity is recorded. It ends without the agent's

@@ -6,7 +6,7 @@ mod news;
 use std::time::{Duration, Instant};
 
 use run_agent_core::cause::Cause;
-use run_agent_core::event::{RunEnd, RunOutcome};
+use run_agent_core::event::{Event, RunEnd, RunOutcome};
 use run_agent_core::{Draft, Timestamp, decide};
 
 use self::news::{New, News};
@@ -16,7 +16,7 @@ use crate::agent::Stream;
 use crate::agent::secrets::{Secrets, Veil};
 use crate::agent::stream::{self, Heard, Listener, Told};
 use crate::agent::zone::zone;
-use crate::hear::{Tail, used_of};
+use crate::hear::{Tail, cut, used_of};
 
 /// How much of a stream is read before it is told and something else is looked at. All that is heard of a piece lies in
 /// memory.
@@ -207,9 +207,8 @@ impl Supervisor<'_> {
         stdout.veil.finish(|bytes| listener.stdout(bytes, heard));
         let told = listener.end(exit.heard(), heard);
         hearing.take_in(0);
-        if let Some(text) = told.output() {
-            crate::output::write_final(self.tree, &self.run, text);
-        }
+        hearing.untold.extend(cut(&told).map(|(usage, line)| (Event::RunUsage(usage), line.to_owned())));
+        crate::output::write_final(self.tree, &self.run, &told);
         take_in(&told, end);
     }
 }
@@ -228,6 +227,9 @@ pub(crate) fn take_in(told: &Told, end: &mut RunEnd) {
     let (class, retry_at) = failure.at(Timestamp::now(), zone);
     end.error_class = Some(class.to_string());
     end.retry_at = retry_at;
+    if let Some(at) = end.retry_at {
+        end.reason.push_str(&format!("; the limit is over at {at:.0}"));
+    }
 }
 
 impl Exit {
@@ -236,31 +238,6 @@ impl Exit {
             Self::Code(code) => stream::Exit::Code(code),
             Self::Signal(signal) => stream::Exit::Signal(signal),
             Self::Unknown => stream::Exit::Unknown,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::stream::{Failure, Reset};
-
-    #[test]
-    fn a_rate_whose_end_is_hours_ahead_is_a_limit_of_the_account() {
-        for (said, class) in [
-            ("Please try again in 2 hours.", ErrorClass::UsageLimit),
-            ("Please try again in 20s.", ErrorClass::RateLimit),
-            ("Slow down.", ErrorClass::RateLimit),
-        ] {
-            let failure = Failure {
-                class: ErrorClass::RateLimit,
-                reset: Reset::read(said),
-                message: said.to_owned(),
-                said: true,
-            };
-            let mut end = RunEnd::default();
-            take_in(&Told { failure: Some(failure), ..Told::default() }, &mut end);
-            assert_eq!(end.error_class, Some(class.to_string()), "{said}");
         }
     }
 }

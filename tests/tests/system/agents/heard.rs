@@ -78,7 +78,8 @@ fn an_exit_code_of_0_after_an_error_is_a_failure() {
     let run = view.task().runs.values().next().unwrap();
     let (end, _) = run.end().unwrap();
     assert_eq!((run.status(), end.error_class.as_deref()), (RunStatus::Failed, Some("auth")), "{end:?}");
-    assert_eq!((end.exit_code, output.as_str()), (Some(0), "Invalid API key"));
+    assert_eq!((end.exit_code, output.as_str()), (Some(0), ""), "an error is no answer");
+    assert_eq!(end.reason, "exit code 0: Invalid API key");
     assert_eq!(told(&root, "RUN_CRASH").len(), 1);
 }
 

@@ -158,3 +158,18 @@ fn the_request_that_it_was_at_explains_an_end_without_a_word() {
         "{ended}"
     );
 }
+
+#[test]
+fn the_log_says_what_an_error_without_a_reason_does_not() {
+    let stdout = format!(
+        "{START}\n{}\n",
+        r#"{"type":"error","sessionID":"ses_1","error":{"name":"UnknownError","data":{"message":"Unexpected server error. Check server logs for details."}}}"#
+    );
+    let stderr = "timestamp=2026-11-21T21:07:43Z level=ERROR run=6 message=failed error=\"ProviderModelNotFoundError: \
+        Model not found: xai/nonesuch\\n    at get (provider.ts:9)\"\n";
+    let told = lines_of(OpencodeReader::new(), &stdout, stderr, Exit::Code(1));
+    assert!(
+        told.ends_with("= failed usage: ProviderModelNotFoundError: Model not found: xai/nonesuch\n"),
+        "{told}"
+    );
+}

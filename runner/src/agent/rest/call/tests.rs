@@ -2,7 +2,7 @@
 //! can break anywhere.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -10,7 +10,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::agent::Stream;
+use crate::agent::secrets::Secrets;
 use crate::agent::stream::{Exit, Heard, Told};
+use crate::output::{Counted, Marker, Writer};
 
 /// So that no test waits long for what is to pass, and none of them for ever.
 const PATIENCE: Patience = Patience {
@@ -111,15 +113,17 @@ struct Run {
 impl Run {
     fn begin(port: u16, patience: Patience) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = |name| File::create(folder.path().join(name)).unwrap();
+        let file =
+            |name| Secrets::default().writer(Counted::new(File::create(folder.path().join(name)).unwrap()));
         let request = Request {
             url: format!("http://127.0.0.1:{port}/v1/chat/completions"),
             model: "m".to_owned(),
             token: "secret".to_owned(),
             fields: serde_json::Map::new(),
         };
-        let (stdout, stderr) = (Box::new(file("out")), Box::new(file("err")));
-        let job = Job { request, prompt: "Say hi.".to_owned(), stdout, stderr, patience };
+        let marker = Marker::at(folder.path().join("marks"));
+        let output = Box::new(Writer::new(file("out"), file("err"), marker));
+        let job = Job { request, prompt: "Say hi.".to_owned(), output, patience };
         let (send, over) = channel();
         let calling = Calling::begin(job, move |over| {
             let _ = send.send(over);
@@ -166,6 +170,10 @@ fn an_answer_is_written_as_it_is_and_the_request_says_all() {
     let run = Run::begin(server.port, PATIENCE);
     assert_eq!(run.over(), Over::Answered);
     assert_eq!(run.text("out"), format!("{HI}{END}"));
+    let (marks, told_before) = (run.text("marks"), run.text("err").len());
+    let sizes: Vec<&str> =
+        marks.lines().filter_map(|line| line.split_once(' ')).map(|(_, sizes)| sizes).collect();
+    assert_eq!(sizes, [format!("0 {told_before}")], "what was told came before the answer");
     let told = run.heard(0).1;
     assert_eq!((told.text.as_deref(), told.failure), (Some("Hi."), None));
     assert_eq!(told.used.unwrap().tokens.input, 5);

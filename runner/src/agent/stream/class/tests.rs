@@ -402,3 +402,28 @@ fn a_rate_that_is_refused_for_hours_is_an_accounts_limit() {
     assert_eq!(at(Overloaded, "try again in 2 hours"), (Overloaded, Some(120)));
     assert_eq!(at(UsageLimit, "try again at 12:01"), (UsageLimit, Some(1)));
 }
+
+#[test]
+fn of_a_line_of_a_log_the_error_is_told_without_what_stands_around_it() {
+    let logged =
+        |error: &str| format!("timestamp=2026-11-21T21:07:43Z level=ERROR run=6 message=failed {error}");
+    let lines = [
+        logged("cause=\"ProviderModelNotFoundError: Model not found: xai/nonesuch\" stack=\"at x\""),
+        logged(
+            "error=\"ProviderModelNotFoundError: Model not found: xai/nonesuch\\n    at get (provider.ts:9)\"",
+        ),
+    ];
+    for line in lines {
+        let evidence = Evidence { exit: Exit::Code(1), stderr: &line, worked: false };
+        assert_eq!(
+            message(evidence, Usage),
+            "ProviderModelNotFoundError: Model not found: xai/nonesuch",
+            "{line}"
+        );
+    }
+    assert_eq!(
+        said_in(&logged("error.error=\"AI_APICallError: it says \\\"no\\\"\"")),
+        "AI_APICallError: it says \"no\""
+    );
+    assert_eq!(said_in("Error: Invalid \"key\""), "Error: Invalid \"key\"", "no log");
+}

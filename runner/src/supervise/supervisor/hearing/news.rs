@@ -151,8 +151,10 @@ impl Pace {
 
 fn usage(model: Option<String>, used: &Used) -> New {
     let Tokens { input, output, cached, reasoning: _ } = used.tokens;
-    let cost = used.cost.map(|cost| format!(", {cost} USD")).unwrap_or_default();
-    let line = format!("{input} tokens in, {output} out{cost}");
+    let cost = used.cost.map(|cost| format!(", {}", cost.short())).unwrap_or_default();
+    // Several models that share the work report one after the other.
+    let by = used.model.as_ref().map(|model| format!(" ({model})")).unwrap_or_default();
+    let line = format!("{input} tokens in, {output} out{cost}{by}");
     let usage = Usage {
         model,
         input_tokens: input,
@@ -160,6 +162,7 @@ fn usage(model: Option<String>, used: &Used) -> New {
         cached_tokens: cached,
         cost_usd: used.cost,
         session_id: None,
+        incomplete: false,
     };
     (Event::RunUsage(usage), line)
 }

@@ -38,6 +38,7 @@ fn sum(told: &[Event]) -> Totals {
             cached_tokens: usage.cached_tokens,
             cost_usd: usage.cost_usd.unwrap_or_default(),
             cost_incomplete: usage.cost_usd.is_none(),
+            incomplete: usage.incomplete,
         }),
         _ => None,
     });
