@@ -93,7 +93,8 @@ impl<A: Answer> Reader for RestReader<A> {
         let mark: &[u8] = if std::mem::replace(&mut self.began, true) { b"" } else { "\u{feff}".as_bytes() };
         let line = line.strip_prefix(mark).unwrap_or(line);
         let is_comment = line.starts_with(b":");
-        if !is_comment && !(self.events && self.head.is_answer()) {
+        let is_read = self.events && self.head.is_answer();
+        if !is_comment && !is_read {
             let room = BODY_MAX.saturating_sub(self.body.len());
             self.body.extend_from_slice(&line[..line.len().min(room)]);
             self.body.push(b'\n');

@@ -1,8 +1,8 @@
 //! Accounts: a limit that is reached is waited for and burns nothing, another agent goes on meanwhile; a refused one is
 //! passed over at once.
 
-use run_agent_core::Timestamp;
 use run_agent_core::world::TaskStatus;
+use run_agent_core::{Message, Timestamp};
 use run_agent_tests::stand_in::{Script, StandIn, claude};
 use run_agent_tests::until;
 
@@ -39,6 +39,23 @@ fn a_limit_is_waited_for_until_its_reset_and_burns_no_restart() {
     assert_eq!(runs[0].end().unwrap().0.retry_at, Some(until), "as the agent said");
     assert!(runs[1].start().is_some() && done.stderr.contains("waiting until"), "{done:?}");
     assert_eq!(told(&root, "LOOP_BACKOFF"), [""; 0]);
+}
+
+#[test]
+fn a_rate_that_is_refused_for_hours_is_waited_out_after_one_run() {
+    let root = root_with(&["claude"], "");
+    let said = "This request would exceed your account's rate limit. Please try again in 2 hours.";
+    let refused = Script::new().prints(&claude::init()).prints(&claude::refused(429, "rate_limit", said));
+    StandIn::of(&root, "claude").starts(refused.exits(1)).install();
+    let id = root.ok(&["task", "--project", "p", "--prompt", "work", "--detach"]);
+    let waits = || {
+        let reason = |m: Message| m.content.meta.get("reason").cloned();
+        let of_kind = |m: &Message| m.content.kind.as_str() == "LOOP_WAITING";
+        root.messages(&root.only_task()).into_iter().find(of_kind).and_then(reason)
+    };
+    let reason = until("the loop waits", waits, || root.run(&["status", "--task", &id]).stdout);
+    assert_eq!((reason.as_str(), agents_of(&root).len()), ("usage_limit", 1));
+    root.ok(&["stop", "--task", &id]);
 }
 
 #[test]
