@@ -55,7 +55,7 @@ fn a_rate_that_is_refused_for_hours_is_waited_out_after_one_run() {
     };
     let reason = until("the loop waits", waits, || root.run(&["status", "--task", &id]).stdout);
     assert_eq!((reason.as_str(), agents_of(&root).len()), ("usage_limit", 1));
-    root.ok(&["stop", "--task", &id]);
+    assert_eq!(root.run(&["stop", "--task", &id]).code, 0);
 }
 
 #[test]
