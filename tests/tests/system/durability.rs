@@ -2,7 +2,7 @@
 
 use run_agent_tests::{Root, text_of, until};
 
-/// `synced` and `end`, of the task's lock file or of its shared page.
+/// What is synced, and the end: of the task's lock file, or of the page that its syncs share, which knows of later ones.
 fn synced_and_end(root: &Root) -> Option<(u64, u64)> {
     let name = root.only_task();
     if !root.is_markdown() {
@@ -12,8 +12,10 @@ fn synced_and_end(root: &Root) -> Option<(u64, u64)> {
     }
     let lock = root.tree().task(&name).folder().join("TASK-MESSAGE-BUS.lock");
     let text = text_of(&lock);
-    let number = |field: &str| text.split(' ').find_map(|word| word.strip_prefix(field)?.parse().ok());
-    Some((number("synced=")?, number("end=")?))
+    let number = |field: &str| text.split(' ').find_map(|word| word.strip_prefix(field)?.parse::<u64>().ok());
+    let page = std::fs::read(root.tree().layout.sync_page(&name.key())).unwrap_or_default();
+    let synced = page.get(128..136).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    Some((number("synced=")?.max(synced), number("end=")?))
 }
 
 #[test]
