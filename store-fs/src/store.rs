@@ -78,6 +78,8 @@ impl Store for FsStore {
     }
 
     fn remove(&self, key: &StreamKey) -> io::Result<bool> {
+        // Disposable: what comes in its place later is of another incarnation.
+        let _ = std::fs::remove_file(self.layout.sync_page(key));
         files::remove_all(&self.layout.bus_file(key))
     }
 
