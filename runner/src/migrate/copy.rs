@@ -57,6 +57,8 @@ pub(super) fn copy(tree: &Tree, target: &dyn Store, key: &StreamKey) -> Result<O
 fn copy_there(from: &dyn Store, to: &dyn Store, key: &StreamKey) -> Result<Copied, MigrateError> {
     let (source, copy) = (from.open(key)?, to.open(key)?);
     let place = to.place(key);
+    // Before anything is read: whoever reads a bus that was cut takes it as it is, and then nothing tells of that any more.
+    let mut damage = source.verify()?.damage;
     let mut old = Walk::new(&*source);
     let mut messages = same_beginning(&mut old, &mut Walk::new(&*copy), key, &place.display().to_string())?;
     messages += append_rest(&mut old, &*copy)?;
@@ -69,7 +71,8 @@ fn copy_there(from: &dyn Store, to: &dyn Store, key: &StreamKey) -> Result<Copie
         }
     }
     compare(from, to, key, messages)?;
-    let damage = source.verify()?.damage;
+    let met = old.damage.into_iter().filter(|stretch| !damage.contains(stretch)).collect::<Vec<_>>();
+    damage.extend(met);
     Ok(Copied { messages, damage })
 }
 

@@ -306,6 +306,18 @@ fn damage_is_told_and_refused_and_left_behind_only_when_that_is_said() {
 }
 
 #[test]
+fn a_bus_that_was_cut_does_not_go_over_as_if_it_were_whole() {
+    let root = Root::made_of_markdown();
+    let task = root.task_with("cut", "true");
+    let _ = root.ok(&["bus", "post", "--task", "p/cut", "--body", "the last message"]);
+    let bus = std::fs::File::options().write(true).open(root.bus(&task)).unwrap();
+    bus.set_len(bus.metadata().unwrap().len() - 20).unwrap();
+    let refused = migrate(&root, "segmented", &[]);
+    assert!(refused.code == 1 && refused.stderr.contains("it was cut short by"), "{refused:?}");
+    assert_eq!(backend(&root), "fs");
+}
+
+#[test]
 fn what_people_and_other_tools_wrote_into_a_markdown_bus_goes_over() {
     let root = Root::made_of_markdown();
     let task = root.task_with("by-hand", "true");
