@@ -25,6 +25,8 @@ pub struct MemoryStore {
 struct MemoryStream {
     key: StreamKey,
     entries: Mutex<Vec<Entry>>,
+    /// The newest time of the ids that another store gave.
+    restored: Mutex<Option<Timestamp>>,
     grown: Condvar,
 }
 
@@ -51,7 +53,12 @@ impl Store for MemoryStore {
     fn open(&self, key: &StreamKey) -> Result<Arc<dyn Stream>, OpenError> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let stream = streams.entry(key.clone()).or_insert_with(|| {
-            Arc::new(MemoryStream { key: key.clone(), entries: Mutex::default(), grown: Condvar::new() })
+            Arc::new(MemoryStream {
+                key: key.clone(),
+                entries: Mutex::default(),
+                restored: Mutex::default(),
+                grown: Condvar::new(),
+            })
         });
         Ok(stream.clone())
     }
@@ -95,9 +102,12 @@ impl MemoryStream {
             let index = entries.len();
             // A clock that hardly moves and sometimes steps back: ids must increase all the same.
             let nanos = 1_790_000_000_000_000_000 + i128::try_from(index).unwrap_or_default();
-            let newest = entries.iter().filter_map(|entry| entry.message.id.time()).max();
-            let behind = newest.map_or(nanos, |newest| nanos.max(newest.as_nanosecond() + 1));
-            let ts = Timestamp::from_nanosecond(behind).unwrap_or(Timestamp::UNIX_EPOCH);
+            // Behind what was restored, too.
+            let restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+            let nanos = restored.map_or(nanos, |newest| {
+                nanos.max(newest.as_nanosecond() + 1 + i128::try_from(index).unwrap_or_default())
+            });
+            let ts = Timestamp::from_nanosecond(nanos).unwrap_or(Timestamp::UNIX_EPOCH);
             let id = MsgId::new(ts, 1, 1);
             if content.kind == Kind::ISSUE && content.issue.is_none() {
                 content.issue = Some(id.clone());
@@ -130,6 +140,8 @@ impl Stream for MemoryStream {
         let mut entries = self.lock();
         for message in batch {
             let index = entries.len();
+            let mut restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+            *restored = restored.max(message.id.time());
             entries.push(Entry { at: gap(index), next: gap(index + 1), message });
         }
         self.grown.notify_all();
