@@ -100,7 +100,7 @@ fn a_command_agent_gets_its_prompt_its_environment_and_its_token() {
           type      = "command"
           argv      = ["sh", "-c", "head -c 3 {prompt_file}; wc -c < {prompt_file}; cat | wc -c; echo $MY_TOKEN $EXTRA", "x"]
           env       = { EXTRA = "more" }
-          token     = "secret"
+          token     = "sesame-9471"
           token_env = "MY_TOKEN"
         }
     "#;
@@ -111,14 +111,14 @@ fn a_command_agent_gets_its_prompt_its_environment_and_its_token() {
     let view = root.view(&name);
     let (id, _) = view.task().runs.iter().next().unwrap();
     let size = std::fs::metadata(root.tree().run(&name, id).prompt()).unwrap().len();
-    assert_eq!(done.stdout, format!("You{size}\n{size}\nsecret more\n"));
+    assert_eq!(done.stdout, format!("You{size}\n{size}\nsesame-9471 more\n"));
     let folder = root.tree().run(&name, id).folder().to_owned();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() != "agent-stdout.txt" && path.file_name().unwrap() != "output.md" {
             let bytes = std::fs::read(&path).unwrap_or_default();
             assert!(
-                !String::from_utf8_lossy(&bytes).contains("secret"),
+                !String::from_utf8_lossy(&bytes).contains("sesame"),
                 "the token lies in {}",
                 path.display()
             );
