@@ -64,8 +64,10 @@ pub(super) const OPENCODE: Cli = Cli {
 
 const ALL: [&Cli; 4] = [&CLAUDE, &CODEX, &GEMINI, &OPENCODE];
 
-/// Signs in with a key and sends nothing but its requests, each three times at the most.
+/// Signs in with a key, sends nothing but its requests, each three times at the most, and looks for no file that a word
+/// with an `@` could mean: those of the scripts would be any that has their word in its name.
 const GEMINI_SETTINGS: &str = r#"{"security":{"auth":{"selectedType":"gemini-api-key"}},
+"context":{"fileFiltering":{"enableRecursiveFileSearch":false}},
 "general":{"enableAutoUpdate":false,"maxAttempts":3},"privacy":{"usageStatisticsEnabled":false}}"#;
 
 /// How long the CLIs' shell tools wait where a test does not want to.
