@@ -5,8 +5,6 @@
 //! `completed`; and its counts leave out what was cached of the input, and what was thought of the output. It names no
 //! model.
 
-use run_agent_core::ErrorClass;
-
 use crate::agent::stream::{
     Account, Exit, Heard, Json, Reader, Reset, Retry, Tokens, Told, Trouble, Used, class, usd,
 };
@@ -115,7 +113,7 @@ impl Reader for OpencodeReader {
         let trouble = Trouble::said(said.split_once("Error: ").map_or(said.as_str(), |(_, said)| said));
         self.failed = self.failed.saturating_add(1);
         let retry = Retry {
-            class: trouble.class.unwrap_or(ErrorClass::Unknown),
+            class: trouble.word(),
             status: trouble.status,
             attempt: self.failed,
             of: None,

@@ -177,7 +177,7 @@ pub(super) fn inner(text: &str) -> Inner {
 
 /// An HTTP status that a message names as such: a number alone could be anything.
 pub(crate) fn status_in(text: &str) -> Option<u16> {
-    const BEFORE: [&str; 5] = ["status", "api error", "http", "\"code\"", "rejected"];
+    const BEFORE: [&str; 5] = ["status", "error", "http", "\"code\"", "rejected"];
     let lower = telling(text).to_ascii_lowercase();
     let places = BEFORE.iter().flat_map(|word| lower.match_indices(word).map(|(at, word)| at + word.len()));
     places.filter_map(|at| status_at(&lower.as_bytes()[at..])).next()

@@ -39,9 +39,9 @@ fn assert_moved_on(rig: &Rig, class: &str) {
 fn too_many_requests_are_told_and_another_agent_goes_on(cli: &'static Cli) {
     let Some(rig) = Rig::followed(cli) else { return };
     if cli.name == "opencode" {
-        // It tries again for ever, and its log has the provider's words but not the status.
+        // It tries again for minutes; of its log the provider's words say what for.
         let task = rig.detached_task("@fake status 429\n");
-        rig.hears("RUN_RETRYING", "retry 1");
+        rig.hears("RUN_RETRYING", "rate_limit");
         return rig.stop(&task);
     }
     let done = rig.task("@fake status 429\n");

@@ -139,13 +139,15 @@ fn a_request_that_is_tried_again_is_told_by_the_log() {
             false,
             r#""AI_APICallError: Cannot connect to API: The socket connection was closed unexpectedly.""#,
         ),
+        log(false, r#""AI_APICallError: error 429""#),
         log(false, "odd"),
         "timestamp=2026 level=INFO run=6 message=loop step=0\n".to_owned(),
     ];
     let told = lines_of(OpencodeReader::new(), "", &stderr.concat(), Exit::Code(0));
     let wanted = "retrying (rate_limit), retry 1: Rate limit reached \"x\"\n\
                   retrying (network), retry 2: Cannot connect to API: The socket connection was closed unexpectedly.\n\
-                  retrying (unknown), retry 3: odd\n";
+                  retrying (429, rate_limit), retry 3: error 429\n\
+                  retrying (unknown), retry 4: odd\n";
     assert_eq!(told, wanted);
 }
 

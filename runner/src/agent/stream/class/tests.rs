@@ -297,6 +297,8 @@ fn a_status_is_read_where_it_is_named_as_one() {
         ("Request rejected (429) · no", Some(429)),
         ("{\"error\":{\"code\":503,", Some(503)),
         ("HTTP 502", Some(502)),
+        ("it ended with error 429", Some(429)),
+        ("errors 429", None),
         ("status 4290", None),
         ("status 200", None),
         ("a list of 429 files", None),
