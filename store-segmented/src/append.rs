@@ -15,7 +15,7 @@ use run_agent_store_shared::os::wake_all;
 use run_agent_store_shared::wait::ensure_synced;
 
 use crate::control::Control;
-use crate::index::{self, STRIDE};
+use crate::index::{self, Indexed, STRIDE};
 use crate::os;
 use crate::page::{Ends, Page, Tail};
 use crate::ready::{Nonces, Ready};
@@ -26,9 +26,9 @@ use crate::store::SegmentedStream;
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     lock: Option<LockFile>,
-    /// The frames of one append; its memory is used again.
-    frames: Vec<u8>,
     nonces: Nonces,
+    /// How far the index of the active segment was seen to be complete.
+    indexed: Option<Indexed>,
 }
 
 /// What a condition is fed at once.
@@ -223,13 +223,13 @@ impl SegmentedStream {
         }
         let segment = self.active(control, tail.base)?;
         let nonce = writer.nonces.next().map_err(|e| self.append_error("got no random number", e))?;
-        let (entries, next) = ready.seal(&mut writer.frames, &segment, &tail, page.syncs.synced(), nonce);
-        self.write(&segment, &writer.frames, tail.offset)?;
+        let (entries, frames, next) = ready.seal(&segment, &tail, page.syncs.synced(), nonce);
+        self.write(&segment, &frames, tail.offset)?;
         page.publish(&next);
         let due = self.is_due(page, durability, &next);
         if tail.offset / STRIDE != next.offset / STRIDE {
             // Derived: what is missing in it costs readers a longer walk.
-            let _ = index::complete(&self.folder, &segment, next.offset);
+            let _ = index::complete(&self.folder, &segment, &frames, tail.offset, &mut writer.indexed);
         }
         self.counters.messages.fetch_add(entries.len() as u64, Relaxed);
         self.counters.bytes.fetch_add(len, Relaxed);

@@ -70,25 +70,54 @@ pub const fn len_of(payload: usize) -> usize {
 /// Appends a frame to `out`. The payload has at most [`PAYLOAD_MAX`] bytes.
 pub fn encode(out: &mut Vec<u8>, salt: Salt, head: &Head, payload: &[u8]) {
     let start = out.len();
-    let len = len_of(payload.len());
-    let (seconds, nanos) = split(head.ts);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[VERSION, if head.seal { SEAL } else { 0 }]);
-    out.extend_from_slice(&head.boot.to_le_bytes());
-    out.extend_from_slice(&as_u32(payload.len()).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    for word in [head.lsn, head.offset, head.batch.first, head.batch.nonce] {
-        out.extend_from_slice(&word.to_le_bytes());
-    }
-    out.extend_from_slice(&head.batch.count.to_le_bytes());
-    out.extend_from_slice(&nanos.to_le_bytes());
-    out.extend_from_slice(&seconds.to_le_bytes());
-    out.extend_from_slice(&head.durable.to_le_bytes());
-    out.extend_from_slice(payload);
+    blank(out, |out| out.extend_from_slice(payload));
+    fill(&mut out[start..], salt, head);
+}
+
+/// Appends a frame that lacks its head: what can be done before its place is known. `payload` appends at most
+/// [`PAYLOAD_MAX`] bytes.
+pub fn blank<T>(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    let told = payload(out);
+    let payload_len = out.len() - start - HEADER;
+    let len = len_of(payload_len);
     out.resize(start + len - TRAILER, 0);
     out.extend_from_slice(&as_u32(len).to_le_bytes());
-    let crc = checksum(salt, &out[start..]);
-    out[start + 12..start + 16].copy_from_slice(&crc.to_le_bytes());
+    out[start + 8..start + 12].copy_from_slice(&as_u32(payload_len).to_le_bytes());
+    told
+}
+
+/// The length of the frame that begins here and was made by [`blank`].
+#[must_use]
+pub fn len_at(frames: &[u8]) -> usize {
+    len_of(usize::try_from(u32_at(frames, 8)).unwrap_or(usize::MAX))
+}
+
+/// The number and time of the frame that begins here and was made by [`fill`].
+pub(crate) fn place_of(frames: &[u8]) -> (u64, Timestamp) {
+    let seconds = i64::from_le_bytes(u64_at(frames, 56).to_le_bytes());
+    let nanos = i32::try_from(u32_at(frames, 52)).unwrap_or_default();
+    (u64_at(frames, 16), Timestamp::new(seconds, nanos).unwrap_or_default())
+}
+
+/// Gives a frame its head. `frame` is all of what [`blank`] appended.
+pub fn fill(frame: &mut [u8], salt: Salt, head: &Head) {
+    let (seconds, nanos) = split(head.ts);
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &MAGIC);
+    put(4, &[VERSION, if head.seal { SEAL } else { 0 }]);
+    put(6, &head.boot.to_le_bytes());
+    put(16, &head.lsn.to_le_bytes());
+    put(24, &head.offset.to_le_bytes());
+    put(32, &head.batch.first.to_le_bytes());
+    put(40, &head.batch.nonce.to_le_bytes());
+    put(48, &head.batch.count.to_le_bytes());
+    put(52, &nanos.to_le_bytes());
+    put(56, &seconds.to_le_bytes());
+    put(64, &head.durable.to_le_bytes());
+    let crc = checksum(salt, frame);
+    frame[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Reads the frame at the beginning of `bytes`, which stand at `offset` in their file.

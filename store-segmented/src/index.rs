@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::frame::{Salt, u32_at, u64_at};
+use crate::frame::{self, Salt, u32_at, u64_at};
 use crate::os;
 use crate::segment::{FIRST, Segment, WIDE, index_path};
 
@@ -86,32 +86,78 @@ pub(crate) fn find(
     Ok(Anchor { lsn: segment.base(), offset: FIRST, nanos: nanos(segment.header.ts) })
 }
 
-/// Adds what is missing up to byte `end`, for who holds the append lock.
-pub(crate) fn complete(folder: &Path, segment: &Segment, end: u64) -> io::Result<()> {
-    let anchors = read(folder, segment);
-    let last = find(&anchors, segment, |anchor| anchor.offset < end)?;
-    let have = anchors.iter().rposition(|anchor| *anchor == last).map_or(0, |n| n + 1);
-    let mut more = Vec::new();
-    let (mut at, mut indexed) = (last.offset, last.offset);
-    let mut walk = segment.walk(end, WIDE);
-    while let Some(frame) = walk.frame_at(at)? {
-        if at >= indexed + STRIDE {
-            let anchor = Anchor { lsn: frame.head.lsn, offset: at, nanos: nanos(frame.head.ts) };
-            more.extend_from_slice(&anchor.encode(segment.salt()));
-            indexed = at;
-        }
-        at += frame.len as u64;
-    }
+/// Up to where a handle has seen the index of a segment complete: spares it to read both again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Indexed {
+    salt: Salt,
+    last: Anchor,
+    /// Of the index.
+    len: u64,
+    /// A frame begins here, or will: all before it are in the index as far as they belong there.
+    upto: u64,
+}
+
+/// Adds what is missing up to the end of `own`, the frames that the caller wrote at byte `at`, for who holds the append
+/// lock.
+pub(crate) fn complete(
+    folder: &Path,
+    segment: &Segment,
+    own: &[u8],
+    at: u64,
+    known: &mut Option<Indexed>,
+) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let file = os::open(&index_path(folder, segment.base()), options.write(true).create(true))?;
-    let kept = (have * ENTRY) as u64;
-    if os::len(&file)? != kept {
-        // Damaged, or ahead of the end: what holds is written anew.
-        file.set_len(0)?;
-        more.splice(0..0, anchors[..have].iter().flat_map(|anchor| anchor.encode(segment.salt())));
-        return file.write_all_at(&more, 0);
+    let len = os::len(&file)?;
+    let same = |known: &Indexed| (known.salt, known.len) == (segment.salt(), len) && known.upto <= at;
+    let mut more = Vec::new();
+    let mut indexed = match known.take().filter(same) {
+        Some(known) => known,
+        None => {
+            let anchors = read(folder, segment);
+            let last = find(&anchors, segment, |anchor| anchor.offset < at)?;
+            let have = anchors.iter().rposition(|anchor| *anchor == last).map_or(0, |n| n + 1);
+            let mut indexed =
+                Indexed { salt: segment.salt(), last, len: (have * ENTRY) as u64, upto: last.offset };
+            if len != indexed.len {
+                // Damaged, or ahead of the end: what holds is written anew.
+                file.set_len(0)?;
+                more.extend(anchors[..have].iter().flat_map(|anchor| anchor.encode(segment.salt())));
+                indexed.len = 0;
+            }
+            indexed
+        }
+    };
+    let mut walk = segment.walk(at, WIDE);
+    while indexed.upto < at
+        && let Some(frame) = walk.frame_at(indexed.upto)?
+    {
+        indexed.pass(&mut more, frame.len, || (frame.head.lsn, frame.head.ts));
     }
-    file.write_all_at(&more, kept)
+    // Behind damage it goes on with what is known to be whole.
+    indexed.upto = at;
+    let mut rest = own;
+    while !rest.is_empty() {
+        let len = frame::len_at(rest);
+        indexed.pass(&mut more, len, || frame::place_of(rest));
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    file.write_all_at(&more, indexed.len)?;
+    indexed.len += more.len() as u64;
+    *known = Some(indexed);
+    Ok(())
+}
+
+impl Indexed {
+    /// One frame, with an entry if it is far enough behind the last that has one.
+    fn pass(&mut self, more: &mut Vec<u8>, len: usize, head: impl FnOnce() -> (u64, Timestamp)) {
+        if self.upto >= self.last.offset + STRIDE {
+            let (lsn, ts) = head();
+            self.last = Anchor { lsn, offset: self.upto, nanos: nanos(ts) };
+            more.extend_from_slice(&self.last.encode(self.salt));
+        }
+        self.upto += len as u64;
+    }
 }
 
 #[cfg(test)]

@@ -41,10 +41,10 @@ struct Item {
     given: Option<Timestamp>,
 }
 
-/// Messages on their way in, encoded but for what only the lock tells.
+/// Messages on their way in: whole frames but for their heads, which only the lock tells.
 pub(crate) struct Ready {
-    items: Vec<(Item, std::ops::Range<usize>)>,
-    payloads: Vec<u8>,
+    items: Vec<Item>,
+    frames: Vec<u8>,
 }
 
 impl Ready {
@@ -60,21 +60,18 @@ impl Ready {
 
     /// The same for a stream that was written under another name.
     pub(crate) fn of(self, key: &StreamKey) -> Result<Self, AppendError> {
-        Self::encode(key, self.items.into_iter().map(|(item, _)| item).collect())
+        Self::encode(key, self.items)
     }
 
-    fn encode(key: &StreamKey, batch: Vec<Item>) -> Result<Self, AppendError> {
-        let mut payloads = Vec::with_capacity(batch.iter().map(|item| item.content.body.len() + 256).sum());
-        let mut items = Vec::with_capacity(batch.len());
-        for item in batch {
-            let start = payloads.len();
-            let fields = payload::encode(&mut payloads, key, &item.id, &item.content);
+    fn encode(key: &StreamKey, items: Vec<Item>) -> Result<Self, AppendError> {
+        let mut frames = Vec::with_capacity(items.iter().map(|item| item.content.body.len() + 256).sum());
+        for item in &items {
+            let fields = frame::blank(&mut frames, |out| payload::encode(out, key, &item.id, &item.content));
             if fields > FIELDS_MAX {
                 return Err(AppendError::FieldsTooLarge { bytes: fields, max: FIELDS_MAX });
             }
-            items.push((item, start..payloads.len()));
         }
-        Ok(Self { items, payloads })
+        Ok(Self { items, frames })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -82,42 +79,40 @@ impl Ready {
     }
 
     pub(crate) fn frames_len(&self) -> u64 {
-        self.items.iter().map(|(_, range)| frame::len_of(range.len()) as u64).sum()
+        self.frames.len() as u64
     }
 
-    /// Step 4: ids, times and frames. Returns the entries and the end behind them.
+    /// Step 4: ids, times and heads. Returns the entries, the frames, and the end behind them.
     pub(crate) fn seal(
         self,
-        frames: &mut Vec<u8>,
         segment: &Segment,
         tail: &Tail,
         durable: u64,
         nonce: u64,
-    ) -> (Vec<Entry>, Tail) {
-        frames.clear();
+    ) -> (Vec<Entry>, Vec<u8>, Tail) {
+        let Self { items, mut frames } = self;
         let mut next = *tail;
-        let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let batch = Batch { first: tail.lsn, count, nonce };
-        let mut entries = Vec::with_capacity(self.items.len());
-        for (Item { mut content, id, given }, range) in self.items {
-            let ts = given.unwrap_or_else(|| after(next.ts, Timestamp::now()));
-            let boot = os::boot_tag();
+        let (boot, now) = (os::boot_tag(), Timestamp::now());
+        let mut entries = Vec::with_capacity(items.len());
+        let mut rest = frames.as_mut_slice();
+        for Item { mut content, id, given } in items {
+            let ts = given.unwrap_or_else(|| after(next.ts, now));
             let head = Head { seal: false, lsn: next.lsn, offset: next.offset, batch, ts, durable, boot };
-            frame::encode(frames, segment.salt(), &head, &self.payloads[range]);
+            let len = frame::len_at(rest);
+            let (frame, behind) = rest.split_at_mut(len);
+            frame::fill(frame, segment.salt(), &head);
+            rest = behind;
             let id: MsgId = id.at(ts);
             if given.is_none() && content.kind == Kind::ISSUE && content.issue.is_none() {
                 content.issue = Some(id.clone());
             }
             let (at, behind) = (Cursor::new(next.lsn), Cursor::new(next.lsn + 1));
             entries.push(Entry { at, next: behind, message: Message { id, ts, content } });
-            next = Tail {
-                offset: tail.offset + frames.len() as u64,
-                lsn: next.lsn + 1,
-                ts: next.ts.max(ts),
-                ..next
-            };
+            next = Tail { offset: next.offset + len as u64, lsn: next.lsn + 1, ts: next.ts.max(ts), ..next };
         }
-        (entries, next)
+        (entries, frames, next)
     }
 }
 

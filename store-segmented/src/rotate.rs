@@ -37,7 +37,7 @@ impl SegmentedStream {
         let cannot = |what: &'static str| move |e: io::Error| self.append_error(what, e);
         write_seal(&segment, tail, page.syncs.synced()).map_err(cannot("cannot be sealed"))?;
         // The last entries of the index: the segment is not looked at by a writer again.
-        let _ = index::complete(&self.folder, &segment, tail.offset);
+        let _ = index::complete(&self.folder, &segment, &[], tail.offset, &mut None);
         if !self.sync_held(control, &segment, tail)? {
             // What could not be synced was written again, into a segment that is new.
             return self.tail_held(page);

@@ -189,6 +189,32 @@ fn an_index_that_is_gone_or_nonsense_changes_nothing() {
 }
 
 #[test]
+fn an_index_that_several_writers_made_bit_by_bit_is_the_one_that_is_made_at_once() {
+    let bus = Bus::with(&[]);
+    let writers = [bus.open(), bus.open()];
+    let append = |writer: &Arc<dyn Stream>, sizes: std::ops::Range<usize>| {
+        let batch = sizes.map(|n| draft(&"x".repeat(n * 731 % 9000))).collect();
+        writer.append(batch, Durability::None).unwrap()
+    };
+    // Alone for a while, in turns, and with batches that pass several places at once.
+    for n in 0..60 {
+        append(&writers[0], n..n + 3);
+    }
+    for n in 0..60 {
+        append(&writers[n / 2 % 2], n..n + 1 + n % 5);
+    }
+    append(&writers[0], 0..80);
+    append(&writers[1], 0..80);
+    let path = bus.logs()[0].with_extension("idx");
+    let bit_by_bit = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    append(&bus.open(), 0..80);
+    let at_once = std::fs::read(&path).unwrap();
+    assert!(bit_by_bit.len() > 20 * 32, "{} bytes", bit_by_bit.len());
+    assert_eq!(at_once.get(..bit_by_bit.len()), Some(&bit_by_bit[..]));
+}
+
+#[test]
 fn a_lost_or_damaged_meta_is_made_again_and_the_cursors_stay() {
     let bus = Bus::with(&["one", "two"]);
     let stream = bus.open();
