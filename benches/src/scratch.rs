@@ -140,6 +140,12 @@ impl Bench {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(folder.join(TASK))?;
+        // For commands: which store the root has.
+        let said = Layout::new(root.clone()).store_file();
+        if !said.exists() {
+            std::fs::create_dir_all(said.parent().context("the file lies in no folder")?)?;
+            std::fs::write(said, format!("version: 1\nbackend: \"{}\"\nformat: 1\n", backend.word()))?;
+        }
         let stream = open(&root, backend, project, rotate_bytes)?;
         let draft = draft(stream.key());
         let mut written = 0;

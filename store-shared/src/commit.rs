@@ -103,7 +103,7 @@ pub fn lead<L: Log>(log: &L, page: &L::Page, end: u64) -> Result<(), L::Error> {
     }
     syncs.begins(now(), to);
     syncs.set_syncing(from, to);
-    match timed(log, syncs, &files, from, to) {
+    match timed(log, page, &files, from, to) {
         Ok(()) => {
             syncs.raise_synced(to);
             syncs.syncing.clear();
@@ -125,7 +125,7 @@ pub fn sync_lone<L: Log>(log: &L, page: &L::Page, files: &L::Files, to: u64) -> 
     let from = syncs.synced();
     syncs.begins(now(), to);
     syncs.set_lone(from, to.max(1));
-    match timed(log, syncs, files, from, to) {
+    match timed(log, page, files, from, to) {
         Ok(()) => {
             syncs.raise_synced(to);
             syncs.lone.clear();
@@ -135,10 +135,14 @@ pub fn sync_lone<L: Log>(log: &L, page: &L::Page, files: &L::Files, to: u64) -> 
     }
 }
 
-fn timed<L: Log>(log: &L, syncs: &Syncs, files: &L::Files, from: u64, to: u64) -> io::Result<()> {
+fn timed<L: Log>(log: &L, page: &L::Page, files: &L::Files, from: u64, to: u64) -> io::Result<()> {
     let began = Instant::now();
     log.sync(files, from)?;
-    syncs.note_sync(to.saturating_sub(from), u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    // Those who came while it went on would have shared it, had it begun a moment later: the next one is for them, and
+    // for those of this one who come again.
+    let group = log.wanted(page).max(to).saturating_sub(from);
+    L::syncs(page).note_sync(group, took);
     Ok(())
 }
 
@@ -164,7 +168,8 @@ fn linger<L: Log>(log: &L, page: &L::Page) {
     loop {
         let waiting = log.wanted(page).saturating_sub(syncs.synced());
         let left = limit.saturating_sub(began.elapsed());
-        if waiting >= syncs.group() || left.is_zero() {
+        // Near enough: an average of what ends in the middle of a message is seldom reached.
+        if waiting >= syncs.group() - syncs.group() / 16 || left.is_zero() {
             return;
         }
         std::thread::sleep(left.min(LOOK));

@@ -17,6 +17,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// An append holds the lock for some microseconds, less than falling asleep and being woken costs: so long a waiter only
 /// lets others run. Then it sleeps in the system's queue, so that nobody starves.
 const TRIES: u32 = 4;
+/// Before that it tries so often without letting go of its processor: whoever holds the lock on another one is about to
+/// free it.
+const SPINS: u32 = 20;
+/// Rests between two such tries.
+const RESTS: u32 = 30;
 
 /// A file that is locked, open.
 #[derive(Debug)]
@@ -108,6 +113,14 @@ impl LockFile {
     pub fn lock(&self, timeout: Duration) -> Result<bool, LockError> {
         if self.try_lock()? {
             return Ok(false);
+        }
+        for _ in 0..SPINS {
+            for _ in 0..RESTS {
+                std::hint::spin_loop();
+            }
+            if self.try_lock()? {
+                return Ok(true);
+            }
         }
         for _ in 0..TRIES {
             std::thread::yield_now();

@@ -1,8 +1,6 @@
 //! The end of a stream, and what came since a message: as whole commands, on streams of several sizes, in one file and
 //! in many archives.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 
 use super::processes::{EMPTY, walls};
@@ -49,24 +47,30 @@ fn rows(
     word: &str,
     args: impl Fn(&dyn run_agent_core::Stream) -> Result<Vec<String>>,
 ) -> Result<Vec<Row>> {
+    let both = Backend::BOTH.into_iter().map(|backend| rows_of(bench, backend, word, &args));
+    Ok(both.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn rows_of(
+    bench: &Bench,
+    backend: Backend,
+    word: &str,
+    args: impl Fn(&dyn run_agent_core::Stream) -> Result<Vec<String>>,
+) -> Result<Vec<Row>> {
     let (mut rows, mut peaks) = (Vec::new(), Vec::new());
     for Size { messages, rotated } in sizes(bench) {
-        let stream = bench.stream(Backend::Fs, word, messages, rotated.then_some(ARCHIVE_BYTES))?;
-        let files = bus_files(&bench.root(Backend::Fs).join(word).join(crate::scratch::TASK))?;
+        let stream = bench.stream(backend, word, messages, rotated.then_some(ARCHIVE_BYTES))?;
+        let files = stream.stats()?.files;
         let place = if rotated { format!(" in {files} files") } else { String::new() };
-        let what = format!("bus read --{word}, of {messages} messages{place}");
-        if rotated && files < 2 {
-            rows.push(Row::skipped(&what, "the store does not rotate"));
-            continue;
-        }
+        let what = format!("{}: bus read --{word}, of {messages} messages{place}", backend.word());
         let args = args(stream.as_ref())?;
         let mut words = vec!["bus", "read"];
         words.extend(args.iter().map(String::as_str));
-        let mut ours = bench.run_agent(Backend::Fs, word, &words);
+        let mut ours = bench.run_agent(backend, word, &words);
         let walls = walls(bench, bench.pick(100, 30), &mut ours, &mut bench.program(EMPTY))?;
         rows.push(Row::new(what, "us", Reach::ExtraAtMost(1000.0), walls));
         let peak = (0..bench.rounds()).map(|_| peak::of(bench, &ours)).collect::<Result<Vec<_>>>()?;
-        peaks.push((format!("peak memory, of {messages} messages{place}"), peak));
+        peaks.push((format!("{}: peak memory, of {messages} messages{place}", backend.word()), peak));
     }
     // Flat: that of the smallest stream is the floor of all others.
     let Some((_, floor)) = peaks.first().cloned() else { return Ok(rows) };
@@ -74,15 +78,6 @@ fn rows(
         let rounds = peak.into_iter().zip(floor.iter().copied()).collect();
         rows.push(Row::new(what, "KiB", Reach::RatioAtMost(1.1), rounds));
     }
-    std::fs::remove_dir_all(bench.root(Backend::Fs).join(word))?;
+    std::fs::remove_dir_all(bench.root(backend).join(word))?;
     Ok(rows)
-}
-
-/// Files of the stream that hold entries.
-fn bus_files(folder: &Path) -> Result<usize> {
-    let mut files = 0;
-    for file in std::fs::read_dir(folder)? {
-        files += usize::from(file?.path().extension().is_some_and(|extension| extension == "md"));
-    }
-    Ok(files)
 }

@@ -55,7 +55,8 @@ fn many_segments(bench: &Bench) -> Result<Row> {
 fn recover(bench: &Bench) -> Result<Duration> {
     let root = bench.root(Backend::Segmented);
     let stream = open(&root, Backend::Segmented, PROJECT, None)?;
-    std::fs::remove_file(Layout::new(root).segments(stream.key()).join("ctl"))?;
+    // Readers make no page.
+    let _ = std::fs::remove_file(Layout::new(root).segments(stream.key()).join("ctl"));
     let started = Instant::now();
     black_box(stream.end()?);
     Ok(started.elapsed())

@@ -13,16 +13,21 @@ use crate::side_by_side::{medians, pairs, wall};
 pub(crate) const EMPTY: &str = "run-agent-bench-empty";
 
 pub(crate) fn post(bench: &Bench) -> Result<Vec<Row>> {
-    bench.stream(Backend::Fs, "post", 1, None)?;
-    let mut ours =
-        bench.run_agent(Backend::Fs, "post", &["bus", "post", "--type", "FACT", "--body", &body()]);
+    let both = Backend::BOTH.into_iter().map(|backend| post_to(bench, backend));
+    Ok(both.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+fn post_to(bench: &Bench, backend: Backend) -> Result<Vec<Row>> {
+    bench.stream(backend, "post", 1, None)?;
+    let mut ours = bench.run_agent(backend, "post", &["bus", "post", "--type", "FACT", "--body", &body()]);
     let mut floor = bench.program(EMPTY);
     let walls = walls(bench, bench.pick(300, 100), &mut ours, &mut floor)?;
-    let wall = Row::new("wall time of start and wait", "us", Reach::RatioAtMost(1.5), walls);
-    let (calls, extras) = ("system calls", "threads started, configurations opened");
+    let name = |what| format!("{}: {what}", backend.word());
+    let wall = Row::new(name("wall time of start and wait"), "us", Reach::RatioAtMost(1.5), walls);
+    let (calls, extras) = (name("system calls"), name("threads started, configurations opened"));
     if Command::new("strace").arg("--version").output().is_err() {
         let why = "strace is not installed";
-        return Ok(vec![wall, Row::skipped(calls, why), Row::skipped(extras, why)]);
+        return Ok(vec![wall, Row::skipped(&calls, why), Row::skipped(&extras, why)]);
     }
     let traces = pairs(bench.rounds(), || trace(bench, &ours), || trace(bench, &floor))?;
     let count = |of: fn(&str) -> usize| {
