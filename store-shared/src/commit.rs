@@ -153,7 +153,7 @@ fn now() -> u64 {
 }
 
 /// Gives those a moment who usually share a sync. It sleeps: on a busy machine they need the processor.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn linger<L: Log>(log: &L, page: &L::Page) {
     use std::time::Duration;
 
@@ -177,7 +177,7 @@ fn linger<L: Log>(log: &L, page: &L::Page) {
 }
 
 /// Time does not pass in a model.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn linger<L: Log>(_: &L, _: &L::Page) {}
 
 #[cfg(all(test, loom))]

@@ -10,24 +10,26 @@
 //! | who holds a lock, and how long does one wait for it? | [`lock`], `alarm` |
 //! | what is asked of the system? | [`os`] |
 //! | what does every store survive that uses this? | `testkit` (for tests) |
+//! | what are processes, locks and death to a model checker? | `model` (for models) |
 //!
 //! It knows positions, which only increase, and files that can be synced. What a position counts, where the end is, and how
 //! what could not be synced is written again is each store's own. Nothing here knows a message.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod alarm;
 pub mod commit;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub mod lock;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod map;
-#[cfg(not(loom))]
+#[cfg(any(loom, shuttle))]
+pub mod model;
+#[cfg(not(any(loom, shuttle)))]
 pub mod os;
 pub mod page;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub mod page_file;
 pub mod sync;
-#[cfg(all(feature = "testkit", not(loom)))]
+#[cfg(all(feature = "testkit", not(any(loom, shuttle))))]
 pub mod testkit;
-#[cfg(not(loom))]
 pub mod wait;

@@ -72,7 +72,7 @@ pub struct Bell {
     sleepers: AtomicU32,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = {
     assert!(std::mem::offset_of!(Page<0>, own) == 64);
     assert!(std::mem::offset_of!(Page<24>, syncs) == 256);
@@ -122,6 +122,22 @@ impl Bell {
         self.sleepers.store(1, SeqCst);
         fence(SeqCst);
         epoch
+    }
+
+    /// Sleeps on the epoch, in `sleep`, unless that is `there` for which one sleeps.
+    ///
+    /// # Errors
+    /// Those of `there`.
+    pub fn sleep_unless<E>(
+        &self,
+        there: impl FnOnce() -> Result<bool, E>,
+        sleep: impl FnOnce(&AtomicU32, u32),
+    ) -> Result<(), E> {
+        let epoch = self.about_to_sleep();
+        if !there()? {
+            sleep(&self.epoch, epoch);
+        }
+        Ok(())
     }
 
     /// After the change that sleepers sleep for. True when they are to be woken.

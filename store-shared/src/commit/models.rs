@@ -1,20 +1,15 @@
 //! The interleavings of leaders, lone appenders and what dies among them:
 //! `RUSTFLAGS="--cfg loom" cargo test -p run-agent-store-shared --release --lib`.
 //!
-//! A lock of the system is loom's mutex here. A process that is killed is a thread that ends between two steps: its
-//! sync fails, and its rescue does nothing.
+//! What locks and death are to them: [`crate::model`].
 
 use std::io;
 
-use loom::sync::atomic::{
-    AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
-use loom::sync::{Arc, Mutex};
-use loom::thread;
-
 use super::{Failed, Log, lead, sync_lone};
+use crate::model::{Arc, Mutex, check, thread};
 use crate::page::{Page, Syncs, UnderWay};
+use crate::sync::AtomicU64;
+use crate::sync::Ordering::{Relaxed, SeqCst};
 
 /// A stream, whose own word of the page tells where it ends.
 struct Stream {
@@ -89,7 +84,7 @@ impl Process {
 
     fn nothing_is_promised_that_is_not_there(&self) {
         let synced = self.stream.page.syncs.synced();
-        assert!(synced <= now(&self.stream.disk), "{synced} is not on the disk");
+        assert!(synced <= self.stream.disk.now(), "{synced} is not on the disk");
     }
 
     /// Whoever waits still leads in the end, and covers everything.
@@ -131,7 +126,7 @@ impl Log for Process {
 
     /// Opened at this moment: the worst there is.
     fn files(&self, page: &Arc<Stream>) -> Result<((u64, UnderWay), u64), Died> {
-        let lost = now(&page.lost);
+        let lost = page.lost.now();
         Ok(((lost, page.page.syncs.under_way()), self.end()))
     }
 
@@ -144,7 +139,7 @@ impl Log for Process {
         if self.dies {
             stream.lost.fetch_add(1, SeqCst);
         }
-        match now(&stream.lost) {
+        match stream.lost.now() {
             0 => {
                 stream.disk.fetch_max(self.end(), SeqCst);
                 Ok(())
@@ -171,17 +166,6 @@ impl Log for Process {
         drop(held);
         synced
     }
-}
-
-/// What the system knows, it knows of all at once.
-fn now(word: &AtomicU64) -> u64 {
-    word.fetch_add(0, SeqCst)
-}
-
-fn check(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = preemptions;
-    builder.check(model);
 }
 
 #[test]
