@@ -171,9 +171,7 @@ impl SegmentedStream {
                 let what = "refuses messages: a sync failed and what it was for could not be written again; see `run-agent store verify`";
                 return Err(AppendError::Unsupported { key: self.key.clone(), what });
             }
-            Some(control) if control.page().recover.load(Relaxed) == 0 && control.page().tail().is_some() => {
-                control
-            }
+            Some(control) if control.page().is_whole() => control,
             other => self.recover(other.as_deref())?,
         };
         if let Some(left) = control.page().syncs.lone.get() {
@@ -254,11 +252,10 @@ impl SegmentedStream {
     /// The segment that is written to, open for that.
     pub(crate) fn active(&self, control: &Control, base: u64) -> Result<Arc<Segment>, AppendError> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = control.page().generation.load(Relaxed);
+        let set = Some(control.page().set());
         if let Some(known) = &*active
             && known.base() == base
-            && known.generation == generation
-            && known.header.incarnation == control.page().incarnation.load(Relaxed)
+            && known.set == set
         {
             return Ok(known.clone());
         }
@@ -266,7 +263,7 @@ impl SegmentedStream {
             found.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its header is damaged"))
         });
         let mut segment = opened.map_err(|e| self.append_error("has a segment that cannot be opened", e))?;
-        segment.generation = generation;
+        segment.set = set;
         // Looked at behind the opening: of a failure that was told before, this file knows nothing.
         segment.under_way = control.page().syncs.under_way();
         let segment = Arc::new(segment);

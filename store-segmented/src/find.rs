@@ -7,10 +7,10 @@ use run_agent_core::store::ReadError;
 use run_agent_core::{Cursor, MsgId, Timestamp};
 
 use crate::index;
-use crate::look::View;
 use crate::payload;
 use crate::segment::WIDE;
 use crate::store::SegmentedStream;
+use crate::view::View;
 
 /// Entries that are read at once where everything is: a bound on memory.
 const PAGE_ENTRIES: usize = 1024;

@@ -12,7 +12,7 @@
 //! | who syncs, and for whom? | `commit` |
 //! | what if a sync fails, or who made it dies? | `rescue` |
 //! | where does the stream end if no page tells? | `survey`, `recover` |
-//! | how is read forward, from the end, by id, and all of it? | `look`, `read`, `find`, `check` |
+//! | how is read forward, from the end, by id, and all of it? | `view`, `look`, `read`, `find`, `check` |
 //! | did a stream change since an earlier look? | `version` |
 //! | what is asked of the system? | `os` |
 //!
@@ -21,45 +21,47 @@
 //! What is absent: readers never take a writer's lock, no segment is mapped, nothing is written behind a cut, and no
 //! sync is trusted of a file that may not have been told of a failure.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod append;
 pub mod block;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod check;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod commit;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod control;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod find;
 pub mod frame;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod index;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod look;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod os;
-#[cfg_attr(loom, allow(dead_code))]
+#[cfg_attr(any(loom, shuttle), allow(dead_code))]
 mod page;
 pub mod payload;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod read;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod ready;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod recover;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod rescue;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod rotate;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod segment;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod store;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod survey;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod version;
+#[cfg_attr(any(loom, shuttle), allow(dead_code))]
+mod view;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use store::SegmentedStore;

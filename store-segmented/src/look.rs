@@ -11,49 +11,22 @@ use run_agent_core::store::ReadError;
 use crate::block::Meta;
 use crate::control::{self, Control};
 use crate::os;
-use crate::page::{Ends, Tail};
+use crate::page::{Ends, Set, Tail};
 use crate::segment::{self, FIRST, Segment};
 use crate::store::SegmentedStream;
 use crate::survey;
+use crate::view::View;
 
 /// Segments that a handle keeps open for reading.
 const OPEN_MAX: usize = 4;
 /// A set of segments that changes while it is looked at is looked at again.
 const TRIES: u32 = 50;
 
-/// A stream at one moment.
-#[derive(Debug, Clone)]
-pub(crate) struct View {
-    pub(crate) tail: Tail,
-    /// Of all segments, in order.
-    pub(crate) bases: Arc<[u64]>,
-    pub(crate) meta: Arc<Meta>,
-}
-
-impl View {
-    /// The segment that holds a message, by its place among the bases, and where the next one begins.
-    pub(crate) fn segment_of(&self, lsn: u64) -> Option<(usize, u64)> {
-        let index = self.bases.partition_point(|base| *base <= lsn).checked_sub(1)?;
-        Some((index, self.limit(index)))
-    }
-
-    /// The number of the first message behind a segment.
-    pub(crate) fn limit(&self, index: usize) -> u64 {
-        let next = self.bases.get(index + 1).copied().unwrap_or(self.tail.lsn);
-        if self.bases[index] >= self.tail.base { self.tail.lsn } else { next.min(self.tail.lsn) }
-    }
-
-    /// Where the frames of a segment end at the latest.
-    pub(crate) fn end_of(&self, base: u64) -> u64 {
-        if base == self.tail.base { self.tail.offset } else { u64::MAX }
-    }
-}
-
 /// What a handle keeps between two looks.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// The incarnation and generation that the rest belongs to.
-    of: (u64, u64),
+    /// What the rest belongs to.
+    of: Option<Set>,
     bases: Arc<[u64]>,
     open: Vec<Arc<Segment>>,
     /// Where somebody stopped reading: segment, message and offset.
@@ -92,31 +65,33 @@ impl SegmentedStream {
             }
             std::thread::yield_now();
         }
-        // Who changes the set of segments has stopped or died in it.
-        self.view_by_search()
+        // Who changes the set of segments has stopped or died in it, and nobody appends. If it went on meanwhile, frames may
+        // have been found that nobody published: then the page tells.
+        let found = self.view_by_search()?;
+        let by_page = self.control().map_err(cannot)?.map(|control| self.view_by(&control)).transpose();
+        Ok(by_page.ok().flatten().flatten().or(found))
     }
 
     /// `None` while the set of segments changes.
     fn view_by(&self, control: &Control) -> Result<Option<View>, ReadError> {
         let page = control.page();
-        let (incarnation, generation) = (page.incarnation.load(Relaxed), page.generation.load(Relaxed));
-        let bases = self.bases((incarnation, generation))?;
-        let Some(tail) = page.tail() else { return Ok(None) };
-        if page.generation.load(Relaxed) != generation || bases.binary_search(&tail.base).is_err() {
+        let incarnation = page.incarnation.load(Relaxed);
+        let found = page.look(|set| self.bases(set))?;
+        let Some((bases, tail)) = found else {
             // What was listed may be older than the generation it was listed for.
-            self.reader.lock().unwrap_or_else(PoisonError::into_inner).of = (0, 0);
+            self.reader.lock().unwrap_or_else(PoisonError::into_inner).of = None;
             return Ok(None);
-        }
+        };
         let meta = self.meta(incarnation)?;
         self.adopt(incarnation)?;
         Ok(Some(View { tail, bases, meta }))
     }
 
-    fn bases(&self, of: (u64, u64)) -> Result<Arc<[u64]>, ReadError> {
+    fn bases(&self, of: Set) -> Result<Arc<[u64]>, ReadError> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        if reader.of != of {
+        if reader.of != Some(of) {
             let bases = segment::list(&self.folder).map_err(|e| self.read_error("cannot be listed", e))?;
-            *reader = Reader { of, bases: bases.into(), ..Reader::default() };
+            *reader = Reader { of: Some(of), bases: bases.into(), ..Reader::default() };
         }
         Ok(reader.bases.clone())
     }
@@ -169,7 +144,7 @@ impl SegmentedStream {
                 (tail, meta.map_or(1, |meta| meta.incarnation))
             }
         };
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).of = (0, 0);
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).of = None;
         self.adopt(incarnation)?;
         Ok(Some(View { tail, bases, meta: self.meta(incarnation)? }))
     }
@@ -196,7 +171,7 @@ impl SegmentedStream {
         }
         let Some(segment) = Segment::open(&self.folder, base, false)?.map(Arc::new) else { return Ok(None) };
         // Kept only for the set of segments that it was opened for.
-        if reader.of != (0, 0) {
+        if reader.of.is_some() {
             if reader.open.len() >= OPEN_MAX {
                 reader.open.remove(0);
             }

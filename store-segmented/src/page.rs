@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use run_agent_store_shared::sync::{AtomicU64, Ordering, fence};
 
-use Ordering::{Acquire, Relaxed, Release};
+use Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"RUNACTL1");
 
@@ -29,6 +29,13 @@ pub(crate) struct Tail {
     pub(crate) lsn: u64,
     /// The time of the last message; every later one is greater.
     pub(crate) ts: Timestamp,
+}
+
+/// Which set of segments a page tells of. What was opened or listed for another one may have lost its name since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Set {
+    pub(crate) incarnation: u64,
+    generation: u64,
 }
 
 /// A cheap sum that tells a scribbled record from a written one.
@@ -85,6 +92,28 @@ pub(crate) trait Ends {
 
     /// For who holds the append lock.
     fn publish(&self, tail: &Tail);
+
+    /// As it is at this moment, or was a moment ago.
+    fn set(&self) -> Set;
+
+    /// For who holds the append lock: does the page say what there is? It does not when its last writer died while it
+    /// changed the set of segments.
+    fn is_whole(&self) -> bool;
+
+    /// For who holds the append lock: `change`s the set of segments and publishes the end that it gives; what `settle` does
+    /// belongs to it. Whoever dies or fails within leaves a page that is not whole, and readers who see what was before
+    /// or what is there now.
+    fn change_segments<E>(
+        &self,
+        change: impl FnOnce() -> Result<Tail, E>,
+        settle: impl FnOnce(),
+    ) -> Result<Tail, E>;
+
+    /// The segments of a set, which `list` gives, and the end in it. `None` while the set changes.
+    fn look<S: AsRef<[u64]>, E>(
+        &self,
+        list: impl FnOnce(Set) -> Result<S, E>,
+    ) -> Result<Option<(S, Tail)>, E>;
 }
 
 impl Ends for Page {
@@ -99,8 +128,8 @@ impl Ends for Page {
                 return Tail::of(words, sum, selector);
             }
             // Somebody published meanwhile: that is progress, and the next try is as likely to succeed.
-            #[cfg(loom)]
-            loom::thread::yield_now();
+            #[cfg(any(loom, shuttle))]
+            run_agent_store_shared::model::thread::yield_now();
         }
     }
 
@@ -111,7 +140,40 @@ impl Ends for Page {
         fill(&self.own[record_of(next)..], tail.words(next));
         self.own[SELECTOR].store(next, Release);
     }
+
+    fn set(&self) -> Set {
+        Set { incarnation: self.incarnation.load(Relaxed), generation: self.generation.load(Relaxed) }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.recover.load(Relaxed) == 0 && self.tail().is_some()
+    }
+
+    fn change_segments<E>(
+        &self,
+        change: impl FnOnce() -> Result<Tail, E>,
+        settle: impl FnOnce(),
+    ) -> Result<Tail, E> {
+        self.recover.store(1, SeqCst);
+        let tail = change()?;
+        self.generation.fetch_add(1, SeqCst);
+        self.publish(&tail);
+        settle();
+        self.recover.store(0, SeqCst);
+        Ok(tail)
+    }
+
+    fn look<S: AsRef<[u64]>, E>(
+        &self,
+        list: impl FnOnce(Set) -> Result<S, E>,
+    ) -> Result<Option<(S, Tail)>, E> {
+        let set = self.set();
+        let segments = list(set)?;
+        let Some(tail) = self.tail() else { return Ok(None) };
+        let same = self.set() == set;
+        Ok((same && segments.as_ref().binary_search(&tail.base).is_ok()).then_some((segments, tail)))
+    }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 mod models;

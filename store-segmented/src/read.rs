@@ -8,11 +8,11 @@ use run_agent_core::store::{Damage, Page, ReadError};
 use run_agent_core::{Cursor, Entry};
 
 use crate::index;
-use crate::look::View;
 use crate::os;
 use crate::payload;
 use crate::segment::{Segment, Walk, log_path};
 use crate::store::SegmentedStream;
+use crate::view::View;
 
 /// The window of whoever wants many entries …
 const WINDOW: usize = 256 * 1024;
@@ -164,12 +164,12 @@ impl SegmentedStream {
             let control = self.control().map_err(|e| self.read_error("cannot be looked at", e))?;
             if let Some(control) = control.as_ref().filter(|control| control.is_writable()) {
                 let bell = &control.page().tail_bell;
-                let epoch = bell.about_to_sleep();
-                if self.has_grown(cursor)? {
-                    return Ok(());
-                }
-                os::sleep_on(&bell.epoch, epoch, deadline.saturating_duration_since(Instant::now()));
-                return Ok(());
+                return bell.sleep_unless(
+                    || self.has_grown(cursor),
+                    |epoch, seen| {
+                        os::sleep_on(epoch, seen, deadline.saturating_duration_since(Instant::now()));
+                    },
+                );
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.has_grown(cursor)? {

@@ -68,7 +68,10 @@ impl SegmentedStream {
             Some(_) | None => (tail.lsn, false),
         };
         let poison = page.map_or(0, |page| page.poison.load(Relaxed));
+        let generation = os::random()?;
         control::make(&self.folder, incarnation, &tail, synced, |new| {
+            // What somebody opened by the page that was there before is never taken for what this one tells of.
+            new.generation.store(generation, Relaxed);
             if doubt {
                 // It is not known whether a sync of it failed: who wants it synced writes it again.
                 new.syncs.set_syncing(synced, tail.lsn);

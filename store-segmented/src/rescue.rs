@@ -37,6 +37,10 @@ impl SegmentedStream {
     }
 
     pub(crate) fn write_again(&self, page: &Page, tail: &Tail, from: u64) -> io::Result<()> {
+        let clear = || {
+            page.syncs.syncing.clear();
+            page.syncs.lone.clear();
+        };
         if from < tail.lsn {
             let header = new_header(from, page.incarnation.load(Relaxed), tail)?;
             let mut frames = Vec::new();
@@ -47,18 +51,20 @@ impl SegmentedStream {
                 frame::encode(&mut frames, header.salt, &head, payload);
             })?;
             let made = Segment::make(&self.folder, header, &frames)?;
-            page.recover.store(1, SeqCst);
-            made.link()?;
-            self.remove_behind(from)?;
-            os::sync_folder(&self.folder)?;
-            page.generation.fetch_add(1, SeqCst);
-            page.publish(&Tail { base: from, offset: FIRST + frames.len() as u64, ..*tail });
-            page.syncs.rescued(from, tail.lsn);
-            self.forget_active();
+            let replace = || -> io::Result<Tail> {
+                made.link()?;
+                self.remove_behind(from)?;
+                os::sync_folder(&self.folder)?;
+                Ok(Tail { base: from, offset: FIRST + frames.len() as u64, ..*tail })
+            };
+            page.change_segments(replace, || {
+                page.syncs.rescued(from, tail.lsn);
+                self.forget_active();
+                clear();
+            })?;
+        } else {
+            clear();
         }
-        page.syncs.syncing.clear();
-        page.syncs.lone.clear();
-        page.recover.store(0, SeqCst);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 
 use run_agent_core::store::AppendError;
 
@@ -45,15 +45,12 @@ impl SegmentedStream {
         let header = new_header(tail.lsn, page.incarnation.load(Relaxed), tail)
             .map_err(cannot("got no random number"))?;
         let next = Segment::make(&self.folder, header, &[]).map_err(cannot("cannot begin a new segment"))?;
-        page.recover.store(1, SeqCst);
-        next.link()
-            .and_then(|()| os::sync_folder(&self.folder))
-            .map_err(cannot("cannot begin a new segment"))?;
-        page.generation.fetch_add(1, SeqCst);
-        let tail = Tail { base: tail.lsn, offset: FIRST, ..*tail };
-        page.publish(&tail);
-        page.recover.store(0, SeqCst);
-        Ok(tail)
+        let link = || {
+            next.link()?;
+            os::sync_folder(&self.folder)?;
+            Ok(Tail { base: tail.lsn, offset: FIRST, ..*tail })
+        };
+        page.change_segments(link, || {}).map_err(cannot("cannot begin a new segment"))
     }
 }
 

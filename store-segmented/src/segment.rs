@@ -12,6 +12,7 @@ use run_agent_store_shared::page::UnderWay;
 use crate::block::{HEADER_LEN, Header};
 use crate::frame::{self, ALIGN, Bad, FRAME_MAX, Frame, MAGIC, Salt};
 use crate::os;
+use crate::page::Set;
 
 /// Digits of the base in a segment's name.
 const BASE_DIGITS: usize = 20;
@@ -53,8 +54,8 @@ pub(crate) struct Segment {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
-    /// The page's generation before it was opened.
-    pub(crate) generation: u64,
+    /// What it was opened for.
+    pub(crate) set: Option<Set>,
     /// Syncs that went on when it was opened: of a failure in one of them this file may never be told.
     pub(crate) under_way: UnderWay,
     /// Up to where space is reserved, as far as this handle knows.
@@ -73,7 +74,7 @@ impl Segment {
             file,
             path,
             header,
-            generation: 0,
+            set: None,
             under_way: UnderWay::default(),
             reserved: AtomicU64::new(0),
         }))
@@ -87,7 +88,7 @@ impl Segment {
         file.write_all_at(frames, FIRST)?;
         file.sync_all()?;
         let under_way = UnderWay::default();
-        Ok(Self { file, path, header, generation: 0, under_way, reserved: AtomicU64::new(0) })
+        Ok(Self { file, path, header, set: None, under_way, reserved: AtomicU64::new(0) })
     }
 
     /// Gives a segment that was made its name.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Bus, draft, post, stream_at};
 use run_agent_core::store::Options;
-use run_agent_core::{Durability, Stream};
+use run_agent_core::{Cursor, Durability, Stream};
 use run_agent_store_shared::testkit::{self, said};
 
 fn post_with(stream: &dyn Stream, body: &str, durability: Durability) -> bool {
@@ -145,6 +145,22 @@ fn a_page_lost_after_a_failed_sync_makes_no_sync_good() {
     assert!(post_with(&*bus.open(), "four", Durability::Always));
     assert_eq!(rescued(&bus).1, 4, "what may have failed was written again");
     assert_eq!(bus.bodies(), ["one", "two", "three", "four"]);
+}
+
+#[test]
+fn who_opened_a_segment_under_a_page_that_is_lost_does_not_take_it_for_the_one_that_was_written_again() {
+    let bus = Bus::with(&["one"]);
+    bus.open().rotate().unwrap();
+    let (writer, reader) = (bus.open(), bus.open());
+    post(&*writer, "two");
+    assert_eq!(reader.read(Cursor::START, 9).unwrap().entries.len(), 2);
+    bus.lose_page();
+    assert!(post_with(&*bus.open(), "three", Durability::Always));
+    assert_eq!(rescued(&bus), (1, 3), "the segment was replaced by another one with the same base");
+    post(&*writer, "four");
+    assert_eq!(bus.bodies(), ["one", "two", "three", "four"]);
+    let page = reader.read(Cursor::new(2), 9).unwrap();
+    assert_eq!((page.entries.len(), page.damage.len()), (2, 0));
 }
 
 #[test]
