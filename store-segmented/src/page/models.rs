@@ -3,6 +3,8 @@
 //!
 //! What locks and death are to them: `run_agent_store_shared::model`.
 
+#[cfg(shuttle)]
+mod many;
 #[cfg(loom)]
 mod publication;
 #[cfg(loom)]
