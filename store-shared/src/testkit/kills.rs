@@ -12,6 +12,11 @@ use run_agent_core::{Cursor, Draft, Durability, Kind};
 
 use super::Scene;
 
+/// Writers of a round, each of which is killed.
+const WRITERS: usize = 4;
+/// Of each of a store's two tests: 10,000 kills together.
+const DEEP_ROUNDS: usize = 1250;
+
 /// A small generator with a seed that is printed, so that a failure can be had again as far as processes allow.
 struct Dice(u64);
 
@@ -54,7 +59,7 @@ fn acknowledged(out: impl BufRead) -> Vec<String> {
 
 /// One round: four writers, hit by as many blows as the dice say.
 fn round(scene: &Scene<'_>, dice: &mut Dice, loses_page: bool) -> Vec<String> {
-    let mut children: Vec<Child> = (0..4)
+    let mut children: Vec<Child> = (0..WRITERS)
         .map(|_| scene.again().stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap())
         .collect();
     let readers: Vec<_> = children
@@ -99,7 +104,7 @@ fn round(scene: &Scene<'_>, dice: &mut Dice, loses_page: bool) -> Vec<String> {
 pub fn nothing_is_lost(scene: &Scene<'_>, loses_page: bool) {
     // Somebody is seen by its first message, so that there is one.
     scene.stream().append(vec![draft(&*scene.stream(), "made")], Durability::None).unwrap();
-    let rounds = if std::env::var_os("RUN_AGENT_DEEP").is_some() { 500 } else { 12 };
+    let rounds = if std::env::var_os("RUN_AGENT_DEEP").is_some() { DEEP_ROUNDS } else { 12 };
     let seed = std::env::var("RUN_AGENT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
     println!("seed {seed}");
     let mut dice = Dice(seed);
@@ -107,6 +112,7 @@ pub fn nothing_is_lost(scene: &Scene<'_>, loses_page: bool) {
     for _ in 0..rounds {
         promised.extend(round(scene, &mut dice, loses_page));
     }
+    println!("{} kills, {} messages acknowledged", rounds * WRITERS, promised.len());
     let stream = scene.stream();
     let last = stream.append(vec![draft(&*stream, "after")], Durability::Always).unwrap().remove(0);
     let page = stream.read(Cursor::START, usize::MAX).unwrap();
