@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::{fuzz, step::Step, test, tool};
+use crate::{fuzz, models, step::Step, test, tool};
 
 /// The arguments are those of `fuzz`.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
@@ -15,18 +15,9 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
     test::build_binary()?;
     test::on_second_store(true).args(&["--profile", "deep"]).env("RUN_AGENT_DEEP", "1").run()?;
     test::nextest().args(&["--profile", "deep"]).env("RUN_AGENT_DEEP", "1").run()?;
-    models()?;
+    models::run()?;
     fuzz::run(args)?;
     advisories()
-}
-
-/// Every interleaving (`docs/testing.md`). In a target folder of their own: the flag changes every crate.
-fn models() -> Result<()> {
-    let (shared, segmented) = ("run-agent-store-shared", "run-agent-store-segmented");
-    Step::cargo(["test", "--release", "--package", shared, "--package", segmented, "--lib"])
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_TARGET_DIR", "target/loom")
-        .run()
 }
 
 /// Fetching is a step of its own, because `cargo deny check` ends with the same exit code for a database that cannot

@@ -11,6 +11,7 @@ mod deep;
 mod demo;
 mod fuzz;
 mod metadata;
+mod models;
 mod step;
 mod test;
 mod tool;
@@ -55,6 +56,12 @@ const VERBS: &[Verb] = &[
         args: "[--minutes N]",
         about: "the tests with their full counts, each fuzz target for N minutes (10), the advisory database",
         run: Run::Passing(deep::run),
+    },
+    Verb {
+        name: "models",
+        args: "",
+        about: "the models of what processes share, each interleaving up to its bound (a part of deep)",
+        run: Run::Plain(models::run),
     },
     Verb {
         name: "fuzz",

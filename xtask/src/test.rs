@@ -4,7 +4,7 @@ use std::{env, ffi::OsString};
 
 use anyhow::Result;
 
-use crate::{step::Step, tool};
+use crate::{models, step::Step, tool};
 
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
     tool::get("nextest")?;
@@ -16,8 +16,9 @@ pub(crate) fn run(args: &[OsString]) -> Result<()> {
     }
     // The run of all tests comes last, so that its summary does. A failure here does not keep its results back.
     let second = in_profile(on_second_store(false)).run();
+    let models = models::every(true).and_then(|()| models::random(true));
     in_profile(nextest()).run()?;
-    second
+    second.and(models)
 }
 
 /// What an agent's program, a terminal or the system does, and what is made of a world: no store has a part in it.
