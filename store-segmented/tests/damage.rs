@@ -93,6 +93,8 @@ fn filled() -> (Bus, Vec<Entry>) {
     }
     let entries = all(&*stream).entries;
     assert_eq!(entries.len(), n);
+    let lens = bus.logs().into_iter().map(|log| log.metadata().unwrap().len());
+    assert!(lens.take(2).all(|len| len == 64 * 1024), "segments of 64 KiB");
     (bus, entries)
 }
 

@@ -323,7 +323,11 @@ fn a_limit_on_file_sizes_at_every_byte_of_a_frame_is_an_error_and_loses_nothing(
     // Where nothing is reserved yet, the write itself meets the limit.
     let end = common::end_offset(&bus.files);
     let log = std::fs::OpenOptions::new().write(true).open(&bus.logs()[0]).unwrap();
-    for limit in (end..end + 104).step_by(5) {
+    let frame = {
+        let longer = Bus::with(&["one", "beyond"]);
+        common::end_offset(&longer.files) - end
+    };
+    for limit in end..end + frame {
         log.set_len(end).unwrap();
         let output = bus.again(name, CHILD).env(CHILD, format!("{}|{limit}", bus.root().display())).output();
         let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
