@@ -36,19 +36,12 @@ impl FsStream {
         memory: Memory,
         durability: Durability,
     ) -> Result<Memory, AppendError> {
-        let memory = match durability {
-            Durability::Interval | Durability::Always if memory.synced < memory.end => {
-                let file = memory.file;
-                let (control, memory) = self.control_held(lock, open, memory)?;
-                let memory = self.sync_held(lock, open, &control, memory)?;
-                if memory.file != file {
-                    // What is written again begins a new file of its own.
-                    return Ok(memory);
-                }
-                memory
-            }
-            Durability::None | Durability::Interval | Durability::Always => memory,
-        };
+        let file = memory.file;
+        let memory = self.synced_to_rotate(lock, open, memory, durability)?;
+        if memory.file != file {
+            // What is written again begins a new file of its own.
+            return Ok(memory);
+        }
         let archive = archive_path(&self.bus, memory.base);
         os::rename_new(&self.bus, &archive).map_err(|error| {
             let what = if error.kind() == io::ErrorKind::AlreadyExists {
@@ -65,10 +58,29 @@ impl FsStream {
         let next = Memory { base: memory.end, file: seen.number(), ..memory };
         *open = Some(OpenBus::new(file, seen.number()));
         lock.remember(&next).map_err(|e| self.append_error("has a lock file that cannot be written", e))?;
-        if durability != Durability::None {
-            os::sync_folder(&self.folder)
-                .map_err(|e| self.append_error("has a folder that cannot be synced", e))?;
-        }
+        os::sync_folder(&self.folder)
+            .map_err(|e| self.append_error("has a folder that cannot be synced", e))?;
         Ok(next)
+    }
+
+    /// R1. The next file begins where this one ends: if it were shorter after a power cut, what is missing would leave no
+    /// trace between what stands before and behind it. That holds with `none` as well.
+    fn synced_to_rotate(
+        &self,
+        lock: &LockFile,
+        open: &mut Option<OpenBus>,
+        memory: Memory,
+        durability: Durability,
+    ) -> Result<Memory, AppendError> {
+        if memory.synced >= memory.end {
+            return Ok(memory);
+        }
+        match self.control_held(lock, open, memory) {
+            Ok((control, memory)) => self.sync_held(lock, open, &control, memory),
+            // Nobody was promised anything, and a file that grows without an end is worse: where no page can be made, as on a
+            // file system of a network, it is rotated without.
+            Err(_) if durability == Durability::None => self.look_to_write(lock, open),
+            Err(error) => Err(error),
+        }
     }
 }

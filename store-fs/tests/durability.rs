@@ -36,6 +36,23 @@ fn none_never_syncs_and_always_syncs_each_time() {
 }
 
 #[test]
+fn a_file_is_synced_before_the_next_one_begins_also_with_none() {
+    let options = Options { rotate_bytes: 300, ..Options::default() };
+    let bus = Bus::set(&[], options.clone());
+    let stream = bus.open();
+    for n in 1..=4 {
+        post(&*stream, &"none ".repeat(30));
+        assert_eq!((syncs(&*stream), bus.archives() as u64), (n - 1, n - 1));
+    }
+    // Where there can be no page of the syncs, nobody is kept from posting, nor a file from ending.
+    let bus = Bus::set(&[], options);
+    std::fs::write(bus.root().join(".run-agent"), "in the way").unwrap();
+    let stream = bus.open();
+    (0..3).for_each(|_| drop(post(&*stream, &"none ".repeat(30))));
+    assert_eq!((syncs(&*stream), bus.archives(), bus.bodies().len()), (0, 2, 3));
+}
+
+#[test]
 fn interval_syncs_when_the_last_sync_is_old_or_many_messages_are_behind() {
     let hour = Duration::from_secs(3600);
     let options = |sync_every, sync_messages| Options { sync_every, sync_messages, ..Options::default() };

@@ -242,12 +242,11 @@ fn mixed_durabilities_leave_nothing_unsynced_behind_what_is_called_synced() {
     post_as(Durability::Interval);
     (0..25).for_each(|_| post_as(Durability::None));
     assert!(bus.archives() > 1);
-    let before = stream.stats().unwrap().syncs;
     post_as(Durability::Always);
-    let syncs = stream.stats().unwrap().syncs - before;
-    assert!(syncs > bus.archives() as u64, "{syncs} syncs: every archive above the last one, and the file");
+    let syncs = stream.stats().unwrap().syncs;
+    assert!(syncs > bus.archives() as u64, "{syncs} syncs: every archive, and the file");
     assert_eq!(stream.flush().unwrap(), stream.end().unwrap());
-    assert_eq!(stream.stats().unwrap().syncs, before + syncs, "nothing was left for the flush");
+    assert_eq!(stream.stats().unwrap().syncs, syncs, "nothing was left for the flush");
 }
 
 #[test]

@@ -29,10 +29,10 @@ fn posts_as_child(variable: &str, body: &str) -> bool {
 
 #[test]
 fn who_asks_for_no_sync_makes_no_page() {
-    let bus = Bus::set(&["one"], Options { rotate_bytes: 300, ..Options::default() });
+    let bus = Bus::with(&["one"]);
     bus.post("two");
     bus.post("three");
-    assert!(bus.archives() > 0 && !bus.page().exists());
+    assert!(!bus.page().exists());
     assert!(sync(&*bus.open(), "four") && bus.page().exists());
 }
 
