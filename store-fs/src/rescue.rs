@@ -2,7 +2,7 @@
 //! pages clean, so that a second sync "succeeds" over lost data. What stands above the synced cursor is therefore
 //! written again into a new file, and the stream goes on there (`docs/formats/bus-file.md`, "A failed sync").
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -145,6 +145,7 @@ impl FsStream {
     fn take_the_place(&self, began: u64, base: u64) -> io::Result<()> {
         // A file of which nothing is left has no archive.
         if base > began {
+            sync_the_cut(&os::open_to_read(&self.bus)?)?;
             os::rename_new(&self.bus, &archive_path(&self.bus, began))?;
         }
         std::fs::rename(rescue_path(&self.bus, base), &self.bus)?;
@@ -184,4 +185,10 @@ impl FsStream {
             self.append_error("was being written again after a failed sync, and that cannot be finished", e)
         })
     }
+}
+
+/// A file that is an archive from here on must not be longer after a power cut than it is now: entries would be in it and in
+/// the copy. What is left of it was synced before, so that an error can only be one of what was cut off, which is told once.
+fn sync_the_cut(file: &File) -> io::Result<()> {
+    file.sync_all().or_else(|_| file.sync_all())
 }
