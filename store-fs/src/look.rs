@@ -71,13 +71,17 @@ impl FsStream {
                 end
             };
             let had = self.incarnation.load(Relaxed);
+            // The line may tell of a file that is not there: it was deleted, or never came to the disk before the power went.
+            if seen.is_none() && base <= memory.base && had == 0 {
+                return Ok(None);
+            }
             self.check_incarnation(&memory)?;
             return match file.zip(seen) {
                 Some((file, seen)) => {
                     Ok(Some(Bus { file, path: self.bus.clone(), len: seen.len, base, ends: Ends::Open }))
                 }
                 // A handle that has seen a stream is not told that it is empty.
-                None if had != 0 && base <= memory.base => {
+                None if base <= memory.base => {
                     Err(ReadError::Gone { key: self.key.clone(), place: self.bus.display().to_string() })
                 }
                 None => Ok(None),

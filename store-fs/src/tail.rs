@@ -143,9 +143,11 @@ impl FsStream {
     fn catch_up(&self, bus: &OpenBus, mut memory: Memory, len: u64) -> Result<Memory, AppendError> {
         let whole = self.held_bus(bus, &memory, len);
         let mut from = Cursor::new(memory.end);
+        let mut damaged = None;
         loop {
             let mut page = Page { next: from, ..Page::default() };
             self.read_bus(&whole, &mut page, FEED_ENTRIES).map_err(|source| self.unreadable(source))?;
+            damaged = page.damage.last().map(|damage| (damage.at.get(), damage.next.get())).or(damaged);
             memory.behind = memory.behind.saturating_add(page.entries.len() as u64);
             memory.last = self.newest(memory.last, &page);
             if page.next == from {
@@ -153,12 +155,19 @@ impl FsStream {
             }
             from = page.next;
         }
-        let at = from.get() - memory.base;
+        let mut at = from.get() - memory.base;
         memory.end = memory.base + len;
+        // The length came to the disk and the bytes did not, before the power went: nobody wrote these by hand.
+        if let Some((begin, end)) = damaged
+            && end == memory.end
+            && ends_with(&bus.file, len, 0)
+        {
+            at = begin - memory.base;
+        }
         if at < len {
             self.move_torn_tail(&bus.file, at, len)?;
             memory.end = memory.base + at;
-        } else if len > 0 && !ends_with_newline(&bus.file, len) {
+        } else if len > 0 && !ends_with(&bus.file, len, b'\n') {
             // Somebody wrote by hand and left the last line without an end: an edge begins a line of its own.
             let mut file = &*bus.file;
             file.write_all(b"\n").map_err(|e| self.append_error("cannot be written", e))?;
@@ -213,7 +222,7 @@ impl FsStream {
 /// edited in place fails this.
 fn is_edge(file: &File, memory: &Memory, len: u64) -> bool {
     let end = memory.len();
-    if end > 0 && !ends_with_newline(file, end) {
+    if end > 0 && !ends_with(file, end, b'\n') {
         return false;
     }
     let mut edge = [0; EDGE.len()];
@@ -225,7 +234,7 @@ fn is_edge(file: &File, memory: &Memory, len: u64) -> bool {
         && (EDGE.starts_with(&edge[..follows]) || edge.starts_with(b"---\r"))
 }
 
-fn ends_with_newline(file: &File, end: u64) -> bool {
+fn ends_with(file: &File, end: u64, wanted: u8) -> bool {
     let mut byte = [0];
-    end > 0 && file.read_exact_at(&mut byte, end - 1).is_ok() && byte[0] == b'\n'
+    end > 0 && file.read_exact_at(&mut byte, end - 1).is_ok() && byte[0] == wanted
 }

@@ -269,3 +269,35 @@ fn a_limit_on_file_sizes_is_an_error_also_where_its_signal_is_not_ignored() {
     assert!(output.status.success(), "{output:?}");
     assert!(text.lines().any(|line| line.starts_with("said ") && line != "said 0"), "{text}");
 }
+
+#[test]
+fn a_bus_of_which_only_the_lock_file_came_to_the_disk_is_empty() {
+    let bus = Bus::with(&["one", "two"]);
+    std::fs::remove_file(&bus.file).unwrap();
+    let stream = bus.open();
+    for _ in 0..2 {
+        assert_eq!(stream.read(Cursor::START, 10).unwrap().entries, []);
+        assert_eq!(stream.end().unwrap(), Cursor::START);
+    }
+    let report = stream.verify().unwrap();
+    assert_eq!((report.entries, report.damage), (0, Vec::new()));
+    post(&*stream, "three");
+    assert_eq!(bus.bodies(), ["three"]);
+}
+
+#[test]
+fn a_length_that_came_to_the_disk_without_its_bytes_leaves_no_damage() {
+    // All of the second one is missing, most of it, its body, its end.
+    for missing in [usize::MAX, 200, 30, 5] {
+        let bus = Bus::with(&["one", "two"]);
+        let second = bus.text().rfind("---\nmsg_id").unwrap();
+        let mut bytes = bus.text().into_bytes();
+        let kept = bytes.len().saturating_sub(missing).max(second);
+        bytes[kept..].fill(0);
+        std::fs::write(&bus.file, bytes).unwrap();
+        bus.post("after");
+        assert_eq!(bus.bodies(), ["one", "after"], "{missing}");
+        assert_eq!(bus.open().verify().unwrap().damage, [], "{missing}");
+        assert_eq!(bus.torn(), 1, "the bytes are kept");
+    }
+}
