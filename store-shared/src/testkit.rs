@@ -2,9 +2,16 @@
 //! store run these as processes of their own.
 #![allow(clippy::unwrap_used, missing_debug_implementations)]
 
+mod dice;
+#[cfg(target_os = "linux")]
+pub mod disk;
 mod forced;
 pub mod kills;
+#[cfg(target_os = "linux")]
+pub mod power;
 pub mod steps;
+#[cfg(target_os = "linux")]
+mod survive;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -85,4 +92,12 @@ pub fn under_strace(plain: &Command, inject: &[&str]) -> Option<(String, bool)> 
 #[must_use]
 pub fn said(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.strip_prefix("said ")).collect()
+}
+
+/// A folder in memory, where there is such a place: thousands of files are made there and removed.
+#[cfg(target_os = "linux")]
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    tempfile::tempdir_in(place).unwrap()
 }

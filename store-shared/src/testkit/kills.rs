@@ -11,23 +11,12 @@ use run_agent_core::store::Stream;
 use run_agent_core::{Cursor, Draft, Durability, Kind};
 
 use super::Scene;
+use super::dice::Dice;
 
 /// Writers of a round, each of which is killed.
 const WRITERS: usize = 4;
 /// Of each of a store's two tests: 10,000 kills together.
 const DEEP_ROUNDS: usize = 1250;
-
-/// A small generator with a seed that is printed, so that a failure can be had again as far as processes allow.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
 
 fn draft(stream: &dyn Stream, body: &str) -> Draft {
     let key = stream.key().clone();
@@ -105,9 +94,7 @@ pub fn nothing_is_lost(scene: &Scene<'_>, loses_page: bool) {
     // Somebody is seen by its first message, so that there is one.
     scene.stream().append(vec![draft(&*scene.stream(), "made")], Durability::None).unwrap();
     let rounds = if std::env::var_os("RUN_AGENT_DEEP").is_some() { DEEP_ROUNDS } else { 12 };
-    let seed = std::env::var("RUN_AGENT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
-    println!("seed {seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(Dice::seed());
     let mut promised = Vec::new();
     for _ in 0..rounds {
         promised.extend(round(scene, &mut dice, loses_page));
