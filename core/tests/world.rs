@@ -10,7 +10,7 @@ use run_agent_core::event::{
     LoopStart, LoopWaiting, Retrying, RunEnd, RunIntent, RunOutcome, RunStart, Scope, Silence, Stopping,
     TaskText, Usage, Usd,
 };
-use run_agent_core::world::{Change, Mirror, WORLD_VERSION};
+use run_agent_core::world::{Change, Ignored, Mirror, Question, Task, WORLD_VERSION};
 use run_agent_core::{
     Cursor, Draft, Kind, Message, MsgId, Parent, ProjectId, RunId, StreamKey, TaskId, Timestamp, World,
 };
@@ -230,7 +230,7 @@ proptest! {
                 Some(_) => { wanted.tasks.insert(id.clone(), row); }
                 None => {
                     row.task_id = TaskId::parse("task-20261121-093000-t1").unwrap();
-                    let plain = run_agent_core::world::Task::default().row(&row.task_id);
+                    let plain = Task::default().row(&row.task_id);
                     prop_assert_eq!(row, plain);
                 }
             }
@@ -253,6 +253,19 @@ proptest! {
     }
 
     #[test]
+    fn a_message_changes_the_rows_that_differ_after_it_and_that_of_its_run(
+        streams in streams(), picks in proptest::collection::vec(any::<u8>(), 0..120)
+    ) {
+        let mut world = World::new();
+        for (stream, at, message) in &interleave(&streams, &picks) {
+            let before = world.clone();
+            let applied = world.apply(stream, *at, message);
+            let wanted = differences(&before, &world, stream, message, applied.ignored.as_ref());
+            prop_assert_eq!(applied.changes, wanted);
+        }
+    }
+
+    #[test]
     fn every_run_ends_at_most_once(streams in streams()) {
         let mut world = World::new();
         let mut ends: BTreeMap<(StreamKey, RunId), u32> = BTreeMap::new();
@@ -272,6 +285,61 @@ proptest! {
         }
         prop_assert!(ends.values().all(|n| *n == 1));
     }
+}
+
+/// What a viewer has to be told of two worlds with one message between them: found by comparing all that lists show.
+fn differences(
+    before: &World,
+    after: &World,
+    stream: &StreamKey,
+    message: &Message,
+    ignored: Option<&Ignored>,
+) -> Vec<Change> {
+    let (name, content) = (stream.task.as_ref(), &message.content);
+    let mut changes = vec![Change::Counted { task: name.cloned(), kind: content.kind.clone(), at: message.ts }];
+    let (old, new) = (open_questions(before), open_questions(after));
+    for ((task, id), question) in &new {
+        if !old.contains_key(&(task.clone(), id.clone())) {
+            changes.push(Change::QuestionAsked {
+                task: task.clone(),
+                id: id.clone(),
+                question: question.clone(),
+            });
+        }
+    }
+    if let Some(name) = name {
+        let nobody = Task::default();
+        let old = before.task(&stream.project, name).unwrap_or(&nobody);
+        let new = after.task(&stream.project, name).unwrap();
+        let is_event = !matches!(Event::read(message), Ok(Event::Posted));
+        if let (Some(id), None, true) = (&content.run, ignored, is_event) {
+            match new.runs.get(id) {
+                Some(run) => changes.push(Change::Run(Box::new(run.row(name, id)))),
+                None if old.runs.contains_key(id) => {
+                    changes.push(Change::RunDeleted { task: name.clone(), id: id.clone() });
+                }
+                None => {}
+            }
+        }
+        if new.row(name) != old.row(name) {
+            changes.push(Change::Task(Box::new(new.row(name))));
+        }
+    }
+    for (task, id) in old.into_keys().filter(|key| !new.contains_key(key)) {
+        changes.push(Change::QuestionAnswered { task, id });
+    }
+    changes
+}
+
+fn open_questions(world: &World) -> BTreeMap<(Option<TaskId>, MsgId), Question> {
+    let mut open = BTreeMap::new();
+    for project in world.projects.values() {
+        let of_tasks = project.tasks.iter().map(|(id, task)| (Some(id.clone()), &task.thread));
+        for (task, thread) in std::iter::once((None, &project.thread)).chain(of_tasks) {
+            open.extend(thread.open_questions.iter().map(|(id, q)| ((task.clone(), id.clone()), q.clone())));
+        }
+    }
+    open
 }
 
 #[test]
