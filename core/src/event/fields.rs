@@ -1,7 +1,6 @@
 //! How the typed fields of an event become strings in `meta`, and how they are read back. A field that is absent
 //! takes its empty value: entries of older versions and of other tools of the family carry fewer fields.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -28,13 +27,14 @@ pub(super) trait Field: Sized {
     fn absent() -> Option<Self>;
 }
 
-pub(super) fn read<T: Field>(meta: &BTreeMap<String, String>, name: &'static str) -> Result<T, FieldError> {
+/// `text` is what stands in `meta` under this name.
+pub(super) fn read<T: Field>(text: Option<&str>, name: &'static str) -> Result<T, FieldError> {
     let error = |value: &str| FieldError {
         name,
         expected: T::EXPECTED,
         value: crate::text::head(value, 80).to_owned(),
     };
-    match meta.get(name) {
+    match text {
         Some(text) => T::read(text).ok_or_else(|| error(text)),
         None => T::absent().ok_or_else(|| error("")),
     }
@@ -208,7 +208,16 @@ macro_rules! fields {
 
         impl $name {
             fn read(meta: &std::collections::BTreeMap<String, String>) -> Result<Self, $crate::event::FieldError> {
-                Ok(Self { $($field: $crate::event::fields::read(meta, stringify!($field))?),* })
+                // One walk over what is there: a look for each field costs more than all that is done with them.
+                $(let mut $field = None;)*
+                for (name, text) in meta {
+                    match name.as_str() {
+                        $(stringify!($field) => $field = Some(text.as_str()),)*
+                        // Of another version, or of no field of this event.
+                        _ => {}
+                    }
+                }
+                Ok(Self { $($field: $crate::event::fields::read($field, stringify!($field))?),* })
             }
 
             fn write(&self) -> std::collections::BTreeMap<String, String> {
