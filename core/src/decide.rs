@@ -1,7 +1,7 @@
 //! May this be done? The only place that refuses. Each question is asked under the append lock, of a world that has
 //! seen every entry, so that the answer still holds when the event is appended.
 
-use crate::event::{Done, DoneCleared, Event, RunStart};
+use crate::event::{Done, DoneCleared, Event};
 use crate::id::{MsgId, RunId};
 use crate::message::Kind;
 use crate::plan::reason;
@@ -181,9 +181,8 @@ pub fn may_start_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
 /// # Errors
 /// When a run of the task has started with it before: they were.
 pub fn may_warn_of_version(task: &Task, agent: &str, version: &str) -> Result<(), Refusal> {
-    let mut starts = task.runs.values().filter_map(Run::start);
-    let known = |start: &RunStart| start.agent == agent && start.agent_version.as_deref() == Some(version);
-    if starts.any(known) { Err(Refusal::Moot) } else { Ok(()) }
+    let known = |run: &Run| run.agent == agent && run.agent_version() == Some(version);
+    if task.runs.values().any(known) { Err(Refusal::Moot) } else { Ok(()) }
 }
 
 /// May this run be called idle, active or stuck?
@@ -337,7 +336,7 @@ pub fn may_delete_run(task: &Task, id: &RunId) -> Result<(), Refusal> {
     if task.ralph.is_open() || task.ralph.stopping.is_some() {
         return Err(Refusal::LoopOpen);
     }
-    if task.runs.last_key_value().is_some_and(|(newest, _)| newest == id) {
+    if task.runs.newest().is_some_and(|(newest, _)| newest == id) {
         return Err(Refusal::NewestRun(id.clone()));
     }
     if let Some((name, _)) = task.open_links().find(|(_, link)| link.parent.as_ref() == Some(id)) {

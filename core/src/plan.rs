@@ -305,7 +305,7 @@ fn session(look: Look<'_>, agent: &str) -> Option<String> {
     let class = last.end().and_then(|(end, _)| end.error_class.as_deref());
     let lost = matches!(class, Some("context_too_long" | "usage" | "unknown"));
     let resumes = look.policy.session == Session::Resume && last.agent == agent && !lost;
-    last.session_id.clone().filter(|_| resumes)
+    last.session_id.as_deref().filter(|_| resumes).map(str::to_owned)
 }
 
 fn wait_runs(

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::RunStart;
 use crate::id::{ProjectId, RunId, TaskId};
 use crate::text::push_quoted;
 use crate::world::{Run, RunStatus, UsageRow};
@@ -78,10 +79,17 @@ pub enum RunInfoError {
 }
 
 impl RunInfo {
-    /// The projection of a run's events.
+    /// The projection of a run's events. `start` is the one of the run, once it has one: the fold of a run that is over
+    /// does not hold it any more.
     #[must_use]
-    pub fn project(project: &ProjectId, task: &TaskId, id: &RunId, run: &Run) -> Self {
-        let start = run.start().cloned().unwrap_or_default();
+    pub fn project(
+        project: &ProjectId,
+        task: &TaskId,
+        id: &RunId,
+        run: &Run,
+        start: Option<RunStart>,
+    ) -> Self {
+        let start = start.unwrap_or_default();
         let end = run.end();
         Self {
             version: VERSION,
@@ -117,13 +125,13 @@ impl RunInfo {
                 .map(|(end, _)| end.reason.clone()),
             error_class: end.and_then(|(end, _)| end.error_class.clone()),
             retry_at: end.and_then(|(end, _)| end.retry_at).map(|at| at.to_string()),
-            key: run.key.clone(),
+            key: run.key.as_deref().map(str::to_owned),
             supervisor_pid: start.supervisor_pid,
             machine_id: start.machine_id,
             boot_id: start.boot_id,
             pid_namespace: start.pid_namespace,
             pid_start_ticks: start.pid_start_ticks,
-            session_id: run.session_id.clone(),
+            session_id: run.session_id.as_deref().map(str::to_owned),
             usage: run.usage.row(),
         }
     }

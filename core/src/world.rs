@@ -4,7 +4,7 @@
 //! makes no sense is ignored, and the reason is a value. Each stream touches only its own part of the world (and a set
 //! of answers that only grows), so that any interleaving which keeps each stream's order gives the same world.
 //!
-//! The [`Change`]s it returns are what a viewer applies, for live view and replay alike.
+//! [`World::changes`] makes of it the [`Change`]s that a viewer applies, for live view and replay alike.
 
 mod change;
 mod evidence;
@@ -12,8 +12,11 @@ mod link;
 mod marker;
 mod ralph;
 mod run;
+mod runs;
+mod sorted;
 mod task;
 mod thread;
+mod touched;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,18 +28,21 @@ pub use evidence::{Evidence, Told};
 pub use link::Link;
 pub use marker::Marker;
 pub use ralph::{Degraded, Ralph, RalphState, StopRequest};
-pub use run::{Run, RunState, RunStatus};
+pub use run::{Ended, Run, RunState, RunStatus, Started};
+pub use runs::Runs;
+pub use sorted::Sorted;
 pub use task::{DoneMark, Task, TaskStatus};
 pub use thread::{Question, Thread, answers};
 pub use usage::{BudgetRow, Cost, RetryRow, Totals, UsageRow, dollars};
 
+use self::touched::Touched;
 use crate::event::{Event, FieldError, ProjectCreated};
 use crate::id::{MsgId, ProjectId, RunId, TaskId};
 use crate::message::Message;
 use crate::store::{Cursor, StreamKey};
 
 /// Raised when the fold changes its meaning: checkpoints of another version are dropped and rebuilt.
-pub const WORLD_VERSION: u32 = 11;
+pub const WORLD_VERSION: u32 = 12;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
@@ -48,7 +54,7 @@ pub struct World {
 pub struct Project {
     pub created: Option<ProjectCreated>,
     pub thread: Thread,
-    pub tasks: BTreeMap<TaskId, Task>,
+    pub tasks: BTreeMap<TaskId, Box<Task>>,
     /// Questions that a message of another stream of this project names as parent of an ANSWER or USER message.
     answered_elsewhere: BTreeSet<MsgId>,
 }
@@ -56,7 +62,8 @@ pub struct Project {
 /// What one message did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
-    pub changes: Vec<Change>,
+    /// What [`World::changes`] tells of.
+    touched: Touched,
     /// Set when the message, or its meaning as a lifecycle event, was passed over.
     pub ignored: Option<Ignored>,
 }
@@ -95,10 +102,11 @@ impl World {
 
     #[must_use]
     pub fn task(&self, project: &ProjectId, task: &TaskId) -> Option<&Task> {
-        self.projects.get(project)?.tasks.get(task)
+        self.projects.get(project)?.tasks.get(task).map(AsRef::as_ref)
     }
 
-    /// Folds in one message. `at` is the gap before it in its stream.
+    /// Folds in one message. `at` is the gap before it in its stream. What it changed, as viewers are told it, is
+    /// [`World::changes`].
     pub fn apply(&mut self, stream: &StreamKey, at: Cursor, message: &Message) -> Applied {
         let project = self.projects.entry(stream.project.clone()).or_default();
         let event = Event::read(message);
@@ -116,8 +124,8 @@ impl Project {
             applied.ignored = Some(Ignored::Duplicate);
             return applied;
         }
-        self.thread.count(message, None, &self.answered_elsewhere, &mut applied.changes);
-        self.note_answers(message, &mut applied.changes);
+        self.thread.count(message, &self.answered_elsewhere, &mut applied.touched);
+        self.note_answers(message, &mut applied.touched);
         match event {
             Ok(Event::ProjectCreated(created)) => self.created = Some(created),
             Ok(Event::Posted) => {}
@@ -140,21 +148,17 @@ impl Project {
             applied.ignored = Some(Ignored::Duplicate);
             return applied;
         }
-        task.thread.count(message, Some(id), &self.answered_elsewhere, &mut applied.changes);
-        match event {
-            Ok(event) => {
-                if let Err(reason) = task.apply(id, at, message, &event, &mut applied.changes) {
-                    applied.ignored = Some(reason);
-                }
-            }
-            Err(error) => applied.ignored = Some(error.into()),
-        }
-        self.note_answers(message, &mut applied.changes);
+        task.thread.count(message, &self.answered_elsewhere, &mut applied.touched);
+        applied.ignored = match event {
+            Ok(event) => task.apply(at, message, event, &mut applied.touched).err(),
+            Err(error) => Some(error.into()),
+        };
+        self.note_answers(message, &mut applied.touched);
         applied
     }
 
     /// An answer may stand in another stream of the project than its question, and may be folded in before it.
-    fn note_answers(&mut self, message: &Message, changes: &mut Vec<Change>) {
+    fn note_answers(&mut self, message: &Message, touched: &mut Touched) {
         if !thread::closes_questions(message) {
             return;
         }
@@ -166,7 +170,7 @@ impl Project {
                 .chain(self.tasks.iter_mut().map(|(id, task)| (Some(id), &mut task.thread)));
             for (task, thread) in threads {
                 if thread.close(&parent.msg_id) {
-                    changes.push(Change::QuestionAnswered { task: task.cloned(), id: parent.msg_id.clone() });
+                    touched.answered.push((task.cloned(), parent.msg_id.clone()));
                 }
             }
         }

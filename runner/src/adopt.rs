@@ -90,7 +90,7 @@ impl Driverless {
             title: task.title().to_owned(),
             status: task.status(),
             last_activity: task.thread.last_activity,
-            driver: task.ralph.driver.clone(),
+            driver: task.ralph.driver.as_deref().cloned(),
             foreign,
         })
     }

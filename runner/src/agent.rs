@@ -183,7 +183,7 @@ impl Stream {
     /// The form of a run that has started.
     #[must_use]
     pub fn of(run: &Run) -> Option<Self> {
-        run.start().and_then(|start| start.stream.as_deref()).and_then(Self::named)
+        run.stream().and_then(Self::named)
     }
 
     /// `before` is what earlier runs of the conversation that this run takes up reported together.

@@ -82,7 +82,7 @@ pub(crate) fn before(task: &Task, session: &str) -> Option<Usage> {
 /// now, which knows nothing of it.
 pub(crate) fn is_of(task: &Task, session: &str, stream: Option<Stream>) -> bool {
     let of_it = task.runs.values().filter(|run| run.session_id.as_deref() == Some(session));
-    let mut forms = of_it.map(|run| Stream::named(run.start()?.stream.as_deref()?));
+    let mut forms = of_it.map(|run| Stream::named(run.stream()?));
     stream.is_some() && forms.all(|form| form == stream)
 }
 

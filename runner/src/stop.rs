@@ -316,7 +316,7 @@ fn wait_for_driver(tree: &Tree, view: &mut TaskView) -> Result<(), ViewError> {
         if view.task().ralph.stopping.is_none() {
             return Ok(());
         }
-        view.task().ralph.driver.as_ref().and_then(adopt::process).into_iter().for_each(let_go_on);
+        view.task().ralph.driver.as_deref().and_then(adopt::process).into_iter().for_each(let_go_on);
         wake.sleep(Duration::from_millis(200));
     }
     view.refresh()?;

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use run_agent_core::decide::Refusal;
+use run_agent_core::event::{Event, RunStart};
 use run_agent_core::follow::{Follow, FollowError, From, PAGE_ENTRIES};
 use run_agent_core::store::{AppendError, Condition, Damage, Page, ReadError};
-use run_agent_core::world::Task;
-use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, World};
+use run_agent_core::world::{Run, Task, Told};
+use run_agent_core::{Cursor, Draft, Durability, Entry, RunId, Store, Stream, World};
 
 use crate::adopt::{self, DriverLife};
 use crate::below::IsLink;
@@ -109,7 +110,7 @@ impl TaskView {
         if !ralph.is_open() {
             return DriverLife::NotOpen;
         }
-        let life = adopt::driver_life(tree, &self.name, ralph.driver.as_ref());
+        let life = adopt::driver_life(tree, &self.name, ralph.driver.as_deref());
         let is_current = || self.follow.stream().end().is_ok_and(|end| end == self.follow.cursor());
         match life {
             DriverLife::Lost | DriverLife::Foreign if !is_current() => DriverLife::Alive,
@@ -237,6 +238,14 @@ impl TaskView {
         page.entries.into_iter().find(|entry| entry.at == at)
     }
 
+    /// What the stream tells of how a run's process came to be; none of a run that never had one.
+    #[must_use]
+    pub fn start_of(&self, run: &RunId) -> Option<RunStart> {
+        let known = self.run(run)?;
+        // The fold keeps it while the run goes on.
+        known.start().cloned().or_else(|| start_at(self.follow.stream().as_ref(), known))
+    }
+
     /// Appends `batch` if `decide` still allows it when everything that was appended before is folded in.
     ///
     /// # Errors
@@ -304,8 +313,19 @@ impl TaskView {
 
     /// The run's full row for people, if the stream knows it.
     #[must_use]
-    pub fn run(&self, run: &RunId) -> Option<&run_agent_core::world::Run> {
+    pub fn run(&self, run: &RunId) -> Option<&Run> {
         self.task().runs.get(run)
+    }
+}
+
+/// The start of a run that is over, from where the stream tells of it.
+pub(crate) fn start_at(stream: &dyn Stream, run: &Run) -> Option<RunStart> {
+    let at = run.evidence.of(Told::RunStart)?;
+    let entry = stream.read(at, 1).ok()?.entries.into_iter().find(|entry| entry.at == at)?;
+    match Event::read(&entry.message) {
+        Ok(Event::RunStart(start)) => Some(*start),
+        // Another message stands there: the stream was replaced since it was folded.
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -218,7 +218,7 @@ fn pack(context: &Context, lost: &Driverless) -> Result<Parcel, Failure> {
 fn folder_before(context: &Context, name: &TaskName) -> Option<PathBuf> {
     let view = TaskView::open(&context.tree, name).ok()?;
     let last = view.task().ralph.last_root.as_ref()?;
-    view.run(last)?.start().map(|start| PathBuf::from(&start.cwd)).filter(|folder| folder.is_dir())
+    view.start_of(last).map(|start| PathBuf::from(start.cwd)).filter(|folder| folder.is_dir())
 }
 
 /// A driver that did not get the loop: somebody else may have it, or may have ended it, by now.

@@ -131,7 +131,9 @@ impl Story {
     }
 
     fn fold(&mut self, entry: &Entry) -> Vec<Change> {
-        self.world.apply(&self.name.key(), entry.at, &entry.message).changes
+        let key = self.name.key();
+        let applied = self.world.apply(&key, entry.at, &entry.message);
+        self.world.changes(&key, &entry.message, &applied)
     }
 
     /// The task at a moment, as `status` would have shown it then. What lies in files has no past: notes are not told.

@@ -65,7 +65,7 @@ pub(super) fn unknown(name: &TaskName, id: &RunId) -> Failure {
 /// What stream and files disagree about, a line each: told, never a reason to fail.
 fn notes(context: &Context, name: &TaskName, view: &TaskView) -> Vec<String> {
     let mut notes = Vec::new();
-    for (id, run) in &view.task().runs {
+    for (id, run) in view.task().runs.iter() {
         let path = context.tree.run(name, id).info();
         let place = path.display().to_string();
         match context.tree.read_text(&path) {
@@ -142,7 +142,7 @@ pub(super) fn as_json(moment: &Moment<'_>) -> serde_json::Value {
         "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
         "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
         "open_questions": open_questions(task), "runs": runs, "last_messages": messages,
-        "until": task.until(), "usage": task.usage.row(), "budget": task.ralph.budget.as_ref().map(BudgetRow::from),
+        "until": task.until(), "usage": task.usage.row(), "budget": task.ralph.budget.as_deref().map(BudgetRow::from),
         "notes": notes, "damage": damage,
     })
 }
@@ -212,7 +212,7 @@ fn spent(task: &Task) -> String {
     }
     if let Some(told) = &task.ralph.budget {
         let hue = if told.percent < 100 { Hue::Mild } else { Hue::Bad };
-        let words = render::budget(&BudgetRow::from(told));
+        let words = render::budget(&BudgetRow::from(&**told));
         out.push_str(&format!("budget: {}\n", Paint::stdout().hue(hue, &words)));
     }
     out
@@ -282,7 +282,7 @@ pub(super) fn reason_and_since(
 fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, notes: &[String]) -> Outcome {
     let notes: Vec<&String> = notes.iter().filter(|note| note.contains(id.as_str())).collect();
     let Some(run) = view.run(id) else { return Err(unknown(name, id)) };
-    let info = RunInfo::project(&name.project, &name.task, id, run);
+    let info = RunInfo::project(&name.project, &name.task, id, run, view.start_of(id));
     if context.json {
         let mut value = serde_json::json!(info);
         if let Some(since) = run.idle_since {

@@ -16,9 +16,9 @@ const REASON_MIN: usize = 16;
 /// The runs of a task as a tree.
 pub(crate) fn tree_text(task: &Task, now: Timestamp) -> String {
     let mut children: BTreeMap<Option<&RunId>, Vec<&RunId>> = BTreeMap::new();
-    for (id, run) in &task.runs {
+    for (id, run) in task.runs.iter() {
         // A parent of another task, or one that was deleted, hangs nothing here: the run stands at the top.
-        let parent = run.parent.as_ref().filter(|parent| task.runs.contains_key(*parent) && *parent != id);
+        let parent = run.parent.as_ref().filter(|parent| task.runs.contains_key(parent) && *parent != id);
         children.entry(parent).or_default().push(id);
     }
     let mut out = String::new();
@@ -50,7 +50,7 @@ fn push(
             (Some(_), true) => ("└─ ", "   "),
             (Some(_), false) => ("├─ ", "│  "),
         };
-        if let Some(run) = task.runs.get(*id) {
+        if let Some(run) = task.runs.get(id) {
             *shown += 1;
             let room = width().unwrap_or(LINE_MAX).saturating_sub(indent.width() + branch.width());
             out.push_str(&format!("{indent}{branch}{}\n", line(id, run, now, room)));

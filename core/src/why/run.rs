@@ -17,12 +17,13 @@ impl Story<'_> {
         match &run.state {
             RunState::Queued { ahead, .. } => self.queued(id, run, *ahead),
             RunState::Running { .. } => self.running(id, run),
-            RunState::Ended { end, .. } => {
+            RunState::Ended(ended) => {
+                let end = &ended.end;
                 self.run_ended(id, run);
                 match end.status {
                     RunOutcome::Completed => {}
                     // One that never started said nothing.
-                    RunOutcome::Failed | RunOutcome::Stopped if run.start().is_none() => {}
+                    RunOutcome::Failed | RunOutcome::Stopped if ended.started.is_none() => {}
                     RunOutcome::Failed | RunOutcome::Stopped => {
                         self.change("see what it said", Act::Output(id.clone()));
                     }

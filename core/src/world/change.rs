@@ -124,8 +124,8 @@ impl Run {
             error_class: end.and_then(|(end, _)| end.error_class.clone()),
             retry_at: end.and_then(|(end, _)| end.retry_at),
             usage: self.usage.row(),
-            session_id: self.session_id.clone(),
-            agent_version: self.start().and_then(|start| start.agent_version.clone()),
+            session_id: self.session_id.as_deref().map(str::to_owned),
+            agent_version: self.agent_version().map(str::to_owned),
         }
     }
 }

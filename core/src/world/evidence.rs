@@ -43,7 +43,7 @@ pub enum Told {
 }
 
 impl Told {
-    fn of(event: &Event) -> Option<Self> {
+    pub(super) fn of(event: &Event) -> Option<Self> {
         Some(match event {
             Event::TaskCreated(_) => Self::Created,
             Event::TaskDeleted(_) => Self::Deleted,
@@ -81,7 +81,7 @@ impl Told {
         })
     }
 
-    fn is_of_run(self) -> bool {
+    pub(super) fn is_of_run(self) -> bool {
         match self {
             Self::RunIntent
             | Self::RunStart
@@ -131,16 +131,7 @@ impl Evidence {
         self.of(told).is_some_and(|at| self.of(other).is_none_or(|other| other < at))
     }
 
-    pub(super) fn note_of_task(&mut self, at: Cursor, event: &Event) {
-        self.note(at, Told::of(event).filter(|told| !told.is_of_run()));
-    }
-
-    pub(super) fn note_of_run(&mut self, at: Cursor, event: &Event) {
-        self.note(at, Told::of(event).filter(|told| told.is_of_run()));
-    }
-
-    fn note(&mut self, at: Cursor, told: Option<Told>) {
-        let Some(told) = told else { return };
+    pub(super) fn note(&mut self, at: Cursor, told: Told) {
         match self.0.iter_mut().find(|(known, _)| *known == told) {
             Some((_, known)) => *known = at,
             None => self.0.push((told, at)),

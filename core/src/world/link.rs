@@ -32,7 +32,7 @@ impl Task {
         self.links.iter().filter(|(_, link)| !link.child.ended).map(|(key, link)| (key.as_str(), link))
     }
 
-    pub(super) fn linked(&mut self, message: &Message, child: &ChildLink) {
+    pub(super) fn linked(&mut self, message: &Message, child: ChildLink) {
         let parent = message.content.run.clone();
         let known = self.links.entry(child.key()).or_insert_with(|| Link {
             child: child.clone(),
@@ -44,7 +44,7 @@ impl Task {
         if !child.ended && message.content.run.is_some() {
             known.parent.clone_from(&message.content.run);
         }
-        known.child = child.clone();
+        known.child = child;
         if let (true, Some(done)) = (ends, &mut self.done) {
             done.late_results = true;
         }

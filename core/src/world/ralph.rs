@@ -19,7 +19,7 @@ use crate::policy::budget::Spent;
 pub struct Ralph {
     pub state: RalphState,
     /// The newest driver; whether it lives is not the stream's to know.
-    pub driver: Option<LoopStart>,
+    pub driver: Option<Box<LoopStart>>,
     /// Restarts since the counters were last set back.
     pub restarts: u32,
     /// Root runs that failed in a row.
@@ -33,7 +33,7 @@ pub struct Ralph {
     /// Agents that are passed over for a while.
     pub degraded: BTreeMap<String, Degraded>,
     /// The newest that was said of the budget since the counters were last set back.
-    pub budget: Option<LoopBudget>,
+    pub budget: Option<Box<LoopBudget>>,
     /// What the task's whole tree had used when they were.
     pub spent_before: Spent,
     /// The part of it that is the task's own.
@@ -41,13 +41,13 @@ pub struct Ralph {
     /// DONEs that were rejected since the counters were last set back.
     pub rejections: u32,
     /// The newest of them, while no root run has been told of it.
-    pub rejected: Option<DoneRejected>,
+    pub rejected: Option<Box<DoneRejected>>,
     /// Root runs of the task so far: the number of the newest.
     pub attempts: u32,
     /// The newest root run.
     pub last_root: Option<RunId>,
     /// A stop of the whole task that was asked for and has not come to its end.
-    pub stopping: Option<StopRequest>,
+    pub stopping: Option<Box<StopRequest>>,
     /// A root run that was stopped on request since this driver took the loop: the loop ends with it.
     pub stopped_root: Option<RunId>,
     /// The counters were set back and no root run was started since: the next one is no restart.
@@ -144,11 +144,11 @@ impl Ralph {
     }
 
     /// Folds in one event of the loop's own.
-    pub(super) fn apply(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
+    pub(super) fn apply(&mut self, message: &Message, event: Event) -> Result<(), Ignored> {
         let at = message.ts;
         match event {
             Event::LoopStart(start) => self.started(start, at),
-            Event::LoopStopping(how) => self.stopping = Some(StopRequest { at, how: how.clone() }),
+            Event::LoopStopping(how) => self.stopping = Some(Box::new(StopRequest { at, how })),
             Event::LoopEnd(end) => self.ended(end, at)?,
             Event::LoopRestart(restart) => {
                 self.must_be_open()?;
@@ -158,19 +158,16 @@ impl Ralph {
             Event::LoopBackoff(backoff) => {
                 self.must_be_open()?;
                 self.active_ms = backoff.active_ms;
-                self.state = RalphState::BackingOff {
-                    since: at,
-                    delay_ms: backoff.delay_ms,
-                    reason: backoff.reason.clone(),
-                };
+                self.state =
+                    RalphState::BackingOff { since: at, delay_ms: backoff.delay_ms, reason: backoff.reason };
             }
             Event::LoopWaiting(waiting) => {
                 self.must_be_open()?;
                 self.active_ms = waiting.active_ms;
                 self.state = RalphState::Waiting {
                     since: at,
-                    reason: waiting.reason.clone(),
-                    runs: waiting.runs.clone(),
+                    reason: waiting.reason,
+                    runs: waiting.runs,
                     until: waiting.until,
                 };
             }
@@ -178,8 +175,8 @@ impl Ralph {
                 self.must_be_open()?;
                 self.state = RalphState::Blocked {
                     since: at,
-                    reason: blocked.reason.clone(),
-                    tasks: blocked.waits_for.clone(),
+                    reason: blocked.reason,
+                    tasks: blocked.waits_for,
                     hopeless: blocked.hopeless,
                 };
             }
@@ -190,20 +187,20 @@ impl Ralph {
                 self.state = RalphState::Cooling { since: at, cooldown_ms: breaker.cooldown_ms };
             }
             Event::AgentDegraded(degraded) => {
-                let (error_class, run) = (degraded.error_class.clone(), message.content.run.clone());
+                let (error_class, run) = (degraded.error_class, message.content.run.clone());
                 let before =
                     self.degraded.get(&degraded.agent).filter(|known| known.error_class == error_class);
                 let times = before.map_or(1, |known| known.times.saturating_add(1));
                 let degraded_now = Degraded { error_class, until: degraded.until, run, times };
-                self.degraded.insert(degraded.agent.clone(), degraded_now);
+                self.degraded.insert(degraded.agent, degraded_now);
             }
             Event::LoopBudget(budget) => {
                 self.must_be_open()?;
-                self.budget = Some(budget.clone());
+                self.budget = Some(Box::new(budget));
             }
             Event::DoneRejected(rejected) => {
                 self.rejections = self.rejections.saturating_add(1);
-                self.rejected = Some(rejected.clone());
+                self.rejected = Some(Box::new(rejected));
             }
             Event::ProjectCreated(_)
             | Event::TaskCreated(_)
@@ -231,7 +228,7 @@ impl Ralph {
         Ok(())
     }
 
-    fn started(&mut self, start: &LoopStart, at: Timestamp) {
+    fn started(&mut self, start: LoopStart, at: Timestamp) {
         self.state = RalphState::Driven { since: at };
         self.stopping = None;
         self.stopped_root = None;
@@ -241,10 +238,10 @@ impl Ralph {
             let cost = start.base_cost_usd.unwrap_or_default();
             self.spent_before = Spent { tokens: start.base_tokens.unwrap_or(0), cost };
         }
-        self.driver = Some(start.clone());
+        self.driver = Some(Box::new(start));
     }
 
-    fn ended(&mut self, end: &LoopEnd, at: Timestamp) -> Result<(), Ignored> {
+    fn ended(&mut self, end: LoopEnd, at: Timestamp) -> Result<(), Ignored> {
         // A stop of a task that never had a loop ends here too.
         if !self.is_open() && self.stopping.is_none() {
             return Err(Ignored::LoopEnded);
@@ -254,7 +251,7 @@ impl Ralph {
             self.stopping = None;
         }
         self.active_ms = end.active_ms;
-        self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason.clone() };
+        self.state = RalphState::Ended { at, outcome: end.outcome, reason: end.reason };
         Ok(())
     }
 

@@ -19,21 +19,21 @@ pub struct Run {
     pub previous: Option<RunId>,
     /// Where the parent lives, when that is another task.
     pub parent_task: Option<Box<(ProjectId, TaskId)>>,
-    pub key: Option<String>,
+    pub key: Option<Box<str>>,
     /// The verify command that this run is.
-    pub verify: Option<String>,
+    pub verify: Option<Box<str>>,
     pub depth: u32,
     /// The intent's time, or the first event's that told of the run.
     pub made: Timestamp,
     pub state: RunState,
     /// A stop was asked for while the run was active.
-    pub stopping: Option<Stopping>,
+    pub stopping: Option<Box<Stopping>>,
     /// When it gave its last sign of life, while it is idle.
     pub idle_since: Option<Timestamp>,
     /// Its calls to its API fail, and it tries again; since when.
     pub retrying: Option<Box<(Retrying, Timestamp)>>,
     pub usage: Totals,
-    pub session_id: Option<String>,
+    pub session_id: Option<Box<str>>,
     /// When it last posted on the bus.
     pub last_post: Option<Timestamp>,
     /// Where the stream tells why it is in its state.
@@ -52,12 +52,26 @@ pub enum RunState {
         start: Box<RunStart>,
         since: Timestamp,
     },
-    Ended {
-        start: Option<Box<RunStart>>,
-        started: Option<Timestamp>,
-        end: Box<RunEnd>,
-        at: Timestamp,
-    },
+    Ended(Box<Ended>),
+}
+
+/// What is kept of a run that is over, of which a world holds many: what lists, rules and `why` ask. All that was said at
+/// its start and its end stands in the stream, where [`Evidence`] tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// `None` of one that never started.
+    pub started: Option<Started>,
+    /// Without the output's path.
+    pub end: RunEnd,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    pub since: Timestamp,
+    pub agent_version: Option<Box<str>>,
+    /// The form of what its agent printed.
+    pub stream: Option<Box<str>>,
 }
 
 /// One vocabulary everywhere.
@@ -72,6 +86,16 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Stopped];
+
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        match self {
+            Self::Queued | Self::Running => true,
+            Self::Completed | Self::Failed | Self::Stopped => false,
+        }
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +115,7 @@ impl std::fmt::Display for RunStatus {
 }
 
 impl Run {
-    pub(super) fn intended(message: &Message, intent: &RunIntent) -> Self {
+    pub(super) fn intended(message: &Message, intent: RunIntent) -> Self {
         let parent_task = intent.parent_project_id.clone().zip(intent.parent_task_id.clone());
         Self {
             agent: intent.agent.clone(),
@@ -99,11 +123,11 @@ impl Run {
             parent: intent.parent_run_id.clone(),
             previous: intent.previous_run_id.clone(),
             parent_task: parent_task.map(Box::new),
-            key: intent.key.clone(),
-            verify: intent.verify.clone(),
+            key: intent.key.as_deref().map(Into::into),
+            verify: intent.verify.as_deref().map(Into::into),
             depth: intent.depth,
             made: message.ts,
-            state: RunState::Queued { intent: Some(Box::new(intent.clone())), ahead: None },
+            state: RunState::Queued { intent: Some(Box::new(intent)), ahead: None },
             stopping: None,
             idle_since: None,
             retrying: None,
@@ -142,7 +166,7 @@ impl Run {
         match &self.state {
             RunState::Queued { .. } => RunStatus::Queued,
             RunState::Running { .. } => RunStatus::Running,
-            RunState::Ended { end, .. } => match end.status {
+            RunState::Ended(ended) => match ended.end.status {
                 RunOutcome::Completed => RunStatus::Completed,
                 RunOutcome::Failed => RunStatus::Failed,
                 RunOutcome::Stopped => RunStatus::Stopped,
@@ -164,20 +188,38 @@ impl Run {
         self.attempt.is_some()
     }
 
-    /// What is known of the agent's process, once it existed.
+    /// What is known of the agent's process, while the run goes on.
     #[must_use]
     pub fn start(&self) -> Option<&RunStart> {
         match &self.state {
-            RunState::Queued { .. } => None,
             RunState::Running { start, .. } => Some(start),
-            RunState::Ended { start, .. } => start.as_deref(),
+            RunState::Queued { .. } | RunState::Ended(_) => None,
+        }
+    }
+
+    #[must_use]
+    pub fn agent_version(&self) -> Option<&str> {
+        match &self.state {
+            RunState::Queued { .. } => None,
+            RunState::Running { start, .. } => start.agent_version.as_deref(),
+            RunState::Ended(ended) => ended.started.as_ref()?.agent_version.as_deref(),
+        }
+    }
+
+    /// The name of the form of what its agent prints, where that is not for people as it is.
+    #[must_use]
+    pub fn stream(&self) -> Option<&str> {
+        match &self.state {
+            RunState::Queued { .. } => None,
+            RunState::Running { start, .. } => start.stream.as_deref(),
+            RunState::Ended(ended) => ended.started.as_ref()?.stream.as_deref(),
         }
     }
 
     #[must_use]
     pub fn end(&self) -> Option<(&RunEnd, Timestamp)> {
         match &self.state {
-            RunState::Ended { end, at, .. } => Some((end, *at)),
+            RunState::Ended(ended) => Some((&ended.end, ended.at)),
             RunState::Queued { .. } | RunState::Running { .. } => None,
         }
     }
@@ -187,13 +229,13 @@ impl Run {
         match &self.state {
             RunState::Queued { .. } => None,
             RunState::Running { since, .. } => Some(*since),
-            RunState::Ended { started, .. } => *started,
+            RunState::Ended(ended) => ended.started.as_ref().map(|started| started.since),
         }
     }
 
     /// Folds in one event of this run.
-    pub(super) fn apply(&mut self, id: &RunId, message: &Message, event: &Event) -> Result<(), Ignored> {
-        if let (RunState::Ended { .. }, false) = (&self.state, matches!(event, Event::RunUsage(_))) {
+    pub(super) fn apply(&mut self, id: &RunId, message: &Message, event: Event) -> Result<(), Ignored> {
+        if let (RunState::Ended { .. }, false) = (&self.state, matches!(&event, Event::RunUsage(_))) {
             return Err(Ignored::RunEnded(id.clone()));
         }
         match event {
@@ -202,18 +244,23 @@ impl Run {
                 if let RunState::Running { .. } = self.state {
                     return Err(Ignored::RunStarted);
                 }
-                self.state = RunState::Running { start: start.clone(), since: message.ts };
+                self.state = RunState::Running { start, since: message.ts };
             }
             Event::RunEnd(end) => {
-                let (start, started) = match &self.state {
-                    RunState::Running { start, since } => (Some(start.clone()), Some(*since)),
-                    RunState::Queued { .. } | RunState::Ended { .. } => (None, None),
+                let started = match &mut self.state {
+                    RunState::Running { start, since } => Some(Started {
+                        since: *since,
+                        agent_version: start.agent_version.take().map(String::into_boxed_str),
+                        stream: start.stream.take().map(String::into_boxed_str),
+                    }),
+                    RunState::Queued { .. } | RunState::Ended(_) => None,
                 };
-                self.state = RunState::Ended { start, started, end: Box::new(end.clone()), at: message.ts };
+                let end = RunEnd { output_path: None, ..end };
+                self.state = RunState::Ended(Box::new(Ended { started, end, at: message.ts }));
                 self.idle_since = None;
                 self.retrying = None;
             }
-            Event::RunStopping(stopping) => self.stopping = Some(stopping.clone()),
+            Event::RunStopping(stopping) => self.stopping = Some(Box::new(stopping)),
             Event::RunParked(parked) => {
                 if let RunState::Queued { ahead, .. } = &mut self.state {
                     *ahead = parked.ahead;
@@ -226,7 +273,7 @@ impl Run {
             Event::RunRetrying(new) if new.error_class.is_none() => self.retrying = None,
             Event::RunRetrying(new) => {
                 let since = self.retrying.as_ref().map_or(message.ts, |known| known.1);
-                self.retrying = Some(Box::new((new.clone(), since)));
+                self.retrying = Some(Box::new((new, since)));
             }
             Event::SupervisorRestart(new) => {
                 // Who looks after it now begins to listen anew.
@@ -237,9 +284,9 @@ impl Run {
                 }
             }
             Event::RunUsage(usage) => {
-                self.usage.add(usage);
+                self.usage.add(&usage);
                 if usage.session_id.is_some() {
-                    self.session_id.clone_from(&usage.session_id);
+                    self.session_id = usage.session_id.map(String::into_boxed_str);
                 }
             }
             Event::ProjectCreated(_)

@@ -1,17 +1,22 @@
 //! One task: its runs, its loop, its marker, and the status that they amount to.
 
+mod counts;
 mod fold;
+mod shown;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::counts::RunCounts;
 use super::change::TaskRow;
 use super::evidence::Evidence;
 use super::link::Link;
 use super::ralph::{Ralph, RalphState};
 use super::run::{Run, RunState, RunStatus};
+use super::runs::Runs;
 use super::thread::Thread;
 use super::usage::{BudgetRow, Totals};
 use crate::event::{LoopOutcome, TaskText};
@@ -24,11 +29,11 @@ pub struct Task {
     pub thread: Thread,
     pub created: Option<(TaskText, Timestamp)>,
     pub deleted: bool,
-    pub runs: BTreeMap<RunId, Run>,
+    pub runs: Runs,
     /// How many runs there are of each status, and those that have not ended: kept at each change, so that a look costs
     /// the same at ten runs and at ten thousand.
-    counts: BTreeMap<RunStatus, u32>,
-    active: BTreeSet<RunId>,
+    counts: RunCounts,
+    active: Vec<RunId>,
     pub ralph: Ralph,
     /// The DONE marker, as the stream last told of it.
     pub done: Option<DoneMark>,
@@ -120,7 +125,7 @@ impl Task {
         let mut next = 0;
         while let Some(parent) = tree.get(next).cloned() {
             next += 1;
-            for (id, child) in &self.runs {
+            for (id, child) in self.runs.iter() {
                 // Parents that name each other in a circle, as a hand may write them, are taken once.
                 if child.parent.as_ref() == Some(&parent) && !tree.contains(id) {
                     tree.push(id.clone());
@@ -133,7 +138,7 @@ impl Task {
 
     #[must_use]
     pub fn status(&self) -> TaskStatus {
-        let running = self.counts.contains_key(&RunStatus::Running);
+        let running = self.counts.of(RunStatus::Running) > 0;
         let active = !self.active.is_empty();
         match &self.ralph.state {
             RalphState::Never => self.status_of_jobs(running, active),
@@ -179,28 +184,36 @@ impl Task {
     /// What the status does not say: why it waits, how it ended. Empty when there is nothing to add.
     #[must_use]
     pub fn reason(&self) -> String {
+        self.why_so().text().into_owned()
+    }
+
+    fn why_so(&self) -> Reason<'_> {
         if self.ralph.stopping.is_some() {
-            return "stopping".to_owned();
+            return Reason::Word("stopping");
         }
         match &self.ralph.state {
-            RalphState::Driven { .. } if self.ralph.stopped_root.is_some() => reason::ROOT_STOPPED.to_owned(),
-            RalphState::Never | RalphState::Driven { .. } if self.is_idle() => IDLE.to_owned(),
+            RalphState::Driven { .. } if self.ralph.stopped_root.is_some() => {
+                Reason::Word(reason::ROOT_STOPPED)
+            }
+            RalphState::Never | RalphState::Driven { .. } if self.is_idle() => Reason::Word(IDLE),
             RalphState::Never | RalphState::Driven { .. } if self.is_retrying() => {
-                reason::RETRYING.to_owned()
+                Reason::Word(reason::RETRYING)
             }
             // The loop decides what comes next, in a moment where its driver lives.
             RalphState::Driven { .. } if self.active.is_empty() && self.ralph.has_begun() => {
-                reason::BETWEEN_RUNS.to_owned()
+                Reason::Word(reason::BETWEEN_RUNS)
             }
-            RalphState::Never | RalphState::Driven { .. } => self.waits_for_slots().unwrap_or_default(),
+            RalphState::Never | RalphState::Driven { .. } => {
+                self.waits_for_slots().map_or(Reason::Word(""), Reason::Ahead)
+            }
             RalphState::BackingOff { reason, .. }
             | RalphState::Waiting { reason, .. }
-            | RalphState::Blocked { reason, .. } => reason.clone(),
-            RalphState::Cooling { .. } => "breaker".to_owned(),
+            | RalphState::Blocked { reason, .. } => Reason::Told(reason),
+            RalphState::Cooling { .. } => Reason::Word("breaker"),
             RalphState::Ended { .. } if self.active().next().is_some() => {
-                "runs go on without the loop".to_owned()
+                Reason::Word("runs go on without the loop")
             }
-            RalphState::Ended { reason, .. } => reason.clone(),
+            RalphState::Ended { reason, .. } => Reason::Told(reason),
         }
     }
 
@@ -229,10 +242,10 @@ impl Task {
         }
     }
 
-    /// Nothing of it is at work, and something waits for a slot.
-    fn waits_for_slots(&self) -> Option<String> {
-        let at_work = self.counts.contains_key(&RunStatus::Running);
-        if at_work { None } else { self.active().find_map(|(_, run)| run.state.waits_for()) }
+    /// How many are before it, when nothing of it is at work and something waits for a slot.
+    fn waits_for_slots(&self) -> Option<u32> {
+        let at_work = self.counts.of(RunStatus::Running) > 0;
+        if at_work { None } else { self.active().find_map(|(_, run)| run.state.ahead()) }
     }
 
     #[must_use]
@@ -248,8 +261,8 @@ impl Task {
 
     /// How many runs there are of each status.
     #[must_use]
-    pub fn run_counts(&self) -> &BTreeMap<RunStatus, u32> {
-        &self.counts
+    pub fn run_counts(&self) -> BTreeMap<RunStatus, u32> {
+        self.counts.to_map()
     }
 
     /// The task as lists show it.
@@ -261,12 +274,12 @@ impl Task {
             reason: self.reason(),
             title: self.title().to_owned(),
             done: self.done.is_some(),
-            run_counts: self.counts.clone(),
+            run_counts: self.run_counts(),
             restarts: self.ralph.restarts,
             since: self.since.as_ref().map(|(_, at)| *at),
             until: self.until(),
             usage: self.usage.row(),
-            budget: self.ralph.budget.as_ref().map(BudgetRow::from),
+            budget: self.ralph.budget.as_deref().map(BudgetRow::from),
         }
     }
 }
@@ -284,6 +297,34 @@ impl RunState {
     /// What a run that is parked waits for, in words.
     #[must_use]
     pub fn waits_for(&self) -> Option<String> {
-        self.ahead().map(|ahead| format!("waiting for other agents, {ahead} ahead"))
+        self.ahead().map(|ahead| Reason::Ahead(ahead).text().into_owned())
+    }
+}
+
+/// Why a task is what it is, before it is put into words.
+#[derive(Debug, Clone, Copy)]
+enum Reason<'a> {
+    Word(&'static str),
+    /// As the stream tells it.
+    Told(&'a str),
+    /// So many wait for a slot before it.
+    Ahead(u32),
+}
+
+impl<'a> Reason<'a> {
+    fn text(self) -> Cow<'a, str> {
+        match self {
+            Self::Word(text) => Cow::Borrowed(text),
+            Self::Told(text) => Cow::Borrowed(text),
+            Self::Ahead(ahead) => Cow::Owned(format!("waiting for other agents, {ahead} ahead")),
+        }
+    }
+
+    /// The same, of a task that may change.
+    fn kept(self) -> Cow<'static, str> {
+        match self {
+            Self::Word(text) => Cow::Borrowed(text),
+            Self::Told(_) | Self::Ahead(_) => Cow::Owned(self.text().into_owned()),
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::change::Change;
-use crate::id::{MsgId, RunId, TaskId};
+use super::sorted::Sorted;
+use super::touched::Touched;
+use crate::id::{MsgId, RunId};
 use crate::message::{Kind, Message};
 use crate::store::Cursor;
 use crate::text;
@@ -18,7 +19,7 @@ const QUESTION_TEXT_MAX: usize = 280;
 pub struct Thread {
     /// The place of the last entry that was folded in.
     seen: Option<Cursor>,
-    pub counts: BTreeMap<Kind, u64>,
+    pub counts: Sorted<Kind, u64>,
     pub last_activity: Option<Timestamp>,
     pub last_message: Option<MsgId>,
     pub open_questions: BTreeMap<MsgId, Question>,
@@ -65,13 +66,7 @@ impl Thread {
         self.counts.values().sum()
     }
 
-    pub(super) fn count(
-        &mut self,
-        message: &Message,
-        task: Option<&TaskId>,
-        answered: &BTreeSet<MsgId>,
-        changes: &mut Vec<Change>,
-    ) {
+    pub(super) fn count(&mut self, message: &Message, answered: &BTreeSet<MsgId>, touched: &mut Touched) {
         let content = &message.content;
         match self.counts.get_mut(&content.kind) {
             Some(n) => *n += 1,
@@ -84,7 +79,7 @@ impl Thread {
             self.last_activity = self.last_activity.max(Some(message.ts));
         }
         self.last_message = Some(message.id.clone());
-        changes.push(Change::Counted { task: task.cloned(), kind: content.kind.clone(), at: message.ts });
+        touched.counted = true;
         if content.kind == Kind::QUESTION && !answered.contains(&message.id) {
             let question = Question {
                 asked: message.ts,
@@ -92,8 +87,8 @@ impl Thread {
                 blocking: content.meta.get("blocking").is_some_and(|b| b == "true"),
                 text: text::head(&content.body, QUESTION_TEXT_MAX).to_owned(),
             };
-            self.open_questions.insert(message.id.clone(), question.clone());
-            changes.push(Change::QuestionAsked { task: task.cloned(), id: message.id.clone(), question });
+            self.open_questions.insert(message.id.clone(), question);
+            touched.asked = true;
         }
     }
 

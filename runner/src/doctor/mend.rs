@@ -111,8 +111,11 @@ fn mend_run(tree: &Tree, name: &TaskName, run: &RunId, what: &RunFinding) -> Men
         | RunFinding::StaleDoorbell => renew(tree, name, run, what),
         RunFinding::LeftCgroup { .. } => {
             let _held = hold(&tree.run(name, run).supervisor_lock())?;
-            match open(tree, name)?.run(run).filter(|run| !run.is_active()) {
-                Some(over) => close::end_left_cgroup(tree, name, run, over).map_err(|e| e.to_string()),
+            let view = open(tree, name)?;
+            match view.run(run).filter(|run| !run.is_active()) {
+                Some(_) => {
+                    close::end_left_cgroup(tree, name, run, view.start_of(run)).map_err(|e| e.to_string())
+                }
                 None => Ok(()),
             }
         }

@@ -5,11 +5,12 @@ use std::path::Path;
 use run_agent_core::layout::RunPaths;
 use run_agent_core::run_info::{RunInfo, RunInfoError};
 use run_agent_core::world::Run;
-use run_agent_core::{RunId, Timestamp};
+use run_agent_core::{RunId, Stream, Timestamp};
 
 use super::finding::RunFinding;
 use crate::supervise::close::{self, Life};
 use crate::tree::{TaskName, Tree};
+use crate::view::start_at;
 
 /// What a look at a run that nobody is at work on finds.
 #[derive(Debug)]
@@ -33,9 +34,16 @@ pub(super) enum Info {
 }
 
 /// Gathers.
-pub(super) fn look(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> std::io::Result<Look> {
+pub(super) fn look(
+    tree: &Tree,
+    name: &TaskName,
+    id: &RunId,
+    run: &Run,
+    stream: &dyn Stream,
+) -> std::io::Result<Look> {
     let paths = tree.run(name, id);
     let life = if run.is_active() { Some(close::life(tree, name, id, run)?) } else { None };
+    let cgroup = || close::left_cgroup(tree, name, id, || start_at(stream, run));
     let there = |path: &Path| path.symlink_metadata().is_ok();
     Ok(Look {
         life,
@@ -43,7 +51,7 @@ pub(super) fn look(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> std::
         info: info(tree, &paths),
         output: there(&paths.output()),
         doorbell: there(&paths.doorbell()) || there(&paths.socket()),
-        cgroup: if run.is_active() { None } else { close::left_cgroup(tree, name, id, run) },
+        cgroup: if run.is_active() { None } else { cgroup() },
     })
 }
 
@@ -163,7 +171,8 @@ mod tests {
 
     fn whole(id: &RunId, run: &Run) -> Look {
         let project = ProjectId::parse("p").unwrap();
-        let info = RunInfo::project(&project, &TaskId::parse("task-20261121-093000-x").unwrap(), id, run);
+        let info =
+            RunInfo::project(&project, &TaskId::parse("task-20261121-093000-x").unwrap(), id, run, None);
         Look {
             life: None,
             folder: true,

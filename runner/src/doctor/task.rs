@@ -71,7 +71,7 @@ pub(super) fn look_at_task(tree: &Tree, name: &TaskName) -> Vec<Finding> {
         };
         let task = world.task(&name.project, &name.task);
         found = match task {
-            Some(task) => look_at_known(tree, name, task),
+            Some(task) => look_at_known(tree, name, task, stream.as_ref()),
             None => look_at_empty(tree, name),
         };
         // What came meanwhile explains what seemed wrong.
@@ -146,14 +146,14 @@ pub(super) fn is_void(tree: &Tree, name: &TaskName) -> bool {
     stream.is_ok_and(|stream| stream.end().is_ok_and(|end| end == Cursor::START))
 }
 
-fn look_at_known(tree: &Tree, name: &TaskName, task: &Task) -> Vec<Finding> {
+fn look_at_known(tree: &Tree, name: &TaskName, task: &Task, stream: &dyn Stream) -> Vec<Finding> {
     let paths = tree.task(name);
     if task.deleted {
         return vec![Finding::DeletedTask { name: name.clone(), path: paths.folder().to_owned() }];
     }
     let mut found = Vec::new();
-    for (id, run) in &task.runs {
-        look_at_run(tree, name, id, run, &mut found);
+    for (id, run) in task.runs.iter() {
+        look_at_run(tree, name, id, run, stream, &mut found);
     }
     look_at_unknown(tree, name, task, &mut found);
     look_at_loop(tree, name, task, &mut found);
@@ -170,6 +170,7 @@ fn look_at_run(
     name: &TaskName,
     id: &RunId,
     run: &run_agent_core::world::Run,
+    stream: &dyn Stream,
     found: &mut Vec<Finding>,
 ) {
     let paths = tree.run(name, id);
@@ -184,7 +185,7 @@ fn look_at_run(
             return found.push(Finding::Unreadable { place, why: error.to_string() });
         }
     }
-    match run::look(tree, name, id, run) {
+    match run::look(tree, name, id, run, stream) {
         Ok(look) => found.extend(run::judge(run, id, &look).into_iter().map(of)),
         Err(error) => {
             found.push(Finding::Unreadable { place: format!("{name}/{id}"), why: error.to_string() });
@@ -242,7 +243,7 @@ fn look_at_loop(tree: &Tree, name: &TaskName, task: &Task, found: &mut Vec<Findi
     if task.ralph.stopping.is_some() && task.active().next().is_none() {
         found.push(Finding::UnfinishedStop { name: name() });
     } else if task.ralph.is_open()
-        && driver_life(tree, &name(), task.ralph.driver.as_ref()) == DriverLife::Lost
+        && driver_life(tree, &name(), task.ralph.driver.as_deref()) == DriverLife::Lost
     {
         found.push(Finding::LoopWithoutDriver { name: name() });
     }

@@ -94,7 +94,7 @@ impl Row {
             open_questions: task.thread.open_questions.len(),
             until: task.until(),
             usage: task.usage.row(),
-            budget: task.ralph.budget.as_ref().map(BudgetRow::from),
+            budget: task.ralph.budget.as_deref().map(BudgetRow::from),
             needs: inbox::of_task(task),
         }
     }

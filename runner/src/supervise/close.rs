@@ -6,13 +6,13 @@ use std::path::Path;
 
 use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
-use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, VerifyStop};
+use run_agent_core::event::{Event, LoopEnd, LoopOutcome, RunEnd, RunOutcome, RunStart, VerifyStop};
 use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::world::{Run, RunState, Task};
 use run_agent_core::{Draft, RunId};
 
-use super::os::{Machine, ProcessId};
+use super::os::{Cgroup, Machine, ProcessId};
 use super::record::{self, Notes};
 use super::{ladder, left_overs, ownership};
 use crate::agent::Stream;
@@ -278,7 +278,7 @@ fn end_of_dead(run: &Run, notes: Notes) -> (RunEnd, Cause) {
     if let Some(exit) = notes.exit {
         return (exit, Cause::Process("supervisor lost after the agent's end".to_owned()));
     }
-    let lost = match run.start() {
+    let lost = match run.started() {
         Some(_) => SUPERVISOR_LOST,
         None if notes.supervisor.is_some() => "supervisor lost before the start",
         None => "starter lost",
@@ -293,23 +293,36 @@ fn end_of_dead(run: &Run, notes: Notes) -> (RunEnd, Cause) {
 }
 
 /// The cgroup that a run which is over left behind, as `left_overs` judges it, and how many processes are in it.
-pub(crate) fn left_cgroup(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> Option<usize> {
+///
+/// `start` looks up how the run started: few runs leave one behind.
+pub(crate) fn left_cgroup(
+    tree: &Tree,
+    name: &TaskName,
+    id: &RunId,
+    start: impl FnOnce() -> Option<RunStart>,
+) -> Option<usize> {
     let notes = record::notes(&tree.run(name, id).supervisor_lock()).ok()?;
-    left_overs::in_cgroup(id, agent_of(run), &notes).map(|(_, processes)| processes)
+    notes.cgroup_of(id).filter(Cgroup::is_there)?;
+    left_overs::in_cgroup(id, agent_of(start()), &notes).map(|(_, processes)| processes)
 }
 
 /// Ends what is in it, and removes it. The caller holds the run's lock.
-pub(crate) fn end_left_cgroup(tree: &Tree, name: &TaskName, id: &RunId, run: &Run) -> io::Result<()> {
+pub(crate) fn end_left_cgroup(
+    tree: &Tree,
+    name: &TaskName,
+    id: &RunId,
+    start: Option<RunStart>,
+) -> io::Result<()> {
     let notes = record::notes(&tree.run(name, id).supervisor_lock())?;
-    if let Some((target, _)) = left_overs::in_cgroup(id, agent_of(run), &notes) {
+    if let Some((target, _)) = left_overs::in_cgroup(id, agent_of(start), &notes) {
         ladder::end(&target, left_overs::PATIENCE, std::thread::sleep);
     }
     Ok(())
 }
 
 /// The agent's process, as the run's start names it. There is a cgroup of the run's only within that boot.
-fn agent_of(run: &Run) -> Option<ProcessId> {
-    run.start().and_then(ownership::agent)
+fn agent_of(start: Option<RunStart>) -> Option<ProcessId> {
+    start.as_ref().and_then(ownership::agent)
 }
 
 /// Posts a run's end unless it has one, and brings its files up to date. True when this
@@ -352,7 +365,10 @@ pub(super) fn end_with(
     let agent = view.run(id).map(|run| run.agent.clone()).unwrap_or_default();
     let stderr = output::tail_of(tree, &paths.stderr(), STDERR_LINES, STDERR_MAX).unwrap_or_default();
     let body = line_for(&agent, &end, &secrets.hide(&stderr));
-    let verified = view.run(id).and_then(|run| run.verify.clone()).map(|command| verify_stop(command, &end));
+    let verified = view
+        .run(id)
+        .and_then(|run| run.verify.as_deref())
+        .map(|command| verify_stop(command.to_owned(), &end));
     batch.extend([Event::RunEnd(end).draft(&scope, cause, body)]);
     batch.extend(verified.map(|(event, line)| event.draft(&scope, cause, line)));
     let posted = view.propose(batch, |task| decide::may_end_run(task, id))?;
@@ -416,7 +432,7 @@ fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
 /// Writes `run-info.yaml` as the stream has it.
 pub(crate) fn project_info(tree: &Tree, view: &TaskView, id: &RunId) {
     if let Some(run) = view.run(id) {
-        let info = RunInfo::project(&view.name.project, &view.name.task, id, run);
+        let info = RunInfo::project(&view.name.project, &view.name.task, id, run, view.start_of(id));
         // A projection: it can be made again from the stream at any time.
         let run = tree.run(&view.name, id);
         if tree.no_link(run.folder()).is_ok() {

@@ -396,7 +396,7 @@ impl<'a> Supervisor<'a> {
 
     fn stop_asked_for(&self) -> Option<Stopping> {
         let task = self.view.task();
-        let own = self.view.run(&self.launch.run).and_then(|run| run.stopping.clone());
+        let own = self.view.run(&self.launch.run).and_then(|run| run.stopping.as_deref().cloned());
         own.or_else(|| task.ralph.stopping.as_ref().map(|request| request.how.clone()))
     }
 }

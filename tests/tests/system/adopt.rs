@@ -92,7 +92,7 @@ fn of_ten_adopts_at_once_each_loop_gets_one_driver_and_no_run_is_started_twice()
         );
         assert!(!root.tree().task(task).folder().join("two").exists(), "{task}: two root agents at once");
         let view = root.view(task);
-        let started = view.task().runs.values().filter(|run| run.start().is_some()).count();
+        let started = view.task().runs.values().filter(|run| run.started().is_some()).count();
         assert_eq!((starts(&root, task), started), (3, 3), "{task}");
         // A driver that is killed while it starts a run leaves one that never started.
         let ends = root.count(task, "RUN_STOP") + root.count(task, "RUN_CRASH");
@@ -113,7 +113,7 @@ fn after_a_death_of_everything_adopt_brings_every_loop_to_its_end() {
     for task in &tasks {
         let view = root.view(task);
         let ralph = &view.task().ralph;
-        let run = view.run(ralph.last_root.as_ref().unwrap()).unwrap().start().unwrap().clone();
+        let run = view.start_of(ralph.last_root.as_ref().unwrap()).unwrap();
         for pid in [ralph.driver.as_ref().unwrap().driver_pid, run.supervisor_pid, run.pid] {
             kill(pid, "KILL");
         }
@@ -266,10 +266,10 @@ fn a_loop_of_another_machine_or_namespace_is_told_and_left_alone() {
     let rebooted = LoopStart {
         boot_id: "the one before".to_owned(),
         pid_namespace: "pid:[1]".to_owned(),
-        ..own.clone()
+        ..(*own).clone()
     };
-    let machine = LoopStart { machine_id: "another".to_owned(), ..own.clone() };
-    let namespace = LoopStart { pid_namespace: "pid:[1]".to_owned(), ..own };
+    let machine = LoopStart { machine_id: "another".to_owned(), ..(*own).clone() };
+    let namespace = LoopStart { pid_namespace: "pid:[1]".to_owned(), ..*own };
     for start in [machine, namespace] {
         let draft = Event::LoopStart(start).draft(
             &task.scope(None),

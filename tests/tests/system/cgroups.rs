@@ -148,7 +148,7 @@ fn an_agent_that_removed_its_runs_folder_leaves_no_cgroup() {
     let Some(cgroup) = Cgroup::for_run(&run).filter(Cgroup::is_there) else {
         return eprintln!("skipped: no cgroup can be made here");
     };
-    let start = root.view(&task).run(&run).unwrap().start().unwrap().clone();
+    let start = root.view(&task).start_of(&run).unwrap();
     kill(start.supervisor_pid, "KILL");
     kill(start.pid, "KILL");
     for pid in [start.supervisor_pid, start.pid] {

@@ -48,8 +48,8 @@ fn a_detached_loop_goes_on_without_its_starter_with_the_same_settings() {
     );
     let view = root.view(&task);
     assert_eq!((view.task().reason().as_str(), view.task().runs.len()), ("exhausted", 2), "--max-restarts");
-    let (run, state) = view.task().runs.iter().next().unwrap();
-    assert_eq!(state.start().unwrap().cwd, folder);
+    let run = view.task().runs.keys().next().unwrap();
+    assert_eq!(view.start_of(run).unwrap().cwd, folder);
     let printed = std::fs::read_to_string(root.tree().run(&task, run).stdout()).unwrap();
     assert!(printed.starts_with(folder), "{printed}");
     let start = view.task().ralph.driver.clone().unwrap();

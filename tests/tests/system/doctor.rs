@@ -500,7 +500,7 @@ fn an_agent_alone_is_told_and_left_alone_and_closed_when_it_is_gone() {
     let _ = root.ok(&shell_args("job", &task, job, &["--detach"]));
     let pid: u32 = text_of(&root.tree().task(&task).folder().join("pid")).parse().unwrap();
     let run = root.view(&task).task().runs.keys().next().unwrap().clone();
-    let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = root.view(&task).start_of(&run).unwrap().supervisor_pid;
     kill(supervisor, "KILL");
     // Its first thread may be gone while another still holds what the process had open.
     let lock = root.tree().run(&task, &run).supervisor_lock();

@@ -146,7 +146,7 @@ fn what_an_agent_left_running_when_its_supervisor_was_lost_is_ended() {
     let run = root.ok(&shell_args("job", &task, "setsid sleep 776 & echo $! > \"$JRUN_TASK_FOLDER/left\"; while [ ! -f \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.05; done", &["--detach"]));
     let left: u32 = text_of(&folder(&root, &task).join("left")).parse().unwrap();
     let id = RunId::parse(&run).unwrap();
-    kill(root.view(&task).run(&id).unwrap().start().unwrap().supervisor_pid, "KILL");
+    kill(root.view(&task).start_of(&id).unwrap().supervisor_pid, "KILL");
     std::fs::write(folder(&root, &task).join("go"), "").unwrap();
     until(
         "the run is closed",
@@ -373,7 +373,7 @@ fn an_orphan_whose_run_folder_is_gone_is_stopped_too() {
     let mut agents = Vec::new();
     for run in &runs {
         agents.push(text_of(&folder(&root, &task).join(format!("pid.{run}"))).parse::<u32>().unwrap());
-        let supervisor = root.view(&task).run(run).unwrap().start().unwrap().supervisor_pid;
+        let supervisor = root.view(&task).start_of(run).unwrap().supervisor_pid;
         kill(supervisor, "KILL");
         until("the supervisor is gone", || (!alive(supervisor)).then_some(()), String::new);
     }

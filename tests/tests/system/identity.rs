@@ -185,7 +185,7 @@ fn foreign(root: &Root, slug: &str, variable: &str, value: &str) -> (TaskName, R
     let job = job.env(variable, value).output().unwrap();
     let run = RunId::parse(String::from_utf8_lossy(&job.stdout).trim()).unwrap();
     let agent: u32 = text_of(&root.tree().run(&task, &run).folder().join("pid")).parse().unwrap();
-    let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = root.view(&task).start_of(&run).unwrap().supervisor_pid;
     kill(supervisor, "KILL");
     free(root, &task, &run);
     (task, run, agent)

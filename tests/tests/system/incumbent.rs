@@ -83,7 +83,7 @@ fn a_killed_tool_leaves_no_run_that_is_running_for_ever() {
         root.ok(&shell_args("job", &task, "echo $$ > \"$JRUN_RUN_FOLDER/pid\"; sleep 100", &["--detach"]));
     let id = run_agent_core::RunId::parse(&run).unwrap();
     let agent: u32 = text_of(&root.tree().run(&task, &id).folder().join("pid")).parse().unwrap();
-    kill(root.view(&task).run(&id).unwrap().start().unwrap().supervisor_pid, "KILL");
+    kill(root.view(&task).start_of(&id).unwrap().supervisor_pid, "KILL");
     kill(agent, "KILL");
     until(
         "the dead run is seen",
@@ -103,7 +103,7 @@ fn a_reused_pid_is_never_killed() {
     let id = run_agent_core::RunId::parse(&run).unwrap();
     let paths = root.tree().run(&task, &id);
     let agent: u32 = text_of(&paths.folder().join("pid")).parse().unwrap();
-    let supervisor = root.view(&task).run(&id).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = root.view(&task).start_of(&id).unwrap().supervisor_pid;
     kill(supervisor, "KILL");
     kill(agent, "KILL");
     until("both are gone", || (!alive(agent) && !alive(supervisor)).then_some(()), String::new);

@@ -234,7 +234,7 @@ fn of_many_who_find_a_dead_run_one_closes_it() {
     let run = root.ok(&shell_args("job", &task, AGENT, &["--detach"]));
     let run = RunId::parse(&run).unwrap();
     let pid: u32 = text_of(&root.tree().task(&task).folder().join("pid")).parse().unwrap();
-    let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = root.view(&task).start_of(&run).unwrap().supervisor_pid;
     kill(supervisor, "KILL");
     kill(pid, "KILL");
     until("both are gone", || (!alive(pid) && !alive(supervisor)).then_some(()), String::new);

@@ -34,7 +34,7 @@ fn lost(slug: &str, prompt: &str, more: &[&str]) -> Lost {
 
 impl Lost {
     fn supervisor(&self) -> u32 {
-        self.root.view(&self.task).run(&self.run).unwrap().start().unwrap().supervisor_pid
+        self.root.view(&self.task).start_of(&self.run).unwrap().supervisor_pid
     }
 
     fn kill_supervisor(&self) {

@@ -35,7 +35,7 @@ fn every_change_is_told_in_order_and_amounts_to_the_world() {
     }
     let world_task = root.view(&task).task().clone();
     assert_eq!(mirror.tasks.get(&task.task), Some(&world_task.row(&task.task)));
-    for (id, run) in &world_task.runs {
+    for (id, run) in world_task.runs.iter() {
         assert_eq!(mirror.runs.get(&(task.task.clone(), id.clone())), Some(&run.row(&task.task, id)));
     }
     assert_eq!(mirror.questions.len(), 1);

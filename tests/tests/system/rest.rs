@@ -57,7 +57,7 @@ fn only_run(root: &Root, task: &TaskName) -> (RunId, Run) {
 }
 
 fn start_of(root: &Root, task: &TaskName, run: &RunId) -> RunStart {
-    run_of(root, task, run).start().unwrap().clone()
+    root.view(task).start_of(run).unwrap()
 }
 
 fn end_of(run: &Run) -> (String, Option<String>) {
@@ -103,7 +103,7 @@ fn an_answer_is_the_output_its_usage_is_told_and_the_token_touches_no_disk() {
     let (id, run) = only_run(&root, &task);
     assert_eq!((run.usage.input_tokens, run.usage.output_tokens), (INPUT, OUTPUT));
     assert_eq!((run.status(), end_of(&run)), (RunStatus::Completed, ("answered".to_owned(), None)));
-    let start = run.start().unwrap();
+    let start = start_of(&root, &task, &id);
     assert_eq!((start.process_ownership.as_str(), start.pid, start.pgid), ("external", 0, 0));
     let told = root.json(&["status", id.as_str(), "--json"]);
     let endpoint_of_it = format!("{}/chat/completions", endpoint.url());

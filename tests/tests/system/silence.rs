@@ -283,7 +283,7 @@ fn time_in_which_the_supervisor_did_not_run_makes_nothing_idle_stuck_or_late() {
     let prompt = "while [ ! -e \"$JRUN_TASK_FOLDER/go\" ]; do sleep 0.3; done";
     let run =
         RunId::parse(&root.ok(&shell_args("job", &task, prompt, &["--detach", "--timeout", "7s"]))).unwrap();
-    let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = root.view(&task).start_of(&run).unwrap().supervisor_pid;
     kill(supervisor, "STOP");
     let halted = Instant::now();
     let long_enough = || (halted.elapsed() > Duration::from_secs(9)).then_some(());

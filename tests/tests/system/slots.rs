@@ -185,7 +185,7 @@ fn a_killed_holder_frees_its_slot() {
     let root = root(1);
     let (task, run) = detached(&root, "a");
     let (next, next_run) = detached(&root, "b");
-    let agent = root.view(&task).run(&run).unwrap().start().unwrap().pid;
+    let agent = root.view(&task).start_of(&run).unwrap().pid;
     kill(supervisor_of(&root, &task, &run), "KILL");
     kill(agent, "KILL");
     becomes(&root, &next, &next_run, RunStatus::Running);
@@ -368,7 +368,7 @@ fn a_swarm_on_few_slots_completes_with_nothing_lost_doubled_or_left() {
         let view = root.view(task);
         let runs = &view.task().runs;
         assert_eq!((runs.len(), view.task().ralph.restarts), (4, 0), "{task}");
-        for (id, run) in runs {
+        for (id, run) in runs.iter() {
             assert_eq!(run.status(), RunStatus::Completed, "{id}");
             let kinds = kinds(&root, task, id);
             let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();

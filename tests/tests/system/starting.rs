@@ -162,7 +162,7 @@ fn a_stop_whose_command_was_killed_is_over_only_when_the_loops_below_have_ended(
     let view = root.view(&parent);
     let (id, start) = {
         let id = view.task().active_root().unwrap().clone();
-        let start = view.run(&id).unwrap().start().unwrap().clone();
+        let start = view.start_of(&id).unwrap();
         (id, start)
     };
     kill(start.supervisor_pid, "KILL");
@@ -204,7 +204,7 @@ fn a_stop_ends_where_the_loop_below_lost_its_driver_and_its_runs() {
     let holder = text_of(&root.tree().task(&child).loop_lock());
     kill(holder.strip_prefix("process ").unwrap().parse().unwrap(), "KILL");
     let view = root.view(&child);
-    let start = view.run(view.task().active_root().unwrap()).unwrap().start().unwrap().clone();
+    let start = view.start_of(view.task().active_root().unwrap()).unwrap();
     kill(start.supervisor_pid, "KILL");
     kill(start.pid, "KILL");
     let stopped = root.run(&["stop", "--task", parent.task.as_str(), "--force"]);

@@ -146,7 +146,7 @@ fn child_of(root: &Root, task: &run_agent_runner::tree::TaskName) -> (RunId, u32
     let child = RunId::parse(&text_of(&root.tree().task(task).folder().join("child"))).unwrap();
     let agent: u32 = text_of(&root.tree().run(task, &child).folder().join("pid")).parse().unwrap();
     let view = root.view(task);
-    let supervisor = view.run(&child).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = view.start_of(&child).unwrap().supervisor_pid;
     (child, agent, supervisor)
 }
 
@@ -231,7 +231,7 @@ fn a_stop_does_what_a_dead_supervisor_cannot() {
     ));
     let run = RunId::parse(&run).unwrap();
     let agent: u32 = text_of(&root.tree().run(&task, &run).folder().join("pid")).parse().unwrap();
-    let supervisor = root.view(&task).run(&run).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = root.view(&task).start_of(&run).unwrap().supervisor_pid;
     kill(supervisor, "KILL");
     until("the supervisor is gone", || (!alive(supervisor)).then_some(()), String::new);
     let status = root.json(&["status", run.as_str(), "--json"]);
@@ -253,7 +253,7 @@ fn a_loop_whose_root_was_stopped_after_its_driver_died_is_ended_by_whoever_looks
         there
             .then(|| root.view(&task).task().active_root().cloned())
             .flatten()
-            .filter(|id| root.view(&task).run(id).is_some_and(|run| run.start().is_some()))
+            .filter(|id| root.view(&task).run(id).is_some_and(|run| run.started().is_some()))
     };
     let run = until("a root run", running, || root.run(&["replay", "lone"]).stdout);
     kill(driver.id(), "KILL");

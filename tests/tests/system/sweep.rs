@@ -256,7 +256,7 @@ fn check(root: &Root, task: &TaskName, posted: Option<String>, what: &str) {
         assert!(count(run, &["RUN_START"]) <= 1, "{what}: {run}");
         let started = starts.lines().filter(|line| *line == run.as_str()).count();
         assert!(started <= 1, "{what}: {run} was started {started} times");
-        let agent = root.view(task).run(run).unwrap().start().map(|start| start.pid);
+        let agent = root.view(task).start_of(run).map(|start| start.pid);
         assert!(agent.is_none_or(|pid| !alive(pid)), "{what}: {run} has ended, its agent has not");
     }
 }

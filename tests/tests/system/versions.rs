@@ -66,7 +66,7 @@ impl Scene {
 
     fn version_of(&self, task: &str, run: &RunId) -> Option<String> {
         let view = self.root.view(&name(task));
-        view.run(run).and_then(|run| run.start()).and_then(|start| start.agent_version.clone())
+        view.run(run).and_then(|run| run.agent_version()).map(str::to_owned)
     }
 
     fn warnings(&self, task: &str) -> Vec<String> {

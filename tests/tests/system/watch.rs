@@ -138,7 +138,7 @@ fn a_loop_whose_driver_was_killed_is_told_once() {
         "the agent runs",
         || {
             (root.tree().task(&task).folder().exists()
-                && root.view(&task).task().active().any(|(_, r)| r.start().is_some()))
+                && root.view(&task).task().active().any(|(_, r)| r.started().is_some()))
             .then_some(())
         },
         String::new,

@@ -67,7 +67,8 @@ fn a_command_by_hand_keeps_its_streams_and_its_exit_code() {
     let (id, run) = only_run(&root, &task);
     assert_eq!(text_of(&root.tree().task(&task).folder().join("id")), id.as_str());
     assert_eq!((run.status(), run.end().unwrap().0.exit_code), (RunStatus::Failed, Some(7)));
-    assert_eq!((run.agent.as_str(), run.start().unwrap().process_ownership.as_str()), ("sh", "managed"));
+    let start = root.view(&task).start_of(&id).unwrap();
+    assert_eq!((run.agent.as_str(), start.process_ownership.as_str()), ("sh", "managed"));
     let paths = root.tree().run(&task, &id);
     assert_eq!(std::fs::read(paths.stdout()).unwrap(), b"from \xff stdin\n");
     assert_eq!(std::fs::read(paths.stderr()).unwrap(), b"to stderr\n");
@@ -161,7 +162,7 @@ fn on_a_terminal_the_command_has_the_terminal_in_the_foreground() {
     }
     let (id, run) = only_run(&root, &task);
     assert_eq!((run.status(), run.end().unwrap().0.exit_code), (RunStatus::Failed, Some(4)));
-    assert_eq!(run.start().unwrap().process_ownership, "external");
+    assert_eq!(root.view(&task).start_of(&id).unwrap().process_ownership, "external");
     let info = std::fs::read_to_string(root.tree().run(&task, &id).info()).unwrap();
     assert!(info.contains("process_ownership: \"external\""), "{info}");
     assert!(root.ok(&["output", id.as_str()]).contains("ran on a terminal"));

@@ -89,7 +89,8 @@ impl Watched {
         let key = self.name.key();
         let mut happened = Vec::new();
         for entry in entries {
-            for change in self.world.apply(&key, entry.at, &entry.message).changes {
+            let applied = self.world.apply(&key, entry.at, &entry.message);
+            for change in self.world.changes(&key, &entry.message, &applied) {
                 happened.push(Happened { entry: Some(entry.clone()), change });
             }
         }
@@ -119,7 +120,7 @@ impl Watched {
 /// A world that holds what the view has folded.
 fn world_of(view: &TaskView) -> World {
     let mut project = Project::default();
-    project.tasks.insert(view.name.task.clone(), view.task().clone());
+    project.tasks.insert(view.name.task.clone(), Box::new(view.task().clone()));
     let mut world = World::new();
     world.projects.insert(view.name.project.clone(), project);
     world

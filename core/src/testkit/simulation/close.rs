@@ -82,7 +82,7 @@ pub(super) fn close(sim: &mut Sim, by: Pid, no: TaskNo, id: &RunId) {
     let supervised = sim.runs.get(id).is_some_and(|files| files.supervisor.is_some());
     let end = noted.unwrap_or_else(|| RunEnd {
         status: RunOutcome::Failed,
-        reason: match run.start() {
+        reason: match run.started() {
             Some(_) => "supervisor lost",
             None if supervised => "supervisor lost before the start",
             None => "starter lost",
@@ -130,7 +130,7 @@ pub(super) fn end_run(sim: &mut Sim, by: Pid, no: TaskNo, id: &RunId, end: RunEn
     let duration_ms = end.duration_ms.unwrap_or_default();
     let exit_code = end.exit_code.unwrap_or(-1);
     let mut batch = vec![(Some(id.clone()), Event::RunEnd(end))];
-    if let Some(command) = run.as_ref().and_then(|run| run.verify.clone()) {
+    if let Some(command) = run.as_ref().and_then(|run| run.verify.as_deref().map(str::to_owned)) {
         batch.push((Some(id.clone()), Event::VerifyStop(VerifyStop { command, exit_code, duration_ms })));
     }
     let careless = sim.rule == Rule::ClosersDoNotAsk;

@@ -172,7 +172,7 @@ impl Supervisor {
             return None;
         }
         let task = sim.task(self.task);
-        let own = task.runs.get(&self.run).and_then(|run| run.stopping.clone());
+        let own = task.runs.get(&self.run).and_then(|run| run.stopping.as_deref().cloned());
         own.or_else(|| task.ralph.stopping.as_ref().map(|request| request.how.clone()))
     }
 

@@ -2,69 +2,76 @@
 
 use jiff::Timestamp;
 
+use super::shown::{Difference, Shown};
 use super::{DoneMark, Task};
-use crate::event::{Done, Event, RunEnd, RunIntent, RunOutcome, RunStart};
-use crate::id::{RunId, TaskId};
+use crate::event::{Done, Event, RunIntent, RunOutcome, RunStart};
+use crate::id::RunId;
 use crate::message::Message;
 use crate::policy::budget::Spent;
 use crate::store::Cursor;
 use crate::world::Ignored;
-use crate::world::change::Change;
+use crate::world::evidence::Told;
 use crate::world::run::{Run, RunStatus};
+use crate::world::touched::{OfRun, Touched};
 
 impl Task {
     /// Folds in the meaning of one message of this task's stream.
     pub(in crate::world) fn apply(
         &mut self,
-        id: &TaskId,
         at: Cursor,
         message: &Message,
-        event: &Event,
-        changes: &mut Vec<Change>,
+        event: Event,
+        touched: &mut Touched,
     ) -> Result<(), Ignored> {
         if let Event::Posted = event {
             self.note_late_post(message);
             return Ok(());
         }
-        let before = self.row(id);
-        let run_before = message.content.run.as_ref().and_then(|id| self.runs.get(id)).map(Run::status);
+        let before = Shown::of(self, &event);
+        let run = message.content.run.as_ref();
+        let run_before = run.and_then(|id| self.runs.get(id)).map(Run::status);
+        let told = Told::of(&event);
         let outcome = self.apply_lifecycle(message, event);
         if outcome.is_ok() {
-            self.evidence.note_of_task(at, event);
-            if let Some(run) = message.content.run.as_ref().and_then(|id| self.runs.get_mut(id)) {
-                run.evidence.note_of_run(at, event);
+            self.note(at, told, run);
+        }
+        if let Some(id) = run {
+            let run_now = self.runs.get(id).map(Run::status);
+            self.count_run(id, run_before, run_now);
+            touched.run = match (&outcome, run_before, run_now) {
+                (Ok(()), _, Some(_)) => OfRun::Changed,
+                (Ok(()), Some(_), None) => OfRun::Deleted,
+                (Ok(()), None, None) | (Err(_), ..) => OfRun::Nothing,
+            };
+        }
+        match before.compare(self) {
+            Difference::None => {}
+            Difference::Row => touched.task = true,
+            Difference::Status => {
+                touched.task = true;
+                self.since = Some((message.id.clone(), message.ts));
             }
-        }
-        if let Some(id) = &message.content.run {
-            self.count_run(id, run_before);
-        }
-        if let (Some(run), true) = (&message.content.run, outcome.is_ok()) {
-            match self.runs.get(run) {
-                Some(known) => changes.push(Change::Run(Box::new(known.row(id, run)))),
-                None if matches!(event, Event::RunDeleted(_)) => {
-                    changes.push(Change::RunDeleted { task: id.clone(), id: run.clone() });
-                }
-                None => {}
-            }
-        }
-        let mut after = self.row(id);
-        if after.status != before.status || after.reason != before.reason {
-            self.since = Some((message.id.clone(), message.ts));
-            after.since = Some(message.ts);
-        }
-        if after != before {
-            changes.push(Change::Task(Box::new(after)));
         }
         outcome
     }
 
-    fn apply_lifecycle(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
+    /// Keeps the place of what was told.
+    fn note(&mut self, at: Cursor, told: Option<Told>, run: Option<&RunId>) {
+        let Some(told) = told else { return };
+        if !told.is_of_run() {
+            self.evidence.note(at, told);
+        } else if let Some(run) = run.and_then(|id| self.runs.get_mut(id)) {
+            run.evidence.note(at, told);
+        }
+    }
+
+    fn apply_lifecycle(&mut self, message: &Message, event: Event) -> Result<(), Ignored> {
         match event {
             Event::Posted => Ok(()),
             Event::ProjectCreated(_) => Err(Ignored::NotATask),
             Event::TaskCreated(text) | Event::TaskUpdated(text) => {
                 let made = self.created.as_ref().map_or(message.ts, |(_, at)| *at);
-                self.created = Some((text.clone(), made));
+                self.created = Some((text, made));
                 Ok(())
             }
             Event::TaskDeleted(_) => {
@@ -74,17 +81,19 @@ impl Task {
             Event::RunDeleted(_) => self.run_deleted(run_of(message)?),
             Event::RunIntent(intent) => self.run_intended(message, intent),
             Event::RunStart(start) => {
-                self.run_known(message, start)?;
-                self.run_event(message, event)
+                self.run_known(message, &start)?;
+                self.run_event(message, Event::RunStart(start))
             }
             Event::RunEnd(end) => {
-                self.run_event(message, event)?;
-                self.run_ended(run_of(message)?.clone(), end);
+                self.run_event(message, Event::RunEnd(end))?;
+                self.run_ended(run_of(message)?);
                 Ok(())
             }
             Event::RunUsage(usage) => {
-                self.run_event(message, event)?;
-                self.usage.add(usage);
+                let mut used = self.usage;
+                used.add(&usage);
+                self.run_event(message, Event::RunUsage(usage))?;
+                self.usage = used;
                 Ok(())
             }
             Event::RunStopping(_)
@@ -98,7 +107,7 @@ impl Task {
                 Ok(())
             }
             Event::Done(done) => {
-                self.done_found(message, done);
+                self.done_found(message, &done);
                 Ok(())
             }
             Event::DoneRejected(_) => {
@@ -116,7 +125,7 @@ impl Task {
                 if start.fresh {
                     self.ralph.own_before = Spent::of(&self.usage);
                 }
-                self.ralph.apply(message, event)
+                self.ralph.apply(message, Event::LoopStart(start))
             }
             Event::LoopRestart(_)
             | Event::LoopBackoff(_)
@@ -144,7 +153,7 @@ impl Task {
         }
     }
 
-    fn run_intended(&mut self, message: &Message, intent: &RunIntent) -> Result<(), Ignored> {
+    fn run_intended(&mut self, message: &Message, intent: RunIntent) -> Result<(), Ignored> {
         let id = run_of(message)?;
         if self.runs.contains_key(id) {
             return Err(Ignored::RunStarted);
@@ -164,7 +173,7 @@ impl Task {
         Ok(())
     }
 
-    fn run_event(&mut self, message: &Message, event: &Event) -> Result<(), Ignored> {
+    fn run_event(&mut self, message: &Message, event: Event) -> Result<(), Ignored> {
         let id = run_of(message)?;
         match self.runs.get_mut(id) {
             Some(run) => run.apply(id, message, event),
@@ -180,12 +189,12 @@ impl Task {
         }
     }
 
-    fn run_ended(&mut self, id: RunId, end: &RunEnd) {
-        let Some(run) = self.runs.get(&id) else { return };
+    fn run_ended(&mut self, id: &RunId) {
+        let Some((run, (end, _))) = self.runs.get(id).and_then(|run| Some((run, run.end()?))) else { return };
         if run.is_root() {
             // Whatever it died of: a root that was to be stopped is not started again.
             let outcome = if run.stopping.is_some() { RunOutcome::Stopped } else { end.status };
-            self.ralph.root_ended(&id, &run.agent, outcome, end);
+            self.ralph.root_ended(id, &run.agent, outcome, end);
         } else if let (None, Some(done)) = (&run.verify, &mut self.done) {
             done.late_results = true;
         }
@@ -214,28 +223,26 @@ impl Task {
         }
     }
 
-    /// Keeps the counts true of one run, which had this status before.
-    fn count_run(&mut self, id: &RunId, before: Option<RunStatus>) {
-        let run = self.runs.get(id);
-        let now = run.map(Run::status);
-        if run.is_some_and(Run::is_active) {
-            self.active.insert(id.clone());
-        } else {
-            self.active.remove(id);
-        }
+    /// Keeps the counts true of one run, which had the one status before and has the other now.
+    fn count_run(&mut self, id: &RunId, before: Option<RunStatus>, now: Option<RunStatus>) {
         if now == before {
             return;
         }
-        if let Some(before) = before
-            && let Some(count) = self.counts.get_mut(&before)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&before);
+        self.counts.change(before, now);
+        let is_known = self.active.iter().position(|active| active == id);
+        match (is_known, now.is_some_and(RunStatus::is_active)) {
+            (None, true) => {
+                let place = self.active.partition_point(|active| active < id);
+                self.active.insert(place, id.clone());
             }
-        }
-        if let Some(now) = now {
-            *self.counts.entry(now).or_insert(0) += 1;
+            (Some(place), false) => {
+                self.active.remove(place);
+                if self.active.is_empty() {
+                    // Most tasks idle.
+                    self.active = Vec::new();
+                }
+            }
+            (None, false) | (Some(_), true) => {}
         }
     }
 }

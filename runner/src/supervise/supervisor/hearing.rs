@@ -72,7 +72,8 @@ impl Hearing {
             Stream::Xai | Stream::Perplexity => true,
             Stream::Claude | Stream::Codex | Stream::Gemini | Stream::Opencode => false,
         };
-        let (session, told) = run.map(|run| (run.session_id.clone(), run.usage)).unwrap_or_default();
+        let (session, told) =
+            run.map(|run| (run.session_id.as_deref().map(str::to_owned), run.usage)).unwrap_or_default();
         Some(Self {
             listener: stream.listener(before.as_ref()),
             stdout: Ear::of(supervisor.run.stdout(), &supervisor.secrets),

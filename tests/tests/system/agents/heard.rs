@@ -153,7 +153,7 @@ fn a_supervisor_that_reads_a_chatty_stream_stays_small() {
     let name = root.only_task();
     let heard = || (root.view(&name).task().usage.input_tokens == 1000).then_some(());
     until("the stream is heard", heard, || root.run(&["status"]).stdout);
-    let supervisor = root.view(&name).run(&run).unwrap().start().unwrap().supervisor_pid;
+    let supervisor = root.view(&name).start_of(&run).unwrap().supervisor_pid;
     let rollup = std::fs::read_to_string(format!("/proc/{supervisor}/smaps_rollup")).unwrap();
     let written = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
     let kilobytes: u64 = written.trim().trim_end_matches(" kB").parse().unwrap();
@@ -181,7 +181,7 @@ fn a_conversation_is_not_taken_up_by_an_agent_of_another_kind() {
     let again = root.run(&["resume", "--task", root.only_task().task.as_str()]);
     assert_eq!(again.code, 0, "{again:?}");
     let view = root.view(&root.only_task());
-    let second = view.task().runs.values().nth(1).and_then(|run| run.start()).unwrap();
+    let second = view.task().runs.keys().nth(1).and_then(|run| view.start_of(run)).unwrap();
     assert!(second.commandline.contains(" exec ") && !second.commandline.contains("resume"), "{second:?}");
     assert_eq!(view.task().usage.input_tokens, 40);
 }

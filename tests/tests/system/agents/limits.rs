@@ -37,7 +37,7 @@ fn a_limit_is_waited_for_until_its_reset_and_burns_no_restart() {
     let runs: Vec<_> = view.task().runs.values().collect();
     let until: Timestamp = waiting["until"].parse().unwrap();
     assert_eq!(runs[0].end().unwrap().0.retry_at, Some(until), "as the agent said");
-    assert!(runs[1].start().is_some() && done.stderr.contains("waiting until"), "{done:?}");
+    assert!(runs[1].started().is_some() && done.stderr.contains("waiting until"), "{done:?}");
     assert_eq!(told(&root, "LOOP_BACKOFF"), [""; 0]);
 }
 

@@ -18,7 +18,7 @@ fn lost(script: Script) -> (Root, RunId, u32) {
     let heard = || (told(&root, "RUN_USAGE").len() == 2).then_some(());
     until("the first step is told", heard, || format!("{:?}", root.messages(&root.only_task())));
     let name = root.only_task();
-    kill(root.view(&name).run(&run).unwrap().start().unwrap().supervisor_pid, "KILL");
+    kill(root.view(&name).start_of(&run).unwrap().supervisor_pid, "KILL");
     let lock = root.tree().run(&name, &run).supervisor_lock();
     until("the lock is free", || (!is_locked(&lock).unwrap()).then_some(()), String::new);
     let agent = text_of(&root.scratch().join("pid")).parse().unwrap();

@@ -68,7 +68,7 @@ fn a_verify_command_is_stopped_with_its_task() {
             view.task()
                 .runs
                 .iter()
-                .find(|(_, run)| run.verify.is_some() && run.start().is_some())
+                .find(|(_, run)| run.verify.is_some() && run.started().is_some())
                 .map(|(id, _)| id.clone())
         },
         || root.run(&["replay", "builds"]).stdout,
@@ -89,7 +89,7 @@ fn a_driver_that_was_killed_while_done_is_verified_is_followed_by_one_that_goes_
     let started = || {
         let there = root.tree().task(&task).runs().is_dir();
         let view = there.then(|| root.view(&task))?;
-        view.task().runs.values().any(|run| run.verify.is_some() && run.start().is_some()).then_some(())
+        view.task().runs.values().any(|run| run.verify.is_some() && run.started().is_some()).then_some(())
     };
     until("a verify run at work", started, || root.run(&["replay", "builds"]).stdout);
     run_agent_tests::kill(driver.id(), "KILL");
@@ -129,7 +129,7 @@ fn a_done_that_becomes_a_folder_ends_the_loop_only_after_its_verify_command() {
     let started = || {
         let there = root.tree().task(&task).runs().is_dir();
         let view = there.then(|| root.view(&task))?;
-        view.task().runs.values().any(|run| run.verify.is_some() && run.start().is_some()).then_some(())
+        view.task().runs.values().any(|run| run.verify.is_some() && run.started().is_some()).then_some(())
     };
     until("a verify run at work", started, || root.run(&["replay", "builds"]).stdout);
     let done = root.tree().task(&task).done();
