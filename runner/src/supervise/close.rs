@@ -431,12 +431,15 @@ fn line_for(agent: &str, end: &RunEnd, stderr: &str) -> String {
 
 /// Writes `run-info.yaml` as the stream has it.
 pub(crate) fn project_info(tree: &Tree, view: &TaskView, id: &RunId) {
-    if let Some(run) = view.run(id) {
-        let info = RunInfo::project(&view.name.project, &view.name.task, id, run, view.start_of(id));
-        // A projection: it can be made again from the stream at any time.
-        let run = tree.run(&view.name, id);
-        if tree.no_link(run.folder()).is_ok() {
-            let _ = files::replace(&run.info(), info.to_yaml().as_bytes(), false);
-        }
+    let Some(run) = view.run(id) else { return };
+    let (start, path) = (view.start_of(id), tree.run(&view.name, id));
+    if start.is_none() && run.started().is_some() && path.info().exists() {
+        // What the stream told of its start cannot be read any more: the file has it.
+        return;
+    }
+    let info = RunInfo::project(&view.name.project, &view.name.task, id, run, start);
+    // A projection: it can be made again from the stream at any time.
+    if tree.no_link(path.folder()).is_ok() {
+        let _ = files::replace(&path.info(), info.to_yaml().as_bytes(), false);
     }
 }
