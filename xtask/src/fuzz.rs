@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{metadata, step::Step};
 
-const TARGETS: [&str; 5] = ["agent_stream", "config", "fold", "frame", "markdown"];
+const TARGETS: [&str; 6] = ["agent_stream", "config", "fold", "frame", "markdown", "recover"];
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const MINUTES: u32 = 10;
 /// What libFuzzer steers by: counters at every edge, and the operands of comparisons.
