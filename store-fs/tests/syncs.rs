@@ -9,7 +9,7 @@ use common::{Bus, post, stream_at};
 use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Draft, Durability, Kind, Stream};
-use run_agent_store_shared::testkit::{said, under_strace};
+use run_agent_store_shared::testkit::{Scene, kills, said, stopped, under_strace};
 
 fn sync(stream: &dyn Stream, body: &str) -> bool {
     let draft = Draft::new(Kind::FACT, key().project, key().task, body);
@@ -121,6 +121,19 @@ fn a_leader_that_hangs_holds_nobody_up() {
     let Some((text, _)) = text else { return };
     assert_eq!(said(&text), ["true"], "{text}");
     assert_eq!(bus.bodies(), ["one", "slow", "0", "1", "2"]);
+}
+
+#[test]
+fn a_leader_that_is_stopped_in_the_middle_of_its_sync_holds_nobody_up() {
+    const CHILD: &str = "RUN_AGENT_TEST_STOPPED_LEADER";
+    let open = |root: &std::path::Path| stream_at(root.to_str().unwrap(), Options::default());
+    if let Some(root) = Scene::is_child(CHILD) {
+        return kills::post_for_ever(&*open(&root));
+    }
+    let bus = Bus::with(&["one"]);
+    let test = "a_leader_that_is_stopped_in_the_middle_of_its_sync_holds_nobody_up";
+    let scene = Scene { test, variable: CHILD, root: bus.root(), page: bus.page(), open };
+    stopped::holds_nobody_up(&scene, || bus.is_syncing());
 }
 
 #[test]

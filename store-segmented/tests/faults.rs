@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{Bus, draft, post, stream_at};
 use run_agent_core::store::Options;
 use run_agent_core::{Cursor, Durability, Stream};
-use run_agent_store_shared::testkit::{self, said};
+use run_agent_store_shared::testkit::{self, Scene, kills, said, stopped};
 
 fn post_with(stream: &dyn Stream, body: &str, durability: Durability) -> bool {
     stream.append(vec![draft(body)], durability).is_ok()
@@ -212,6 +212,19 @@ fn a_leader_that_hangs_holds_nobody_up() {
     let Some((text, _)) = text else { return };
     assert_eq!(said(&text), ["true"], "{text}");
     assert_eq!(bus.bodies(), ["one", "slow", "0", "1", "2"]);
+}
+
+#[test]
+fn a_leader_that_is_stopped_in_the_middle_of_its_sync_holds_nobody_up() {
+    const CHILD: &str = "RUN_AGENT_TEST_STOPPED_LEADER";
+    let open = |root: &std::path::Path| stream_at(root.to_str().unwrap(), Options::default());
+    if let Some(root) = Scene::is_child(CHILD) {
+        return kills::post_for_ever(&*open(&root));
+    }
+    let bus = Bus::with(&["one"]);
+    let test = "a_leader_that_is_stopped_in_the_middle_of_its_sync_holds_nobody_up";
+    let scene = Scene { test, variable: CHILD, root: bus.root(), page: bus.files.join("ctl"), open };
+    stopped::holds_nobody_up(&scene, || is_syncing(&bus));
 }
 
 #[test]

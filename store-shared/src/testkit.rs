@@ -12,6 +12,7 @@ pub mod power;
 pub mod steps;
 #[cfg(target_os = "linux")]
 mod survive;
+pub mod stopped;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -39,7 +39,7 @@ pub fn post_for_ever(stream: &dyn Stream) {
     }
 }
 
-fn acknowledged(out: impl BufRead) -> Vec<String> {
+pub(super) fn acknowledged(out: impl BufRead) -> Vec<String> {
     let lines = out.lines().map_while(Result::ok);
     lines
         .filter_map(|line| line.strip_suffix('.').filter(|id| id.starts_with("MSG-")).map(str::to_owned))
