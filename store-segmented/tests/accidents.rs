@@ -12,7 +12,7 @@ use run_agent_core::store::{Options, ReadError};
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Durability, Message, MsgId, Store, Timestamp};
 use run_agent_store_segmented::SegmentedStore;
-use run_agent_store_shared::testkit::{said, under_strace};
+use run_agent_store_shared::testkit::{denied, said, under_strace};
 
 #[test]
 fn ids_increase_after_the_clock_went_back_an_hour_in_other_handles_processes_and_segments() {
@@ -46,24 +46,23 @@ fn ids_increase_after_the_clock_went_back_an_hour_in_other_handles_processes_and
 fn without_descriptors_an_append_says_so_and_the_next_one_goes_on() {
     const CHILD: &str = "RUN_AGENT_TEST_EMFILE";
     if let Ok(root) = std::env::var(CHILD) {
-        let stream = stream_at(&root, Options::default());
+        // Each second one begins a new segment.
+        let options = Options { rotate_bytes: 200, ..Options::default() };
+        let stream = stream_at(&root, options.clone());
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         println!();
-        for more in 0..12 {
+        for n in 0..48 {
             // The lowest number that is free is the limit, then the ones behind it.
             let free = std::fs::File::open("/dev/null").unwrap();
             let lowest = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&free)).unwrap();
             drop(free);
-            let stream = stream_at(&root, Options::default());
-            setrlimit(Resource::RLIMIT_NOFILE, lowest + more, hard).unwrap();
+            let stream = stream_at(&root, options.clone());
+            setrlimit(Resource::RLIMIT_NOFILE, lowest + n % 12, hard).unwrap();
             let posted = stream.append(vec![draft("of few files")], Durability::Always);
             setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
             match posted {
                 Ok(_) => println!("said posted"),
-                Err(error) => {
-                    let source = std::error::Error::source(&error).map(ToString::to_string);
-                    println!("said {error}: {}", source.unwrap_or_default());
-                }
+                Err(error) => println!("said {}", denied::told(&error)),
             }
         }
         post(&*stream, "after");
@@ -77,6 +76,7 @@ fn without_descriptors_an_append_says_so_and_the_next_one_goes_on() {
     let (posted, refused): (Vec<_>, Vec<_>) = said(&text).into_iter().partition(|line| *line == "posted");
     assert!(refused.len() > 1 && posted.len() > 1, "{text}");
     assert!(refused.iter().all(|line| line.contains("Too many open files")), "{text}");
+    assert!(bus.logs().len() > 4, "{:?}", bus.logs());
     let bodies = bus.bodies();
     assert_eq!((bodies[0].as_str(), bodies[bodies.len() - 1].as_str()), ("one", "after"));
     // What was written before its sync failed may be there.
@@ -186,4 +186,10 @@ fn what_a_removal_leaves_that_was_killed_is_no_message_that_was_not_written_and_
             assert!(store.remove(&key()).unwrap() && !bus.files.exists());
         }
     }
+}
+
+#[test]
+fn a_folder_that_is_deleted_under_readers_and_writers_is_told_by_its_name() {
+    let bus = Bus::with(&[]);
+    denied::folder_is_deleted(|| bus.open(), bus.files.parent().unwrap());
 }

@@ -4,17 +4,16 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::Duration;
 
 use common::{Bus, post, stream_at};
+use run_agent_core::layout::Layout;
 use run_agent_core::store::{AppendError, Options};
+use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Store};
+use run_agent_store_shared::testkit::{denied, said};
 
 const ROOT: &str = "READ_ONLY_ROOT";
-/// Somebody else, whom permissions bind.
-const NOBODY: u32 = 65534;
 
 fn read(root: &str) {
     let stream = stream_at(root, Options::default());
@@ -24,10 +23,7 @@ fn read(root: &str) {
     assert_eq!(stream.find(&page.entries[0].message.id).unwrap(), page.entries[0].next);
     stream.wait(page.next, Duration::from_millis(20)).unwrap();
     assert_eq!(stream.verify().unwrap().entries, 3);
-    let store = run_agent_store_segmented::SegmentedStore::new(
-        run_agent_core::layout::Layout::new(root.into()),
-        Options::default(),
-    );
+    let store = run_agent_store_segmented::SegmentedStore::new(Layout::new(root.into()), Options::default());
     assert!(store.version(stream.key()).unwrap().is_some());
     let refused = stream.append(vec![common::draft("x")], run_agent_core::Durability::None);
     assert!(matches!(refused, Err(AppendError::Io { .. })), "{refused:?}");
@@ -54,18 +50,22 @@ fn a_stream_that_may_only_be_read_is_read() {
     let stream = bus.open();
     post(&*stream, "three");
     set_mode(&bus, 0o555, 0o444);
-    let mut again: Command = bus.again("a_stream_that_may_only_be_read_is_read", ROOT);
-    if nix::unistd::geteuid().is_root() {
-        // The program may lie where nobody else looks.
-        let program = bus.root().with_extension("program");
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        again = Command::new(&program);
-        again.args(["--exact", "a_stream_that_may_only_be_read_is_read", "--nocapture"]);
-        again.env(ROOT, bus.root()).uid(NOBODY).current_dir("/");
-    }
-    let output = again.output().unwrap();
-    let _ = std::fs::remove_file(bus.root().with_extension("program"));
+    let output =
+        denied::as_nobody(&bus.again("a_stream_that_may_only_be_read_is_read", ROOT), &bus.root(), false);
     set_mode(&bus, 0o755, 0o644);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(bus.bodies(), ["one", "two", "three"]);
+}
+
+#[test]
+fn a_permission_that_is_lost_is_told_with_the_path_and_costs_nothing_acknowledged() {
+    const CHILD: &str = "RUN_AGENT_TEST_PERMISSION";
+    if let Ok(root) = std::env::var(CHILD) {
+        let files = Layout::new(root.clone().into()).segments(&key());
+        return denied::permission_is_lost(|| stream_at(&root, Options::default()), &files);
+    }
+    let bus = Bus::with(&["one"]);
+    let name = "a_permission_that_is_lost_is_told_with_the_path_and_costs_nothing_acknowledged";
+    let output = denied::as_nobody(&bus.again(name, CHILD), &bus.root(), true);
+    assert_eq!(said(&String::from_utf8_lossy(&output.stdout)), ["done"], "{output:?}");
 }

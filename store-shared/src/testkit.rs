@@ -2,6 +2,7 @@
 //! store run these as processes of their own.
 #![allow(clippy::unwrap_used, missing_debug_implementations)]
 
+pub mod denied;
 mod dice;
 #[cfg(target_os = "linux")]
 pub mod disk;
@@ -10,9 +11,9 @@ pub mod kills;
 #[cfg(target_os = "linux")]
 pub mod power;
 pub mod steps;
+pub mod stopped;
 #[cfg(target_os = "linux")]
 mod survive;
-pub mod stopped;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -76,7 +77,7 @@ pub fn under_strace(plain: &Command, inject: &[&str]) -> Option<(String, bool)> 
         "-o",
         "/dev/null",
         "-e",
-        "trace=fdatasync,fsync,write,pwrite64,fallocate,rename",
+        "trace=fdatasync,fsync,write,pwrite64,fallocate,rename,renameat2",
     ]);
     for rule in inject {
         command.args(["-e", rule]);
