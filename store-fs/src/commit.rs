@@ -33,6 +33,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Files {
     archives: Vec<File>,
     bus: Arc<File>,
+    /// Those whose names of these files may not be on disk either.
+    folders: Vec<File>,
     under_way: UnderWay,
 }
 
@@ -135,8 +137,14 @@ impl Log for Asked<'_> {
         let cannot = |e| self.stream.append_error("cannot be looked at to be synced", e);
         let end = self.base + os::look_at(&self.file).map_err(cannot)?.len;
         let syncs = &control.page().syncs;
-        let mut files = Files { archives: Vec::new(), bus: self.file.clone(), under_way: self.under_way };
+        let (bus, under_way) = (self.file.clone(), self.under_way);
+        let mut files = Files { archives: Vec::new(), bus, folders: Vec::new(), under_way };
         let synced = syncs.synced();
+        // Of the file nothing was synced so far. All that a sync needs is open before it begins: who has no descriptor left
+        // has not seen a sync fail.
+        if synced <= self.base {
+            files.folders = self.stream.folders().map_err(cannot)?;
+        }
         if synced < self.base {
             let archives =
                 self.stream.archives(self.base).map_err(|source| self.stream.unreadable(source))?;
@@ -157,8 +165,12 @@ impl Log for Asked<'_> {
             self.stream.counters.syncs.fetch_add(1, Relaxed);
             file.sync_data()?;
         }
-        // The name of a file of which nothing was synced so far may not be on disk either.
-        if from > self.base { Ok(()) } else { self.stream.sync_names() }
+        if from <= self.base {
+            for folder in &files.folders {
+                folder.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     fn rescue(&self, failed: &Failed) -> Result<(), AppendError> {

@@ -6,8 +6,8 @@ use run_agent_store_shared::wait::ensure_synced;
 
 use crate::append::nanos;
 use crate::lock::Memory;
-use crate::os;
 use crate::store::FsStream;
+use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -61,8 +61,8 @@ impl FsStream {
         Ok(Cursor::new(end))
     }
 
-    pub(crate) fn sync_names(&self) -> io::Result<()> {
-        os::sync_folder(&self.folder)?;
-        self.folder.parent().map_or(Ok(()), os::sync_folder)
+    /// The stream's folder, and the one that has its name.
+    pub(crate) fn folders(&self) -> io::Result<Vec<File>> {
+        [Some(&*self.folder), self.folder.parent()].into_iter().flatten().map(File::open).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What a system leaves that says no: rotations that fail, permissions that are lost, a folder
+//! What a system leaves that says no: descriptors that are used up, rotations that fail, permissions that are lost, a folder
 //! that is deleted.
 #![allow(clippy::unwrap_used)]
 
@@ -7,6 +7,7 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 
 use common::{Bus, post, stream_at};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use run_agent_core::store::Options;
 use run_agent_core::testkit::conformance::key;
 use run_agent_core::{Cursor, Draft, Durability, Kind};
@@ -28,6 +29,58 @@ fn small() -> Options {
 /// The numbers of what is there.
 fn numbers(bus: &Bus) -> Vec<usize> {
     bus.bodies().iter().map(|body| body.split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn without_descriptors_appends_and_reads_say_so_and_the_next_ones_go_on() {
+    const CHILD: &str = "RUN_AGENT_TEST_EMFILE";
+    if let Ok(root) = std::env::var(CHILD) {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        println!();
+        for n in 1..=60 {
+            // The lowest number that is free is the limit, then the ones behind it.
+            let free = std::fs::File::open("/dev/null").unwrap();
+            let lowest = u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&free)).unwrap();
+            drop(free);
+            let stream = stream_at(&root, small());
+            setrlimit(Resource::RLIMIT_NOFILE, lowest + n as u64 % 12, hard).unwrap();
+            let posted =
+                stream.append(vec![draft(&body(n))], [Durability::None, Durability::Always][n / 12 % 2]);
+            let read = stream_at(&root, small()).read(Cursor::START, 999);
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+            match posted {
+                Ok(_) => println!("said posted {n}"),
+                Err(error) => println!("said no post {}", denied::told(&error)),
+            }
+            match read {
+                Ok(_) => println!("said read"),
+                Err(error) => println!("said no read {}", denied::told(&error)),
+            }
+        }
+        return;
+    }
+    let bus = Bus::set(&["0"], small());
+    let name = "without_descriptors_appends_and_reads_say_so_and_the_next_ones_go_on";
+    let output = bus.again(name, CHILD).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    let said = said(&text);
+    let refused = |what: &str| said.iter().filter(|line| line.starts_with(what)).collect::<Vec<_>>();
+    for what in ["no post", "no read"] {
+        assert!(refused(what).len() > 4, "{text}");
+        assert!(refused(what).iter().all(|line| line.contains("Too many open files")), "{text}");
+    }
+    assert!(said.iter().filter(|line| **line == "read").count() > 4, "{text}");
+    let posted: Vec<usize> =
+        said.iter().filter_map(|line| line.strip_prefix("posted ")?.parse().ok()).collect();
+    assert!(posted.len() > 4 && bus.archives() > 1, "{text}");
+    // What was written before its sync failed may be there.
+    let there = numbers(&bus);
+    assert!(there.is_sorted_by(|one, next| one < next), "{there:?}");
+    assert!(posted.iter().all(|n| there.contains(n)), "{posted:?} were acknowledged, {there:?} are there");
+    bus.post("61");
+    assert_eq!(bus.open().verify().unwrap().damage, []);
+    assert_eq!(numbers(&bus).len(), there.len() + 1);
 }
 
 /// Twelve messages of a child, some of which begin a new file, while a rule of strace's holds. What was acknowledged.
