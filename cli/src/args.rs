@@ -103,6 +103,8 @@ pub(crate) enum Command {
     Watch(Verb<WatchArgs>),
     /// A task's story, or the task as it stood at a moment
     Replay(Verb<ReplayArgs>),
+    /// Serve the root over HTTP: REST and live streams
+    Serve(Verb<commands::serve::ServeArgs>),
     /// Run any command as a tracked run of a task
     Wrap(Verb<WrapArgs>),
     /// Have agents that are started by hand recorded

@@ -20,6 +20,7 @@ pub(crate) mod prompt;
 pub(crate) mod reader;
 pub(crate) mod replay;
 pub(crate) mod resume;
+pub(crate) mod serve;
 pub(crate) mod shell_setup;
 pub(crate) mod sign_in;
 pub(crate) mod status;

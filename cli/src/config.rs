@@ -21,6 +21,7 @@ pub(crate) mod problem;
 mod read;
 pub(crate) mod refresh;
 pub(crate) mod schema;
+mod server;
 pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ use self::problem::{Place, Problem, Source};
 use self::read::Settings;
 pub(crate) use self::read::{Form, Given};
 use self::schema::{AGENT, SETTINGS, Status};
+pub(crate) use self::server::ServerSettings;
 use self::value::Value;
 use crate::error::{Exit, Failure};
 use crate::render;

@@ -24,6 +24,7 @@ mod find;
 pub mod fuzzing;
 mod log;
 mod render;
+mod ringing;
 mod root;
 mod store_file;
 mod stores;
@@ -79,6 +80,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Output(args) => commands::output::run(&global, &args),
         Command::Replay(args) => commands::replay::run(&global, &args),
         Command::Watch(args) => commands::watch::run(&global, &args),
+        Command::Serve(args) => commands::serve::run(&global, &args),
         Command::Wrap(args) => commands::wrap::run(&global, &args),
         Command::ShellSetup(args) => commands::shell_setup::run(&global, &args),
         Command::Completion(args) => commands::completion::run(&args),

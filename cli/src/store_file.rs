@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use run_agent_core::Durability;
@@ -17,6 +18,7 @@ use run_agent_core::text::{push_quoted, unquote};
 use run_agent_runner::Tree;
 
 use crate::config::{Config, word};
+use crate::ringing::Ringing;
 use crate::stores::Backend;
 
 /// What the file says.
@@ -156,7 +158,7 @@ impl StoreFile {
     /// [`stores::hold`]: crate::stores::hold
     pub(crate) fn tree(self, layout: Layout) -> Tree {
         let sync_every = self.options.sync_every;
-        let store = self.backend.open(&layout, self.options);
+        let store = Arc::new(Ringing::new(self.backend.open(&layout, self.options), &layout));
         Tree { store, layout, durability: self.durability, sync_every }
     }
 

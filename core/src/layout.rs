@@ -36,6 +36,24 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("store.lock")
     }
 
+    /// By which appends tell servers which streams to look at (`docs/formats/doorbell.md`).
+    #[must_use]
+    pub fn doorbell(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("doorbell")
+    }
+
+    /// What a server knew of a project's streams when it last wrote it down (`docs/server.md`). Disposable.
+    #[must_use]
+    pub fn projection(&self, project: &ProjectId) -> PathBuf {
+        self.projections().join(project.as_str())
+    }
+
+    /// Where the projections of all projects lie.
+    #[must_use]
+    pub fn projections(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("projections")
+    }
+
     /// Locked by the migration that is under way.
     #[must_use]
     pub fn migrate_lock(&self) -> PathBuf {

@@ -176,6 +176,17 @@ impl Project {
         }
     }
 
+    /// What is its own.
+    #[must_use]
+    pub fn without_tasks(&self) -> Self {
+        Self {
+            created: self.created.clone(),
+            thread: self.thread.clone(),
+            tasks: BTreeMap::new(),
+            answered_elsewhere: self.answered_elsewhere.clone(),
+        }
+    }
+
     /// What the project's tasks used together.
     #[must_use]
     pub fn usage(&self) -> Totals {

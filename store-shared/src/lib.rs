@@ -8,6 +8,7 @@
 //! | who syncs, and for whom? | [`commit`] |
 //! | how long does one wait for that? | [`wait`] |
 //! | who holds a lock, and how long does one wait for it? | [`lock`], `alarm` |
+//! | who tells a server of appends? | [`doorbell`] |
 //! | what is asked of the system? | [`os`] |
 //! | what does every store survive that uses this? | `testkit` (for tests) |
 //! | what are processes, locks and death to a model checker? | `model` (for models) |
@@ -18,6 +19,8 @@
 #[cfg(not(any(loom, shuttle)))]
 mod alarm;
 pub mod commit;
+#[cfg(not(any(loom, shuttle)))]
+pub mod doorbell;
 #[cfg(not(any(loom, shuttle)))]
 pub mod lock;
 #[cfg(not(any(loom, shuttle)))]

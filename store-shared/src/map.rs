@@ -1,4 +1,4 @@
-//! The one map of the stores: a page that processes share. What is appended is never mapped: an I/O error there would end
+//! The maps of the stores: pages that processes share. What is appended is never mapped: an I/O error there would end
 //! the process.
 #![allow(unsafe_code)]
 
@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::page::Page;
+use crate::page::{Bell, Page};
+use crate::sync::{AtomicU32, AtomicU64};
 
 pub(crate) const PAGE_LEN: usize = 4096;
 
@@ -47,4 +48,40 @@ pub(crate) fn bytes_of<const OWN: usize>(page: &Page<OWN>) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes.resize(PAGE_LEN, 0);
     bytes
+}
+
+/// How many counters a doorbell has.
+pub(crate) const COUNTERS: usize = 4080;
+
+/// `docs/formats/doorbell.md`.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct DoorbellPage {
+    pub(crate) magic: AtomicU64,
+    pub(crate) bell: Bell,
+    pad: [AtomicU64; 6],
+    pub(crate) counters: [AtomicU32; COUNTERS],
+}
+
+impl DoorbellPage {
+    pub(crate) const LEN: usize = 16 * 1024;
+}
+
+#[derive(Debug)]
+pub(crate) struct MappedDoorbell(MmapRaw);
+
+impl MappedDoorbell {
+    const FITS: () = assert!(size_of::<DoorbellPage>() == DoorbellPage::LEN);
+
+    /// The file has [`DoorbellPage::LEN`] bytes.
+    pub(crate) fn new(file: &File) -> io::Result<Self> {
+        let () = Self::FITS;
+        Ok(Self(MmapOptions::new().len(DoorbellPage::LEN).map_raw(file)?))
+    }
+
+    pub(crate) fn page(&self) -> &DoorbellPage {
+        // SAFETY: the map is as long as DoorbellPage, aligned to a page, and lives as long as `self`. DoorbellPage consists of
+        // atomics alone, for which every bit pattern is a value, and which other processes may change at any moment.
+        unsafe { &*self.0.as_ptr().cast::<DoorbellPage>() }
+    }
 }

@@ -34,7 +34,15 @@ pub fn binary() -> PathBuf {
         Err(error) => panic!("{}: {error}; build it with `cargo build -p run-agent`", binary.display()),
     };
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for source in ["core/src", "store-fs/src", "store-segmented/src", "runner/src", "cli/src"] {
+    for source in [
+        "core/src",
+        "store-shared/src",
+        "store-fs/src",
+        "store-segmented/src",
+        "runner/src",
+        "server/src",
+        "cli/src",
+    ] {
         let newest = newest_in(&workspace.join(source));
         assert!(
             newest <= built,

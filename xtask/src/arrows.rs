@@ -27,6 +27,8 @@ const ARROWS: &[(&str, May)] = &[
         "run-agent",
         May::UseOnly(&[
             CORE,
+            // For the doorbell alone.
+            STORE_SHARED,
             "run-agent-store-fs",
             "run-agent-store-segmented",
             "run-agent-runner",

@@ -140,11 +140,11 @@ pub(crate) static SETTINGS: &[Setting] = &[
     now("retention", "older_than", Kind::OptionalDuration, r#""""#, r#"age of what gc takes, e.g. "168h"; empty = none"#),
     now("retention", "max_runs_per_task", COUNT, "0", "the oldest go with gc and at a loop's end; 0 = keep all"),
 
-    later("server", "host", Kind::Text, r#""127.0.0.1""#, "another address needs an API key"),
-    later("server", "port", Kind::Count { max: 65_535 }, "14355", "the port"),
-    later("server", "allowed_hosts", Kind::Texts, "[]", "names in the Host header, besides the loopback ones"),
-    later("server", "api_key_file", Kind::Text, r#""""#, "a file with the API key"),
-    later("server", "allow_delete_from_ui", Kind::Flag, "false", "whether the UI may delete tasks and runs"),
+    now("server", "host", Kind::Text, r#""127.0.0.1""#, "another address needs an API key"),
+    now("server", "port", Kind::Count { max: 65_535 }, "14355", "the port"),
+    now("server", "allowed_hosts", Kind::Texts, "[]", "names in the Host header, besides the loopback ones"),
+    now("server", "api_key_file", Kind::Text, r#""""#, "a file with the API key"),
+    now("server", "allow_delete_from_ui", Kind::Flag, "false", "whether the UI may delete tasks and runs"),
 
     later("webhook", "url", Kind::Text, r#""""#, "where to; empty = nowhere"),
     later("webhook", "events", Kind::Texts, "[]", "the types of events; empty = all"),

@@ -40,6 +40,9 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
     fn agent(config: &Config) -> String {
         format!("{:?}", config.agent("x"))
     }
+    fn server(config: &Config) -> String {
+        format!("{:?}", config.server().unwrap())
+    }
     match (setting.block, setting.name) {
         ("storage", "root") => ("\"/elsewhere\"", |c| format!("{:?}", c.root())),
         ("storage", "backend") => ("\"segmented\"", |c| format!("{:?}", c.backend())),
@@ -74,6 +77,11 @@ fn probe(setting: &Setting) -> (&'static str, fn(&Config) -> String) {
         ("watch", _) => ("\"77s\"", |c| format!("{:?}", c.watch())),
         ("retention", "older_than") => ("\"168h\"", |c| format!("{:?}", c.retention())),
         ("retention", "max_runs_per_task") => ("7", |c| format!("{:?}", c.retention())),
+        ("server", "host") => ("\"127.0.0.2\"", server),
+        ("server", "port") => ("7", server),
+        ("server", "allowed_hosts") => ("[\"swarm.example\"]", server),
+        ("server", "api_key_file") => ("\"Cargo.toml\"", server),
+        ("server", "allow_delete_from_ui") => ("true", server),
         ("stop", "grace") => ("\"2s\"", |c| format!("{:?}", c.grace())),
         ("agent", "model" | "base_url" | "min_version") => ("\"1.2.3\"", agent),
         ("agent", "type") => ("\"shell\"", agent),
@@ -147,13 +155,13 @@ fn the_defaults_are_those_of_the_code() {
 fn a_configuration_is_read() {
     let config = good(
         "storage { root = \"~/x\" }\nagent \"mine\" {\n type = \"command\"\n argv = [\"true\"]\n timeout = \"5m\"\n}\n\
-         limits { max_agents = 4 }\nloop {\n max_restarts = 3\n after_children = \"complete\"\n}\nstop { grace = \"2s\" }\nserver { port = 1 }",
+         limits { max_agents = 4 }\nloop {\n max_restarts = 3\n after_children = \"complete\"\n}\nstop { grace = \"2s\" }\nwebhook { url = \"http://x\" }",
     );
     assert_eq!(config.policy(None).max_restarts, 3);
     assert_eq!(config.grace(), Duration::from_secs(2));
     assert_eq!(config.timeout_of("mine"), Some(Duration::from_secs(300)));
     assert_eq!(config.max_agents(), 4);
-    assert_eq!(config.not_in_effect(), ["server.port"]);
+    assert_eq!(config.not_in_effect(), ["webhook.url"]);
     assert!(config.agent("mine").is_ok());
 }
 

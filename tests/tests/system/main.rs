@@ -39,6 +39,7 @@ mod replay;
 mod rest;
 mod rim;
 mod scope;
+mod serve;
 mod shell_setup;
 mod shells;
 mod silence;

@@ -32,7 +32,7 @@ macro_rules! transcripts {
 
 transcripts! {
     adopt, ask, bus_post, bus_read, completion, config, damage, doctor, done, everywhere, gc, inbox, job, list, names, output,
-    resume, run_agent, slots, status, stop, store, task, task_delete, validate, wait, why, wrap,
+    resume, run_agent, serve, slots, status, stop, store, task, task_delete, validate, wait, why, wrap,
 }
 
 /// The programs that a transcript and its agents may call. No coding agent is among them, whatever the machine has.

@@ -1,0 +1,178 @@
+//! `serve`: REST and live streams over HTTP, for as long as nobody stops it. Stopping it stops no agent.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use run_agent_core::{ProjectId, StreamKey, TaskId};
+use run_agent_runner::supervise::close;
+use run_agent_runner::tree::TaskName;
+use run_agent_runner::{TaskView, Tree, files, marker};
+use run_agent_server::live::Live;
+use run_agent_server::work::Work;
+use run_agent_server::{App, Settings};
+use run_agent_store_shared::doorbell::Listener;
+
+use crate::args::Global;
+use crate::config::ServerSettings;
+use crate::context::Context;
+use crate::error::{Exit, Failure, Outcome};
+use crate::render;
+use crate::ringing;
+
+/// So many ports behind the ordinary one are tried, where none was asked for.
+const OTHER_PORTS: u16 = 99;
+/// How long a thread that waits for appends looks away where there is no doorbell.
+const WITHOUT_DOORBELL: Duration = Duration::from_millis(500);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  run-agent serve --port 14355")]
+pub(crate) struct ServeArgs {
+    /// The address to listen on; other than loopback it needs server.api_key_file [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
+    /// The port; 0 for any [default: 14355, or the next free one]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+}
+
+pub(crate) fn run(global: &Global, args: &ServeArgs) -> Outcome {
+    let context = Context::open_configured(global)?;
+    let config = context.config()?;
+    let set = config.server()?;
+    let host = args.host.unwrap_or(set.host);
+    if !host.is_loopback() && set.api_key.is_none() {
+        return Err(Failure::usage(format!(
+            "anybody who reaches {host} could start programs here: serve it with a key only"
+        ))
+        .hint("put one into a file that only you can read, and name that in server.api_key_file"));
+    }
+    let listener = listen(host, args.port.or(set.port), set.default_port)?;
+    let address = listener.local_addr().map_err(|e| Failure::io("cannot listen", &e))?;
+    let agents = config.agent_names().into_iter().map(str::to_owned).collect();
+    let work = Arc::new(Own::new(context.tree.clone(), agents));
+    let live = Live::new(context.tree.layout.clone(), context.tree.store.clone(), work);
+    let app = App::new(live, settings(&context, set));
+    let listens = || {
+        if context.json {
+            let said = serde_json::json!({ "url": format!("http://{address}"), "pid": std::process::id() });
+            return render::json(&said).map_err(|failure| io::Error::other(failure.text()));
+        }
+        render::say(&format!("serving {} at http://{address}", context.tree.layout.root().display()));
+        Ok(())
+    };
+    run_agent_server::run(listener, &app, listens).map_err(|e| Failure::io("the server ended", &e))?;
+    Ok(Exit::Done)
+}
+
+fn settings(context: &Context, set: ServerSettings) -> Settings {
+    Settings {
+        allowed_hosts: set.allowed_hosts,
+        api_key: set.api_key,
+        allow_delete_from_ui: set.allow_delete_from_ui,
+        durability: context.tree.durability,
+        version: env!("RUN_AGENT_VERSION").to_owned(),
+    }
+}
+
+/// The port that was asked for, or the first free one from the ordinary one on.
+fn listen(host: IpAddr, wanted: Option<u16>, ordinary: u16) -> Result<TcpListener, Failure> {
+    let cannot = |port: u16, e: &io::Error| {
+        Failure::io(format!("cannot listen on {}", SocketAddr::new(host, port)), e)
+    };
+    if let Some(port) = wanted {
+        return TcpListener::bind((host, port)).map_err(|e| cannot(port, &e));
+    }
+    let mut last = ordinary;
+    for port in ordinary..=ordinary.saturating_add(OTHER_PORTS) {
+        match TcpListener::bind((host, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => last = port,
+            Err(error) => return Err(cannot(port, &error)),
+            Ok(listener) => return Ok(listener),
+        }
+    }
+    Err(Failure::new(
+        Exit::Failed,
+        format!("the ports {ordinary} to {last} of {host} are all taken; name one with --port"),
+    ))
+}
+
+/// What the server has done by the runner.
+#[derive(Debug)]
+struct Own {
+    tree: Tree,
+    agents: Vec<String>,
+    listener: Mutex<Option<Listener>>,
+    /// To wake who listens, while it does.
+    waker: run_agent_store_shared::doorbell::Ringer,
+}
+
+impl Own {
+    fn new(tree: Tree, agents: Vec<String>) -> Self {
+        let waker = run_agent_store_shared::doorbell::Ringer::new(tree.layout.doorbell());
+        Self { tree, agents, listener: Mutex::default(), waker }
+    }
+}
+
+impl Work for Own {
+    fn settle(&self, project: &ProjectId, task: &TaskId) {
+        let name = TaskName { project: project.clone(), task: task.clone() };
+        let settled = TaskView::open(&self.tree, &name).and_then(|mut view| {
+            close::close_dead(&self.tree, &mut view)?;
+            match files::marker(&self.tree.task(&name).done()) {
+                Ok(found) => marker::reconcile(&self.tree, &mut view, found),
+                // What cannot be looked at says nothing.
+                Err(_) => Ok(()),
+            }
+        });
+        if let Err(error) = settled {
+            tracing::debug!(task = %name, %error, "a task cannot be settled");
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.tree.open(path)
+    }
+
+    fn agents(&self) -> Vec<String> {
+        self.agents.clone()
+    }
+
+    fn wait_for_appends(&self, timeout: Duration) -> Vec<usize> {
+        match &mut *self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(listener) => listener.wait(timeout),
+            None => {
+                std::thread::sleep(timeout.min(WITHOUT_DOORBELL));
+                Vec::new()
+            }
+        }
+    }
+
+    fn wake(&self) {
+        // No stream's counter: a wake-up that names nothing.
+        self.waker.ring(0);
+    }
+
+    fn renew(&self) -> bool {
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = match &mut *listener {
+            Some(listener) => listener.renew(),
+            None => Listener::open(&self.tree.layout.doorbell()).map(|new| {
+                *listener = Some(new);
+                true
+            }),
+        };
+        renewed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no doorbell can be made: appends are seen late");
+            *listener = None;
+            true
+        })
+    }
+
+    fn counter(&self, key: &StreamKey) -> usize {
+        ringing::counter(key)
+    }
+}

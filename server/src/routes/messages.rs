@@ -1,0 +1,424 @@
+//! Messages of one stream: read, posted, and followed without a loss over any break.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use run_agent_core::message::{Kind, Link, Parent as ParentOf};
+use run_agent_core::store::{Cursor, ReadError};
+use run_agent_core::{Draft, MsgId, RunId, StreamKey};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{Body, Query, project_id, task_id};
+use crate::App;
+use crate::error::{Code, ErrorBody, Refused};
+use crate::live::ring::{Event, What};
+use crate::shape::{Messages, Parent, Posted, ProjectPost, V1Post, message_shape};
+use crate::sse::{self, Source};
+
+const LIMIT: usize = 1000;
+const LIMIT_MAX: usize = 5000;
+/// Messages that one piece of a stream has at the most.
+const PIECE: usize = 200;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Since {
+    /// Only messages behind the one with this id; else the last ones.
+    since: Option<String>,
+    /// At most so many [1000, at most 5000].
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Where {
+    project_id: String,
+    task_id: Option<String>,
+    /// Only messages behind the one with this id.
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Where {
+    fn key(&self) -> Result<StreamKey, Refused> {
+        key(&self.project_id, self.task_id.as_deref())
+    }
+}
+
+fn key(project: &str, task: Option<&str>) -> Result<StreamKey, Refused> {
+    let project = project_id(project)?;
+    Ok(match task {
+        Some(task) => StreamKey::task(project, task_id(task)?),
+        None => StreamKey::project(project),
+    })
+}
+
+/// Messages of a project's or task's stream.
+#[utoipa::path(get, path = "/api/v1/messages", tag = "messages", params(Where),
+    responses((status = OK, body = Messages), (status = BAD_REQUEST, body = ErrorBody), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn v1_list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<Where>,
+) -> Result<Json<Messages>, Refused> {
+    read(app, query.key()?, query.after, query.limit).await
+}
+
+/// Posts a message to a project's or task's stream.
+#[utoipa::path(post, path = "/api/v1/messages", tag = "messages", request_body = V1Post,
+    responses((status = CREATED, body = Posted), (status = BAD_REQUEST, body = ErrorBody), (status = FORBIDDEN, body = ErrorBody), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn v1_post(
+    State(app): State<Arc<App>>,
+    Body(body): Body<V1Post>,
+) -> Result<(StatusCode, Json<Posted>), Refused> {
+    let key = key(&body.project_id, body.task_id.as_deref())?;
+    post(app, key, (*body.post).into()).await
+}
+
+/// The messages of a stream as they come.
+#[utoipa::path(get, path = "/api/v1/messages/stream", tag = "messages", params(Where),
+    responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn v1_stream(
+    State(app): State<Arc<App>>,
+    Query(query): Query<Where>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    stream(app, query.key()?, query.after.as_deref(), &headers).await
+}
+
+/// Messages of a project's own stream.
+#[utoipa::path(get, path = "/api/projects/{project}/messages", tag = "messages", params(("project" = String, Path), Since),
+    responses((status = OK, body = Messages), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn of_project(
+    State(app): State<Arc<App>>,
+    Path(project): Path<String>,
+    Query(query): Query<Since>,
+) -> Result<Json<Messages>, Refused> {
+    read(app, key(&project, None)?, query.since, query.limit).await
+}
+
+/// Posts a message to a project's own stream.
+#[utoipa::path(post, path = "/api/projects/{project}/messages", tag = "messages", params(("project" = String, Path)), request_body = ProjectPost,
+    responses((status = CREATED, body = Posted), (status = BAD_REQUEST, body = ErrorBody), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn post_to_project(
+    State(app): State<Arc<App>>,
+    Path(project): Path<String>,
+    Body(body): Body<ProjectPost>,
+) -> Result<(StatusCode, Json<Posted>), Refused> {
+    post(app, key(&project, None)?, body).await
+}
+
+/// A project's own messages as they come.
+#[utoipa::path(get, path = "/api/projects/{project}/messages/stream", tag = "messages", params(("project" = String, Path)),
+    responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn stream_of_project(
+    State(app): State<Arc<App>>,
+    Path(project): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    stream(app, key(&project, None)?, None, &headers).await
+}
+
+/// Messages of a task's stream.
+#[utoipa::path(get, path = "/api/projects/{project}/tasks/{task}/messages", tag = "messages",
+    params(("project" = String, Path), ("task" = String, Path), Since),
+    responses((status = OK, body = Messages), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn of_task(
+    State(app): State<Arc<App>>,
+    Path((project, task)): Path<(String, String)>,
+    Query(query): Query<Since>,
+) -> Result<Json<Messages>, Refused> {
+    read(app, key(&project, Some(&task))?, query.since, query.limit).await
+}
+
+/// Posts a message to a task's stream.
+#[utoipa::path(post, path = "/api/projects/{project}/tasks/{task}/messages", tag = "messages",
+    params(("project" = String, Path), ("task" = String, Path)), request_body = ProjectPost,
+    responses((status = CREATED, body = Posted), (status = BAD_REQUEST, body = ErrorBody), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn post_to_task(
+    State(app): State<Arc<App>>,
+    Path((project, task)): Path<(String, String)>,
+    Body(body): Body<ProjectPost>,
+) -> Result<(StatusCode, Json<Posted>), Refused> {
+    post(app, key(&project, Some(&task))?, body).await
+}
+
+/// A task's messages as they come.
+#[utoipa::path(get, path = "/api/projects/{project}/tasks/{task}/messages/stream", tag = "messages",
+    params(("project" = String, Path), ("task" = String, Path)),
+    responses((status = OK, content_type = "text/event-stream", body = String), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn stream_of_task(
+    State(app): State<Arc<App>>,
+    Path((project, task)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    stream(app, key(&project, Some(&task))?, None, &headers).await
+}
+
+/// Runs what may wait for a disk or a lock where nobody else waits with it.
+async fn aside<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
+    match tokio::task::spawn_blocking(act).await {
+        Ok(done) => done,
+        Err(error) => Err(Refused::internal(&error)),
+    }
+}
+
+async fn read(
+    app: Arc<App>,
+    key: StreamKey,
+    since: Option<String>,
+    limit: Option<usize>,
+) -> Result<Json<Messages>, Refused> {
+    let since = since.map(|id| MsgId::parse(&id)).transpose()?;
+    let limit = limit.unwrap_or(LIMIT).min(LIMIT_MAX);
+    aside(move || {
+        let stream = app.live.stream(&key)?;
+        let (page, has_more) = match &since {
+            None => (stream.last(limit)?, false),
+            Some(id) => {
+                let page = stream.read(stream.find(id)?, limit)?;
+                let has_more = page.entries.len() == limit && page.next < stream.end()?;
+                (page, has_more)
+            }
+        };
+        let last = page.entries.last().map(|entry| entry.message.id.to_string());
+        let last = last.or_else(|| since.map(|id| id.to_string()));
+        let messages = page.entries.iter().map(|entry| message_shape(&entry.message)).collect();
+        Ok(Json(Messages { messages, last, has_more }))
+    })
+    .await
+}
+
+async fn post(
+    app: Arc<App>,
+    key: StreamKey,
+    post: ProjectPost,
+) -> Result<(StatusCode, Json<Posted>), Refused> {
+    let draft = draft(&key, post)?;
+    let durability = app.settings.durability;
+    aside(move || {
+        let appended = app.live.stream(&key)?.append(vec![draft], durability)?;
+        let message =
+            &appended.first().ok_or_else(|| Refused::new(Code::Internal, "nothing was appended"))?.message;
+        let posted = Posted { msg_id: message.id.to_string(), timestamp: message.ts.to_string() };
+        Ok((StatusCode::CREATED, Json(posted)))
+    })
+    .await
+}
+
+fn draft(key: &StreamKey, post: ProjectPost) -> Result<Draft, Refused> {
+    let kind = match &post.kind {
+        Some(kind) => Kind::parse(kind).map_err(|error| Refused::bad(error.to_string()))?,
+        None => Kind::USER,
+    };
+    if kind.is_tool_own() {
+        let message = format!("{kind} is posted by run-agent alone; a lifecycle cannot be forged");
+        return Err(Refused::new(Code::Forbidden, message));
+    }
+    let mut draft = Draft::new(kind, key.project.clone(), key.task.clone(), post.body);
+    draft.run = post.run_id.as_deref().map(RunId::parse).transpose()?;
+    draft.issue = post.issue_id.as_deref().map(MsgId::parse).transpose()?;
+    for parent in post.parents {
+        draft.parents.push(match parent {
+            Parent::Id(id) => ParentOf::new(MsgId::parse(&id)?, None),
+            Parent::Named(named) => {
+                ParentOf { msg_id: MsgId::parse(&named.msg_id)?, kind: named.kind, meta: named.meta }
+            }
+        });
+    }
+    let link = |link: crate::shape::LinkShape| Link { url: link.url, label: link.label, kind: link.kind };
+    draft.links = post.links.into_iter().map(link).collect();
+    draft.meta = post.meta;
+    if post.blocking {
+        draft.meta.insert("blocking".to_owned(), "true".to_owned());
+    }
+    Ok(draft)
+}
+
+/// Follows one stream: its history behind some id, then what is folded, without a gap between the two.
+struct Follower {
+    app: Arc<App>,
+    key: StreamKey,
+    newest: tokio::sync::watch::Receiver<u64>,
+    ends: tokio::sync::watch::Receiver<bool>,
+    at: At,
+}
+
+enum At {
+    /// The client names a message that is not there: what it has may not be what is.
+    Reset {
+        until: Cursor,
+        seq: u64,
+    },
+    /// Reading what is there, up to the place that was folded when number `seq` was the newest.
+    History {
+        from: Cursor,
+        until: Cursor,
+        seq: u64,
+    },
+    /// Everything up to this event was told.
+    Live {
+        seq: u64,
+    },
+    Ended,
+}
+
+async fn stream(
+    app: Arc<App>,
+    key: StreamKey,
+    after: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Response, Refused> {
+    let after = sse::last_id(headers).or(after).map(MsgId::parse).transpose()?;
+    app.live.ready().await;
+    let (newest, ends) = (app.live.ring.watch(), app.ends.subscribe());
+    let mut follower = Follower { app, key, newest, ends, at: At::Ended };
+    follower.begin(after).await?;
+    Ok(sse::response(follower))
+}
+
+impl Follower {
+    async fn begin(&mut self, after: Option<MsgId>) -> Result<(), Refused> {
+        let (app, key) = (self.app.clone(), self.key.clone());
+        self.at = aside(move || {
+            let stream = app.live.stream(&key)?;
+            let (until, seq) = {
+                let state = app.live.state();
+                (state.place(&key).map_or(Cursor::START, |place| place.cursor), app.live.ring.newest())
+            };
+            let from = match after.map(|id| stream.find(&id)) {
+                None => Cursor::START,
+                Some(Ok(cursor)) => cursor,
+                // Never a silent skip: the client is told to begin anew, and gets everything.
+                Some(Err(ReadError::UnknownId { .. })) => return Ok(At::Reset { until, seq }),
+                Some(Err(error)) => return Err(error.into()),
+            };
+            Ok(At::History { from, until, seq })
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn history(&mut self, from: Cursor, until: Cursor, seq: u64) -> Option<String> {
+        let (app, key) = (self.app.clone(), self.key.clone());
+        let page = aside(move || Ok(app.live.stream(&key)?.read(from, PIECE)?)).await;
+        let page = match page {
+            Ok(page) => page,
+            Err(refused) => {
+                self.at = At::Ended;
+                return Some(failed(&refused));
+            }
+        };
+        let mut text = String::new();
+        for entry in page.entries.iter().filter(|entry| entry.at < until) {
+            tell(&mut text, entry.message.id.as_str(), message_shape(&entry.message).get());
+        }
+        self.at = if page.next >= until || page.next == from {
+            At::Live { seq }
+        } else {
+            At::History { from: page.next, until, seq }
+        };
+        Some(text)
+    }
+
+    /// Waits for what is new of this stream.
+    async fn live(&mut self, seq: u64) -> Option<String> {
+        let mut seq = seq;
+        loop {
+            // Seen before it is looked at: what comes in between wakes.
+            let _ = self.newest.borrow_and_update();
+            match self.app.live.ring.since(seq, PIECE) {
+                Err(_) => {
+                    self.at = At::Ended;
+                    let mut text = String::new();
+                    sse::event(
+                        &mut text,
+                        "dropped",
+                        None,
+                        r#"{"why":"the client was too slow; resume with the last id"}"#,
+                    );
+                    return Some(text);
+                }
+                Ok(events) if !events.is_empty() => {
+                    seq = events.last().map_or(seq, |event| event.seq);
+                    self.at = At::Live { seq };
+                    let mut text = String::new();
+                    let key = self.key.clone();
+                    for event in events.iter().filter(|event| event.key == key) {
+                        self.tell(&mut text, event);
+                    }
+                    if !text.is_empty() {
+                        return Some(text);
+                    }
+                }
+                Ok(_) => {
+                    tokio::select! {
+                        changed = self.newest.changed() => changed.ok()?,
+                        _ = self.ends.wait_for(|ends| *ends) => return None,
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, text: &mut String, event: &Event) {
+        match &event.what {
+            What::Appended { entry, .. } => {
+                tell(text, entry.message.id.as_str(), &event.text().unwrap_or_default());
+            }
+            What::Replaced => {
+                sse::event(text, "reset", None, r#"{"why":"the stream was replaced"}"#);
+                self.at = At::Ended;
+            }
+            What::Gone => {
+                sse::event(text, "done", None, r#"{"why":"it was deleted"}"#);
+                self.at = At::Ended;
+            }
+        }
+    }
+}
+
+fn tell(text: &mut String, id: &str, message: &str) {
+    sse::event(text, "message", Some(id), message);
+}
+
+fn failed(refused: &Refused) -> String {
+    let mut text = String::new();
+    sse::event(&mut text, "error", None, &serde_json::json!({ "message": refused.message }).to_string());
+    text
+}
+
+impl Source for Follower {
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            let text = match std::mem::replace(&mut self.at, At::Ended) {
+                At::Reset { until, seq } => {
+                    self.at = At::History { from: Cursor::START, until, seq };
+                    let mut text = String::new();
+                    sse::event(
+                        &mut text,
+                        "reset",
+                        None,
+                        r#"{"why":"the last id is not known; all messages follow"}"#,
+                    );
+                    text
+                }
+                At::History { from, until, seq } => self.history(from, until, seq).await?,
+                At::Live { seq } => {
+                    // A wait that is given up for a heartbeat goes on from here.
+                    self.at = At::Live { seq };
+                    self.live(seq).await?
+                }
+                At::Ended => return None,
+            };
+            if !text.is_empty() {
+                return Some(text);
+            }
+        }
+    }
+}

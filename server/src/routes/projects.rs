@@ -1,0 +1,104 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use run_agent_core::world::RunStatus;
+use run_agent_core::{ProjectId, StreamKey};
+
+use super::project_id;
+use crate::App;
+use crate::error::Refused;
+use crate::live;
+use crate::shape::{Project, Projects, Stats};
+
+/// The projects of the root, in order of name.
+#[utoipa::path(get, path = "/api/projects", tag = "projects", responses((status = OK, body = Projects)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Projects> {
+    app.live.ready().await;
+    let state = app.live.state();
+    let projects = state.world.projects.keys().map(|id| shape(&state, id)).collect();
+    Json(Projects { projects })
+}
+
+/// One project.
+#[utoipa::path(get, path = "/api/projects/{project}", tag = "projects", params(("project" = String, Path)),
+    responses((status = OK, body = Project), (status = NOT_FOUND, body = crate::error::ErrorBody)))]
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    Path(project): Path<String>,
+) -> Result<Json<Project>, Refused> {
+    let project = project_id(&project)?;
+    app.live.ready().await;
+    let state = app.live.state();
+    must_be_there(&state, &project)?;
+    Ok(Json(shape(&state, &project)))
+}
+
+/// What a project holds.
+#[utoipa::path(get, path = "/api/projects/{project}/stats", tag = "projects", params(("project" = String, Path)),
+    responses((status = OK, body = Stats), (status = NOT_FOUND, body = crate::error::ErrorBody)))]
+pub(crate) async fn stats(
+    State(app): State<Arc<App>>,
+    Path(project): Path<String>,
+) -> Result<Json<Stats>, Refused> {
+    let project = project_id(&project)?;
+    app.live.ready().await;
+    let state = app.live.state();
+    must_be_there(&state, &project)?;
+    let mut stats = Stats {
+        project_id: project.to_string(),
+        total_tasks: state.count_tasks(&project),
+        total_runs: state.count_runs(&project),
+        ..Stats::default()
+    };
+    for (_, task) in state.tasks(&project) {
+        for (status, count) in task.run_counts() {
+            let count = u64::from(count);
+            match status {
+                RunStatus::Queued => stats.queued_runs += count,
+                RunStatus::Running => stats.running_runs += count,
+                RunStatus::Completed => stats.completed_runs += count,
+                RunStatus::Failed => stats.failed_runs += count,
+                RunStatus::Stopped => stats.stopped_runs += count,
+            }
+        }
+        let ends =
+            task.runs.values().filter(|run| run.status() == RunStatus::Failed).filter_map(|run| run.end());
+        stats.crashed_runs +=
+            ends.filter(|(end, _)| end.signal.is_some() || end.exit_code.is_none()).count() as u64;
+    }
+    let keys: Vec<StreamKey> = state.keys().filter(|key| key.project == project).cloned().collect();
+    drop(state);
+    for key in keys {
+        if let Ok(found) = app.live.store.open(&key).map(|stream| stream.stats())
+            && let Ok(found) = found
+        {
+            stats.message_bus_files += found.files;
+            stats.message_bus_total_bytes += found.bytes;
+        }
+    }
+    Ok(Json(stats))
+}
+
+pub(crate) fn must_be_there(state: &live::State, project: &ProjectId) -> Result<(), Refused> {
+    if state.project(project).is_some() {
+        return Ok(());
+    }
+    Err(Refused::not_found(format!("there is no project {project}")))
+}
+
+fn shape(state: &live::State, id: &ProjectId) -> Project {
+    let own = state.world.project(id);
+    let asked = |thread: &run_agent_core::world::Thread| thread.open_questions.len();
+    let of_tasks: usize = state.tasks(id).map(|(_, task)| asked(&task.thread)).sum();
+    Project {
+        id: id.to_string(),
+        last_activity: state.last_activity(id).map(|at| at.to_string()),
+        task_count: state.count_tasks(id),
+        project_root: own
+            .and_then(|own| own.created.as_ref())
+            .and_then(|created| created.project_root.clone()),
+        active_task_count: state.active().filter(|(project, _)| *project == id).count(),
+        open_questions: of_tasks + own.map_or(0, |own| asked(&own.thread)),
+    }
+}

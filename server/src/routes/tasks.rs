@@ -1,0 +1,169 @@
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use run_agent_core::world::{Task, TaskStatus};
+use run_agent_core::{ProjectId, StreamKey, TaskId, inbox};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{Query, project_id, projects, task_id};
+use crate::App;
+use crate::error::{ErrorBody, Refused};
+use crate::files::{self, Part};
+use crate::live::State as Known;
+use crate::shape::{Around, FileText, Page, Run, TaskDetail, TaskItem, queue_position};
+
+/// The most that one answer lists.
+pub(crate) const LIMIT_MAX: usize = 1000;
+const LIMIT: usize = 100;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct List {
+    limit: Option<usize>,
+    #[serde(default)]
+    offset: usize,
+    /// Only tasks of these statuses, with commas between them.
+    status: Option<String>,
+    /// Only tasks whose id or title has this in it.
+    q: Option<String>,
+}
+
+/// The tasks of a project, newest activity first.
+#[utoipa::path(get, path = "/api/projects/{project}/tasks", tag = "tasks", params(("project" = String, Path), List),
+    responses((status = OK, body = Page<TaskItem>), (status = BAD_REQUEST, body = ErrorBody), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Path(project): Path<String>,
+    Query(query): Query<List>,
+) -> Result<Json<Page<TaskItem>>, Refused> {
+    let project = project_id(&project)?;
+    let wanted = statuses(query.status.as_deref())?;
+    let limit = query.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
+    app.live.ready().await;
+    let state = app.live.state();
+    projects::must_be_there(&state, &project)?;
+    let words = query.q.as_deref().unwrap_or_default().to_lowercase();
+    let fits = |id: &TaskId, task: &Task| {
+        (wanted.is_empty() || wanted.contains(&task.status()))
+            && (words.is_empty()
+                || id.as_str().contains(&words)
+                || task.title().to_lowercase().contains(&words))
+    };
+    let all = wanted.is_empty() && words.is_empty();
+    let total = if all {
+        state.count_tasks(&project)
+    } else {
+        state.tasks(&project).filter(|(id, task)| fits(id, task)).count()
+    };
+    let shown = state.tasks(&project).filter(|(id, task)| all || fits(id, task));
+    let items = shown
+        .skip(query.offset)
+        .take(limit)
+        .map(|(id, task)| {
+            let run = task.runs.keys().next_back().map(|run| app.live.layout.task(&project, id).run(run));
+            let size = run.and_then(|run| run.output().symlink_metadata().ok()).map(|meta| meta.len());
+            TaskItem::new(&project, id, task, around(&state, &project, task), size)
+        })
+        .collect();
+    Ok(Json(Page::new(items, total, limit, query.offset)))
+}
+
+fn statuses(text: Option<&str>) -> Result<Vec<TaskStatus>, Refused> {
+    let names = text.unwrap_or_default().split(',').filter(|name| !name.is_empty());
+    let status = |name: &str| {
+        TaskStatus::ALL.into_iter().find(|status| status.as_str() == name).ok_or_else(|| {
+            let known = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
+            Refused::bad(format!("`status` must be of {known}"))
+        })
+    };
+    names.map(status).collect()
+}
+
+fn around(state: &Known, project: &ProjectId, task: &Task) -> Around {
+    Around::of(task, |other| state.task(project, other).map(Task::status))
+}
+
+/// One task with its runs.
+#[utoipa::path(get, path = "/api/projects/{project}/tasks/{task}", tag = "tasks",
+    params(("project" = String, Path), ("task" = String, Path)),
+    responses((status = OK, body = TaskDetail), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    Path((project, task)): Path<(String, String)>,
+) -> Result<Json<TaskDetail>, Refused> {
+    let (project, id) = (project_id(&project)?, task_id(&task)?);
+    app.live.ready().await;
+    let paths = app.live.layout.task(&project, &id);
+    let text = files::read(&app.live, "TASK_STATE.md", &paths.state(), Part::default());
+    let state = app.live.state();
+    let task = known(&state, &project, &id)?;
+    let around = around(&state, &project, task);
+    let place = state.place(&StreamKey::task(project.clone(), id.clone()));
+    let runs = task.runs.iter().rev().take(LIMIT_MAX);
+    Ok(Json(TaskDetail {
+        id: id.to_string(),
+        project_id: project.to_string(),
+        status: task.status().to_string(),
+        queue_position: queue_position(task),
+        last_activity: task.thread.last_activity.map(|at| at.to_string()),
+        created_at: task.created.as_ref().map(|(_, at)| at.to_string()),
+        done: task.done.is_some(),
+        state: text.map(|text| text.content).unwrap_or_default(),
+        depends_on: around.depends_on,
+        blocked_by: around.blocked_by,
+        thread_parent: around.thread_parent,
+        runs: runs
+            .map(|(run_id, run)| Run::new(&id, run_id, run, files::links(&paths.run(run_id))))
+            .collect(),
+        row: task.row(&id),
+        needs: inbox::of_task(task),
+        damage: place.map(|place| place.damage.clone()).unwrap_or_default(),
+    }))
+}
+
+pub(crate) fn known<'a>(state: &'a Known, project: &ProjectId, id: &TaskId) -> Result<&'a Task, Refused> {
+    projects::must_be_there(state, project)?;
+    state
+        .task(project, id)
+        .ok_or_else(|| Refused::not_found(format!("there is no task {id} in project {project}")))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct File {
+    name: String,
+    /// Where to begin, in bytes; else the end is shown.
+    offset: Option<u64>,
+    /// How many bytes at the most.
+    limit: Option<u64>,
+    /// Only the last so many lines.
+    tail: Option<usize>,
+}
+
+impl File {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn part(&self) -> Part {
+        Part { offset: self.offset, limit: self.limit, tail: self.tail }
+    }
+}
+
+/// TASK.md or TASK_STATE.md.
+#[utoipa::path(get, path = "/api/projects/{project}/tasks/{task}/file", tag = "tasks",
+    params(("project" = String, Path), ("task" = String, Path), File),
+    responses((status = OK, body = FileText), (status = BAD_REQUEST, body = ErrorBody), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn file(
+    State(app): State<Arc<App>>,
+    Path((project, task)): Path<(String, String)>,
+    Query(query): Query<File>,
+) -> Result<Json<FileText>, Refused> {
+    let (project, id) = (project_id(&project)?, task_id(&task)?);
+    app.live.ready().await;
+    known(&app.live.state(), &project, &id)?;
+    let path = files::named_of_task(&app.live.layout.task(&project, &id), query.name())?;
+    files::read(&app.live, query.name(), &path, query.part()).map(Json)
+}

@@ -1,0 +1,32 @@
+//! What answers look like (spec, section 7): names as in section 3 and in run-info.
+
+mod message;
+mod project;
+mod run;
+mod task;
+
+pub(crate) use message::{LinkShape, Messages, Parent, Posted, ProjectPost, V1Post, one as message_shape};
+pub(crate) use project::{Project, Projects, Stats};
+pub(crate) use run::{FileLink, FileText, Flat, FlatRun, Run, V1Run, V1Runs};
+pub(crate) use task::{Around, TaskDetail, TaskItem, queue_position};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A part of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// How many there are in all.
+    pub(crate) total: usize,
+    pub(crate) limit: usize,
+    pub(crate) offset: usize,
+    pub(crate) has_more: bool,
+}
+
+impl<T> Page<T> {
+    pub(crate) fn new(items: Vec<T>, total: usize, limit: usize, offset: usize) -> Self {
+        let has_more = offset.saturating_add(items.len()) < total;
+        Self { items, total, limit, offset, has_more }
+    }
+}
