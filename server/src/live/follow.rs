@@ -23,6 +23,8 @@ const SECOND_LOOK: Duration = Duration::from_millis(1500);
 const SETTLE_EVERY: Duration = Duration::from_secs(2);
 /// Projections are written so often, if they changed.
 const KEEP_EVERY: Duration = Duration::from_secs(300);
+/// However quiet it is, it looks so often whether it is to end: a wake-up may be lost with its page.
+const LOOK_UP: Duration = Duration::from_secs(1);
 /// Below so many streams a second thread costs more than it saves.
 const STREAMS_PER_THREAD: usize = 64;
 
@@ -53,7 +55,8 @@ impl Live {
             Due { active: now + ACTIVE_EVERY, all: now + SECOND_LOOK, settle: now, keep: now + KEEP_EVERY };
         while !self.stops.load(Relaxed) {
             let next = due.active.min(due.all).min(due.settle);
-            let rung = self.work.wait_for_appends(next.saturating_duration_since(Instant::now()));
+            let left = next.saturating_duration_since(Instant::now()).min(LOOK_UP);
+            let rung = self.work.wait_for_appends(left);
             if !rung.is_empty() {
                 self.look_at_rung(&rung, &mut folders);
             }
