@@ -27,9 +27,15 @@ fn kills(test: &str, variable: &str, loses_page: bool) {
     if let Some(root) = Scene::is_child(variable) {
         return kills::post_for_ever(&*busy(&root));
     }
-    let bus = Bus::with(&[]);
-    let page = bus.page();
-    kills::nothing_is_lost(&Scene { test, variable, root: bus.root(), page, open: busy }, loses_page);
+    // One at a time: a stream goes when the next one comes.
+    let kept = std::cell::RefCell::new(None);
+    let scene = || {
+        let bus = Bus::with(&[]);
+        let (root, page) = (bus.root(), bus.page());
+        kept.replace(Some(bus));
+        Scene { test, variable, root, page, open: busy }
+    };
+    kills::nothing_is_lost(scene, loses_page);
 }
 
 #[test]

@@ -17,6 +17,8 @@ use super::dice::Dice;
 const WRITERS: usize = 4;
 /// Of each of a store's two tests: 10,000 kills together.
 const DEEP_ROUNDS: usize = 1250;
+/// So that a stream stays small: whoever comes to one looks at all its files, and a writer leaves some twenty a round.
+const ROUNDS_MAX: usize = 125;
 
 fn draft(stream: &dyn Stream, body: &str) -> Draft {
     let key = stream.key().clone();
@@ -89,17 +91,28 @@ fn round(scene: &Scene<'_>, dice: &mut Dice, loses_page: bool) -> Vec<String> {
     readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect()
 }
 
-/// Writers and leaders are killed and stopped; with `loses_page` somebody also deletes the page.
-pub fn nothing_is_lost(scene: &Scene<'_>, loses_page: bool) {
+/// Writers and leaders are killed and stopped, on as many streams as `scene` is asked for; with `loses_page` somebody also
+/// deletes the page.
+pub fn nothing_is_lost<'a>(scene: impl Fn() -> Scene<'a>, loses_page: bool) {
+    let mut dice = Dice::new(Dice::seed());
+    let mut left = if std::env::var_os("RUN_AGENT_DEEP").is_some() { DEEP_ROUNDS } else { 12 };
+    let (mut kills, mut acknowledged) = (0, 0);
+    while left > 0 {
+        let rounds = left.min(ROUNDS_MAX);
+        acknowledged += nothing_is_lost_of_one(&scene(), &mut dice, rounds, loses_page);
+        (left, kills) = (left - rounds, kills + rounds * WRITERS);
+    }
+    println!("{kills} kills, {acknowledged} messages acknowledged");
+}
+
+/// How many messages were acknowledged, all of which are there.
+fn nothing_is_lost_of_one(scene: &Scene<'_>, dice: &mut Dice, rounds: usize, loses_page: bool) -> usize {
     // Somebody is seen by its first message, so that there is one.
     scene.stream().append(vec![draft(&*scene.stream(), "made")], Durability::None).unwrap();
-    let rounds = if std::env::var_os("RUN_AGENT_DEEP").is_some() { DEEP_ROUNDS } else { 12 };
-    let mut dice = Dice::new(Dice::seed());
     let mut promised = Vec::new();
     for _ in 0..rounds {
-        promised.extend(round(scene, &mut dice, loses_page));
+        promised.extend(round(scene, dice, loses_page));
     }
-    println!("{} kills, {} messages acknowledged", rounds * WRITERS, promised.len());
     let stream = scene.stream();
     let last = stream.append(vec![draft(&*stream, "after")], Durability::Always).unwrap().remove(0);
     let page = stream.read(Cursor::START, usize::MAX).unwrap();
@@ -115,4 +128,5 @@ pub fn nothing_is_lost(scene: &Scene<'_>, loses_page: bool) {
     let damage = stream.verify().unwrap().damage;
     let damage: Vec<_> = damage.into_iter().filter(|damage| damage.at != damage.next).collect();
     assert_eq!(damage, [], "what costs no message is not counted");
+    promised.len()
 }
