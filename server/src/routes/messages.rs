@@ -75,7 +75,7 @@ pub(crate) async fn v1_post(
     Body(body): Body<V1Post>,
 ) -> Result<(StatusCode, Json<Posted>), Refused> {
     let key = key(&body.project_id, body.task_id.as_deref())?;
-    post(app, key, (*body.post).into()).await
+    post(app, key, body.post).await
 }
 
 /// The messages of a stream as they come.

@@ -59,7 +59,6 @@ pub(crate) fn one(message: &Message) -> Box<RawValue> {
 
 /// A message of somebody's. Its type is `USER` where it names none.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct ProjectPost {
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,
@@ -92,34 +91,7 @@ pub(crate) struct V1Post {
     pub(crate) project_id: String,
     pub(crate) task_id: Option<String>,
     #[serde(flatten)]
-    pub(crate) post: Box<FlatPost>,
-}
-
-/// [`ProjectPost`] without a word on fields that it does not know: a flattened one cannot tell.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct FlatPost {
-    #[serde(rename = "type")]
-    pub(crate) kind: Option<String>,
-    #[serde(default)]
-    pub(crate) body: String,
-    #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
-    pub(crate) parents: Vec<Parent>,
-    #[serde(default)]
-    pub(crate) links: Vec<LinkShape>,
-    #[serde(default)]
-    pub(crate) meta: BTreeMap<String, String>,
-    pub(crate) run_id: Option<String>,
-    pub(crate) issue_id: Option<String>,
-    #[serde(default)]
-    pub(crate) blocking: bool,
-}
-
-impl From<FlatPost> for ProjectPost {
-    fn from(post: FlatPost) -> Self {
-        let FlatPost { kind, body, parents, links, meta, run_id, issue_id, blocking } = post;
-        Self { kind, body, parents, links, meta, run_id, issue_id, blocking }
-    }
+    pub(crate) post: ProjectPost,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -291,6 +291,9 @@ fn who_may_not_ask_is_refused_and_nothing_is_written() {
     assert_eq!(server.ask_with("GET", "/api/projects", &[("Host", "evil.example")], "").0, 403);
     let forged = server.post(&path, &json!({ "body": "x", "type": "RUN_STOP" }));
     assert_eq!((forged.0, &forged.1["error"]["code"]), (403, &json!("FORBIDDEN")));
+    // Without a body nothing is said.
+    let v1 = json!({ "project_id": "p", "task_id": task, "type": "FACT" });
+    assert_eq!(server.post("/api/v1/messages", &v1).0, 400);
     let large = server.post(&path, &json!({ "body": "x".repeat(10 << 20) }));
     assert_eq!(large.0, 413);
     for wrong in ["..", "%2e%2e", "..%2f..%2fetc", "p%00", "*", ".run-agent"] {

@@ -284,7 +284,7 @@ mod tests {
 
     fn open(fd: u64, name: &str) -> Event {
         let (create, truncate, append) = (true, false, false);
-        Event::Open { who: 1, fd, path: format!("/root/{name}"), create, truncate, append }
+        Event::Open { who: 1, fd, path: format!("/disk/{name}"), create, truncate, append }
     }
 
     fn write(at: usize, bytes: &[u8]) -> Event {
@@ -298,11 +298,11 @@ mod tests {
     fn disk(events: impl IntoIterator<Item = Event>) -> Disk {
         let root = tempfile::tempdir().unwrap();
         let mut disk = Disk::new(root.path(), false);
-        disk.is_at("/root".into());
+        disk.is_at("/disk".into());
         let folder = Event::Open {
             who: 1,
             fd: 9,
-            path: "/root".into(),
+            path: "/disk".into(),
             create: false,
             truncate: false,
             append: false,
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_name_is_there_once_its_folder_was_synced() {
-        let mut events = vec![open(3, "b"), Event::Rename { from: "/root/b".into(), to: "/root/a".into() }];
+        let mut events = vec![open(3, "b"), Event::Rename { from: "/disk/b".into(), to: "/disk/a".into() }];
         events.extend(sync(3, true));
         assert_eq!(states(&disk(events.clone())), [None, Some("0 ".to_owned())]);
         events.extend(sync(9, true));
