@@ -146,6 +146,7 @@ pub fn drive(
         talk(Talk::Joined(root));
     }
     let ended = driver.run(wake, talk);
+    failpoint::here("driver.ended");
     // Where it was interrupted, what runs goes on, and with it the link.
     let over = ended.as_ref().is_ok_and(|end| end.reason != plan::reason::INTERRUPTED);
     if let (true, Some(origin)) = (over, what.origin) {

@@ -1,6 +1,7 @@
 //! A stop's way into other tasks: what a run started there is stopped with it, and what that started in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use run_agent_core::RunId;
 use run_agent_core::event::Event;
@@ -10,7 +11,7 @@ use super::{How, Left, Stopped, ask_run, goes_on, run_once, stopping, task_once}
 use crate::supervise::ring;
 use crate::tree::{TaskName, Tree};
 use crate::view::{TaskView, ViewError};
-use crate::{link, starting};
+use crate::{files, link, starting};
 use run_agent_core::decide::Refusal;
 
 /// Links that were followed: two tasks may have started each other.
@@ -102,6 +103,23 @@ pub(super) fn stopped_of(tree: &Tree, active: BTreeMap<TaskName, BTreeSet<RunId>
     stopped
 }
 
+/// A driver that has told of its loop's end holds the lock for a moment more, and a link to a loop that is held is not
+/// over.
+fn wait_for_its_lock(tree: &Tree, child: &mut TaskView) -> Result<(), ViewError> {
+    let lock = tree.task(&child.name).loop_lock();
+    let deadline = Instant::now() + LETS_GO_WITHIN;
+    while files::is_locked(&lock).unwrap_or(false) && Instant::now() < deadline {
+        child.refresh()?;
+        if child.task().ralph.is_open() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+const LETS_GO_WITHIN: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Default)]
 pub(super) struct Others {
     pub(super) stopped: Vec<RunId>,
@@ -122,10 +140,12 @@ pub(super) fn stop(
             continue;
         }
         let stopped = TaskView::open(tree, &link::child_of(link)).and_then(|mut child| {
-            match &link.child.child_run_id {
-                Some(run) => run_once(tree, &mut child, run, how, seen),
-                None => task_once(tree, &mut child, how, seen),
-            }
+            let Some(run) = &link.child.child_run_id else {
+                let stopped = task_once(tree, &mut child, how, seen)?;
+                wait_for_its_lock(tree, &mut child)?;
+                return Ok(stopped);
+            };
+            run_once(tree, &mut child, run, how, seen)
         });
         match stopped {
             Ok(Stopped::Done(runs)) => others.stopped.extend(runs),

@@ -139,9 +139,14 @@ fn a_stop_of_what_has_ended_says_so_while_something_else_was_started_and_ended()
 
 /// A loop whose root has started a loop in another task; their drivers, the root run and its process.
 fn tree(root: &Root) -> (TaskName, TaskName, Child) {
+    tree_with(root, "")
+}
+
+/// The same, with these variables before the command that starts the loop below.
+fn tree_with(root: &Root, variables: &str) -> (TaskName, TaskName, Child) {
     let (parent, child) = (name("parent"), name("child"));
     let prompt = format!(
-        "run-agent task --project p --task {} --agent shell --detach --prompt 'echo $$ > \"$JRUN_TASK_FOLDER/pid\"; sleep 100'\necho $$ > \"$JRUN_TASK_FOLDER/pid\"\nsleep 100",
+        "{variables} run-agent task --project p --task {} --agent shell --detach --prompt 'echo $$ > \"$JRUN_TASK_FOLDER/pid\"; sleep 100'\necho $$ > \"$JRUN_TASK_FOLDER/pid\"\nsleep 100",
         child.task
     );
     let driver = root.drive(&parent, &prompt);
@@ -185,6 +190,25 @@ fn a_stop_whose_command_was_killed_is_over_only_when_the_loops_below_have_ended(
         assert_eq!(root.count(task, "LOOP_END"), 1);
     }
     assert!(stopped.stdout.contains("stopped (1 run)"), "the child's: {stopped:?}");
+}
+
+#[test]
+fn a_stop_waits_for_a_loop_below_that_has_told_of_its_end_and_holds_its_lock_still() {
+    let root = Root::new();
+    let (parent, child, mut driver) = tree_with(&root, "RUN_AGENT_FAILPOINT=driver.ended=stop");
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    let holder = text_of(&root.tree().task(&child).loop_lock());
+    let holder: u32 = holder.strip_prefix("process ").unwrap().parse().unwrap();
+    let mut stop = root.command(&["stop", "--task", parent.task.as_str(), "--force"]);
+    let stop = stop.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let halted = || (root.count(&child, "LOOP_END") == 1 && is_halted(holder)).then_some(());
+    until("the child's driver has told of its end", halted, String::new);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    kill(holder, "CONT");
+    let stopped = stop.wait_with_output().unwrap();
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert_eq!(root.view(&parent).task().status(), TaskStatus::Stopped);
 }
 
 #[test]
