@@ -44,7 +44,7 @@ pub(crate) fn interval(bench: &Bench) -> Result<Vec<Row>> {
 /// The floor syncs each append under the lock.
 pub(crate) fn always(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (backend, (writers, throughput)) in product([(1, [0.9, 0.9]), (10, [1.5, 3.0]), (50, [3.0, 6.0])]) {
+    for (backend, (writers, throughput)) in product([(1, [0.45, 0.9]), (10, [1.5, 3.0]), (50, [3.0, 6.0])]) {
         let pairs = at_full_speed(bench, backend, Durability::Always, writers)?;
         let mut add = |number, reach| rows.push(row(&pairs, backend, writers, number, reach));
         let [fs, segmented] = throughput;
