@@ -15,6 +15,7 @@ pub(crate) const VERB: &str = "peak";
 pub(crate) fn of(bench: &Bench, command: &Command) -> Result<f64> {
     let mut parent = bench.program("run-agent-bench");
     parent.arg(VERB).arg(command.get_program()).args(command.get_args());
+    parent.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = parent.stdout(Stdio::piped()).output().context("cannot start the driver")?;
     ensure!(output.status.success(), "{command:?} failed");
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
