@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::ArgValueCompleter as Complete;
+use run_agent_core::MsgId;
 
 use crate::commands;
 use crate::commands::batch::JobCommand;
@@ -172,11 +173,14 @@ pub(crate) struct TaskArgs {
     /// A command that has to succeed before DONE counts, besides those of the config; may be given several times
     #[arg(long, value_name = "COMMAND")]
     pub(crate) verify: Vec<String>,
+    /// The message that a new task is started from
+    #[arg(long, value_name = "ID", value_parser = message)]
+    pub(crate) thread_parent: Option<MsgId>,
     /// Return when the loop has started and print the task id; a process of its own drives on
     #[arg(long)]
     pub(crate) detach: bool,
     /// Start nothing: tell what the driver of the loop does, until the loop ends
-    #[arg(long, conflicts_with_all = ["detach", "agent", "prompt", "prompt_file", "update_prompt", "cwd", "max_restarts", "timeout", "depends_on", "verify"])]
+    #[arg(long, conflicts_with_all = ["detach", "agent", "prompt", "prompt_file", "update_prompt", "cwd", "max_restarts", "timeout", "depends_on", "verify", "thread_parent"])]
     pub(crate) attach: bool,
     /// Print what the root agent prints as it comes
     #[arg(long, conflicts_with_all = ["detach", "json"])]
@@ -368,6 +372,10 @@ pub(crate) fn agent_name(text: &str) -> Result<String, String> {
         return Err("a name has no slash in it and no dot at its start".to_owned());
     }
     key(text)
+}
+
+fn message(text: &str) -> Result<MsgId, String> {
+    MsgId::parse(text).map_err(|error| error.to_string())
 }
 
 /// `90s`, `5m`, `1h30m`, `500ms`; a bare number is seconds.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use run_agent_runner::below::IsLink;
+use run_agent_server::work::Failed;
 use serde::{Deserialize, Serialize};
 
 use crate::render::{self, Hue, Paint};
@@ -256,6 +257,13 @@ impl Failure {
             render::say(&format!("  code: {}, exit {}", code.as_str(), exit.code()));
         }
         (*exit).into()
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        let Parts { code, text, hint, candidates, .. } = *failure.0;
+        Self { code: code.as_str().to_owned(), message: render::told(&text), hint, candidates }
     }
 }
 

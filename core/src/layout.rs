@@ -128,6 +128,12 @@ impl Layout {
         self.root.join(OWN_FOLDER).join("waits")
     }
 
+    /// Who changed what over HTTP (`docs/server.md`).
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.root.join(OWN_FOLDER).join("audit.log")
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.hcl")

@@ -41,6 +41,7 @@ pub use verify::Verify;
 pub use xai::Xai;
 
 use self::secrets::Secrets;
+pub use self::secrets::redact;
 use self::stream::{Before, Listener};
 
 /// One kind of agent, set up.

@@ -1,4 +1,4 @@
-//! Deleting a run or a task, in the order of `docs/housekeeping.md`: the event first, then the folder goes aside in one
+//! Deleting a run, a task or a project, in the order of `docs/housekeeping.md`: the event first, then the folder goes aside in one
 //! step, then it is removed. What a kill in between leaves is finished by whoever tidies up next.
 
 use std::fs::File;
@@ -9,7 +9,7 @@ use run_agent_core::cause::Cause;
 use run_agent_core::decide::{self, Refusal};
 use run_agent_core::event::{Deletion, Event};
 use run_agent_core::store::{AppendError, OpenError, ReadError};
-use run_agent_core::{Cursor, MsgId, RunId};
+use run_agent_core::{Cursor, MsgId, ProjectId, RunId, StreamKey, TaskId};
 
 use crate::below::IsLink;
 use crate::ledger::Ledger;
@@ -138,6 +138,30 @@ pub fn task(
     failpoint::here("delete.task_posted");
     let bytes = finish_task(tree, &name, ledger)?;
     drop(lock);
+    Ok(Deleted::Gone { bytes })
+}
+
+/// Deletes a project whose tasks are all gone. Whoever makes a task in it waits for the same lock, and finds no project then.
+///
+/// # Errors
+/// When it cannot be locked or removed.
+pub fn project(tree: &Tree, project: &ProjectId) -> Result<Deleted, DeleteError> {
+    let folder = tree.layout.project(project);
+    tree.no_link(&folder)?;
+    let error = |source| DeleteError::Lock { path: folder.clone(), source };
+    let lock = File::open(&folder).map_err(error)?;
+    lock.lock().map_err(error)?;
+    let entries = std::fs::read_dir(&folder).map_err(error)?.flatten();
+    let mut tasks = entries.filter_map(|entry| TaskId::parse(entry.file_name().to_str()?).ok());
+    if let Some(task) = tasks.next() {
+        return Ok(Deleted::Busy { holder: format!("task {task}") });
+    }
+    let bytes = remove(tree, &folder, "delete.project_aside")?;
+    for file in [tree.layout.projection(project), tree.layout.roster(project)] {
+        // Disposable.
+        let _ = std::fs::remove_file(file);
+    }
+    let _ = std::fs::remove_file(tree.layout.sync_page(&StreamKey::project(project.clone())));
     Ok(Deleted::Gone { bytes })
 }
 

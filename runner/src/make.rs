@@ -9,7 +9,7 @@ use run_agent_core::decide::Refusal;
 use run_agent_core::event::{Event, ProjectCreated, Scope, TaskText};
 use run_agent_core::store::{AppendError, OpenError};
 use run_agent_core::world::Task;
-use run_agent_core::{Draft, ProjectId, StreamKey, TaskId, Timestamp, text};
+use run_agent_core::{Draft, MsgId, ProjectId, StreamKey, TaskId, Timestamp, text};
 
 use crate::starting::Starting;
 use crate::tree::{TaskName, Tree};
@@ -89,6 +89,8 @@ pub struct NewTask<'a> {
     pub slug: &'a str,
     pub prompt: &'a str,
     pub depends_on: Vec<TaskId>,
+    /// The message that it is started from.
+    pub thread_parent: Option<MsgId>,
     pub source: &'a str,
 }
 
@@ -109,7 +111,8 @@ pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<(TaskName, S
     make_folder(&runs).map_err(|e| io_error("folder", &runs, e))?;
     let prompt = paths.prompt();
     files::replace(&prompt, new.prompt.as_bytes(), true).map_err(|e| io_error("file", &prompt, e))?;
-    let text = task_text(new.prompt, new.source, new.depends_on);
+    let text =
+        TaskText { thread_parent: new.thread_parent, ..task_text(new.prompt, new.source, new.depends_on) };
     let line = format!("task created: {}", text.title);
     let scope = name.scope(None);
     failpoint::here("make.prompt");
@@ -118,7 +121,7 @@ pub fn task(tree: &Tree, new: NewTask<'_>, cause: &Cause) -> Result<(TaskName, S
     Ok((name, starting))
 }
 
-/// Replaces a task's prompt, as `--update-prompt` asks for, and keeps what it depends on.
+/// Replaces a task's prompt, as `--update-prompt` asks for, and keeps what else was known of the task.
 ///
 /// # Errors
 /// When the prompt is empty or something cannot be written.
@@ -126,7 +129,7 @@ pub fn update_prompt(
     tree: &Tree,
     name: &TaskName,
     prompt: &str,
-    depends_on: Vec<TaskId>,
+    before: Option<TaskText>,
     cause: &Cause,
     source: &str,
 ) -> Result<(), MakeError> {
@@ -135,7 +138,12 @@ pub fn update_prompt(
     }
     let path = tree.task(name).prompt();
     files::replace(&path, prompt.as_bytes(), true).map_err(|e| io_error("file", &path, e))?;
-    update(tree, name, task_text(prompt, source, depends_on), cause, "the prompt was changed")
+    let new = task_text(prompt, source, Vec::new());
+    let text = before.map_or_else(
+        || new.clone(),
+        |before| TaskText { title: new.title.clone(), source: new.source.clone(), ..before },
+    );
+    update(tree, name, text, cause, "the prompt was changed")
 }
 
 /// Says that a task was made whose maker was killed before it could, or that a hand made. Nothing where the stream tells.

@@ -7,17 +7,26 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use run_agent_core::Durability;
+use run_agent_core::{Durability, Kind};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::audit::{self, Audit};
+use crate::error::{Code, Refused};
 use crate::guard::{self, Guard};
 use crate::live::Live;
-use crate::routes;
+use crate::metrics::{self, Metrics};
+use crate::{routes, webhook};
 
 /// Threads that answer requests.
 const WORKERS: usize = 2;
+/// So long a request waits for a turn.
+const TURN: std::time::Duration = std::time::Duration::from_secs(10);
+/// Looks into the past and searches that go on at once.
+const READS: usize = 4;
+/// Commands that run at once.
+const COMMANDS: usize = 16;
 /// What still waits for a disk or a lock at the end gets so long.
 const LAST_REQUESTS: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -29,6 +38,8 @@ pub struct Settings {
     pub api_key: Option<String>,
     pub allow_delete_from_ui: bool,
     pub durability: Durability,
+    /// The types of events that are posted to the webhook; `None`: there is no webhook.
+    pub webhook: Option<Vec<Kind>>,
     /// The program's version, as it is told.
     pub version: String,
 }
@@ -38,6 +49,14 @@ pub struct App {
     pub live: Arc<Live>,
     pub settings: Settings,
     pub began: Instant,
+    pub(crate) audit: Audit,
+    pub(crate) metrics: Metrics,
+    /// What describes all paths.
+    pub(crate) document: String,
+    /// Turns to read much.
+    reads: Arc<Semaphore>,
+    /// Turns to run commands.
+    pub(crate) commands: Arc<Semaphore>,
     /// True once the server ends: whatever streams ends then.
     pub(crate) ends: watch::Sender<bool>,
 }
@@ -45,20 +64,41 @@ pub struct App {
 impl App {
     #[must_use]
     pub fn new(live: Arc<Live>, settings: Settings) -> Arc<Self> {
-        Arc::new(Self { live, settings, began: Instant::now(), ends: watch::Sender::new(false) })
+        let audit = Audit::new(live.layout.audit_log());
+        Arc::new(Self {
+            live,
+            audit,
+            metrics: Metrics::default(),
+            document: routes::document(),
+            settings,
+            began: Instant::now(),
+            reads: Arc::new(Semaphore::new(READS)),
+            commands: Arc::new(Semaphore::new(COMMANDS)),
+            ends: watch::Sender::new(false),
+        })
+    }
+}
+
+impl App {
+    /// Waits for a turn to read much.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let busy = || Refused::new(Code::TooManyRequests, "too many look into the past at once; ask again");
+        let turn = tokio::time::timeout(TURN, self.reads.clone().acquire_owned()).await;
+        turn.map_err(|_| busy())?.map_err(|_| busy())
     }
 }
 
 /// All paths, behind the guard.
 pub fn router(app: &Arc<App>) -> Router {
-    let (router, document) = routes::all().split_for_parts();
+    let (router, _) = routes::all().split_for_parts();
     let guard = Guard::new(&app.settings);
     router
-        .merge(routes::document(document))
         .fallback(routes::nothing_here)
         .method_not_allowed_fallback(routes::not_so)
         .layer(DefaultBodyLimit::max(guard::BODY_MAX))
+        .layer(middleware::from_fn_with_state(app.clone(), audit::log))
         .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
         .with_state(app.clone())
 }
 
@@ -97,6 +137,9 @@ pub fn run(
         let listener = TcpListener::from_std(listener)?;
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
+        if let Some(kinds) = &app.settings.webhook {
+            tokio::spawn(webhook::run(app.clone(), kinds.clone()));
+        }
         listens()?;
         let ends = async move {
             tokio::select! {

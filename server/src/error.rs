@@ -8,6 +8,8 @@ use run_agent_core::store::{AppendError, OpenError, ReadError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::work::Failed;
+
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -103,6 +105,22 @@ impl IntoResponse for Refused {
         let Self { code, message, status, details } = self;
         let body = ErrorBody { error: Told { code, message, details } };
         (status.unwrap_or(code.status()), Json(body)).into_response()
+    }
+}
+
+impl From<Failed> for Refused {
+    fn from(failed: Failed) -> Self {
+        let Failed { code, message, hint, candidates } = failed;
+        let own = match code.as_str() {
+            "usage" | "invalid_name" | "ambiguous_name" | "unknown_agent" => Code::BadRequest,
+            "not_found" | "unknown_project" | "unknown_task" | "unknown_run" | "unknown_message" => {
+                Code::NotFound
+            }
+            "locked" | "lock_timeout" | "refused" => Code::Conflict,
+            _ => Code::Internal,
+        };
+        let details = serde_json::json!({ "reason": code, "hint": hint, "candidates": candidates });
+        Self { details: Some(details), ..Self::new(own, message) }
     }
 }
 

@@ -101,6 +101,13 @@ fn check_origin(headers: &HeaderMap, own: &Authority) -> Result<(), Refused> {
     Err(Refused::new(Code::Forbidden, "a page of another origin may not do this"))
 }
 
+/// Does it come from a page? Browsers say so of each request; programs have no reason to.
+pub(crate) fn is_from_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN)
+        || headers.contains_key("sec-fetch-site")
+        || headers.contains_key("sec-fetch-mode")
+}
+
 /// Forms of other pages come without being asked for as anything but JSON.
 fn check_type(request: &Request) -> Result<(), Refused> {
     if *request.method() == Method::DELETE {

@@ -6,6 +6,10 @@
 //! | what do answers look like? | `shape/<resource>` |
 //! | what is known of all streams, and how does it stay current? | [`live`] |
 //! | who may ask? | `guard` |
+//! | what was at a moment? | `past` |
+//! | how do chosen events reach another program? | `webhook` |
+//! | what is counted? | `metrics` |
+//! | who changed what? | `audit` |
 //! | how do streams of events reach a client, and how does it go on after a break? | `sse` |
 //! | what does a refusal look like? | [`error`] |
 //! | what does the server have done by others? | [`work`] |
@@ -15,13 +19,18 @@
 //! that were checked, and no agent is a child of this process.
 
 mod app;
+mod audit;
 pub mod error;
 mod files;
 mod guard;
 pub mod live;
+mod metrics;
+mod past;
 mod routes;
 mod shape;
 mod sse;
+mod webhook;
 pub mod work;
 
 pub use app::{App, Settings, router, run, serve};
+pub use routes::document;

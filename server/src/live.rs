@@ -17,6 +17,7 @@ mod state;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use run_agent_core::layout::Layout;
 use run_agent_core::store::OpenError;
@@ -73,6 +74,21 @@ impl Live {
     pub async fn ready(&self) {
         // The sender lives as long as this.
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Returns once this is so, or when the time is up.
+    pub async fn wait_until(&self, within: Duration, is: impl Fn(&State) -> bool) {
+        let deadline = tokio::time::Instant::now() + within;
+        let mut newest = self.ring.watch();
+        loop {
+            let _ = newest.borrow_and_update();
+            if is(&self.state()) {
+                return;
+            }
+            if !matches!(tokio::time::timeout_at(deadline, newest.changed()).await, Ok(Ok(()))) {
+                return;
+            }
+        }
     }
 
     #[must_use]

@@ -1,14 +1,21 @@
 //! What answers look like (spec, section 7): names as in section 3 and in run-info.
 
 mod message;
+mod past;
 mod project;
 mod run;
+mod start;
 mod task;
 
 pub(crate) use message::{LinkShape, Messages, Parent, Posted, ProjectPost, V1Post, one as message_shape};
-pub(crate) use project::{Project, Projects, Stats};
+pub(crate) use past::{Counted, Events, Found, Happened, OpenQuestion, PastState, SearchResult};
+pub(crate) use project::{HomeDirs, NewProject, Project, Projects, Stats};
 pub(crate) use run::{FileLink, FileText, Flat, FlatRun, Run, V1Run, V1Runs};
-pub(crate) use task::{Around, TaskDetail, TaskItem, queue_position};
+pub(crate) use start::{
+    AttachMode, Deleted, Gc, GcDone, LoopConfig, NewJob, NewTask, Resume, Started, Stop, Stopped, Stopping,
+    ThreadParent,
+};
+pub(crate) use task::{Around, TaskDetail, TaskItem, V1Tasks, queue_position};
 
 use serde::Serialize;
 use utoipa::ToSchema;

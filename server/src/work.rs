@@ -5,7 +5,22 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use run_agent_core::{ProjectId, StreamKey, TaskId};
+use run_agent_core::{ProjectId, RunId, StreamKey, TaskId};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Why something was not done, in the words of the command line.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Failed {
+    /// As in `--json`: `unknown_agent`, `locked`.
+    pub code: String,
+    pub message: String,
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// What may have been meant.
+    #[serde(default)]
+    pub candidates: Vec<String>,
+}
 
 pub trait Work: Send + Sync + std::fmt::Debug + 'static {
     /// Makes stream and processes of a task agree: closes runs whose supervisors are lost, takes in the DONE marker. What it
@@ -33,4 +48,38 @@ pub trait Work: Send + Sync + std::fmt::Debug + 'static {
 
     /// Which counter stands for a stream.
     fn counter(&self, key: &StreamKey) -> usize;
+
+    /// Runs a command of the program on this root, as a process of its own, with this text on its stdin; returns what it
+    /// printed as JSON when it has ended. What it starts outlives it, and this process.
+    ///
+    /// # Errors
+    /// What the command says.
+    fn command(&self, words: &[String], stdin: &str) -> Result<Value, Failed>;
+
+    /// Makes a project whose agents work in this folder. False when it was there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    fn make_project(&self, project: &ProjectId, home: &Path) -> Result<bool, Failed>;
+
+    /// Deletes a run that has ended, and tells how many bytes that freed.
+    ///
+    /// # Errors
+    /// When it is active, or cannot be removed.
+    fn delete_run(&self, project: &ProjectId, task: &TaskId, run: &RunId) -> Result<u64, Failed>;
+
+    /// Deletes a project with all its tasks, none of which may be active.
+    ///
+    /// # Errors
+    /// As [`Work::delete_run`].
+    fn delete_project(&self, project: &ProjectId) -> Result<u64, Failed>;
+
+    /// Posts an event to the operator's webhook, signed.
+    ///
+    /// # Errors
+    /// When it was not taken, in words.
+    fn deliver(&self, event: &str) -> Result<(), String>;
+
+    /// Takes what looks like a secret out of what is written down.
+    fn redact(&self, value: &mut Value);
 }

@@ -24,6 +24,7 @@ pub(crate) fn run(global: &Global, _: &DemoArgs) -> Outcome {
         slug: "demo",
         prompt: PROMPT,
         depends_on: Vec::new(),
+        thread_parent: None,
         source: "demo",
     };
     let (name, starting) = make::task(&context.tree, new, &cause)?;

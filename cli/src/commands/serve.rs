@@ -1,32 +1,23 @@
 //! `serve`: REST and live streams over HTTP, for as long as nobody stops it. Stopping it stops no agent.
 
-use std::fs::File;
+mod own;
+
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use run_agent_core::{ProjectId, StreamKey, TaskId};
-use run_agent_runner::supervise::close;
-use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, Tree, files, marker};
 use run_agent_server::live::Live;
-use run_agent_server::work::Work;
 use run_agent_server::{App, Settings};
-use run_agent_store_shared::doorbell::Listener;
 
+use self::own::Own;
 use crate::args::Global;
 use crate::config::ServerSettings;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render;
-use crate::ringing;
 
 /// So many ports behind the ordinary one are tried, where none was asked for.
 const OTHER_PORTS: u16 = 99;
-/// How long a thread that waits for appends looks away where there is no doorbell.
-const WITHOUT_DOORBELL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  run-agent serve --port 14355")]
@@ -53,7 +44,7 @@ pub(crate) fn run(global: &Global, args: &ServeArgs) -> Outcome {
     let listener = listen(host, args.port.or(set.port), set.default_port)?;
     let address = listener.local_addr().map_err(|e| Failure::io("cannot listen", &e))?;
     let agents = config.agent_names().into_iter().map(str::to_owned).collect();
-    let work = Arc::new(Own::new(context.tree.clone(), agents));
+    let work = Arc::new(Own::new(&context, agents));
     let live = Live::new(context.tree.layout.clone(), context.tree.store.clone(), work);
     let app = App::new(live, settings(&context, set));
     let listens = || {
@@ -74,6 +65,7 @@ fn settings(context: &Context, set: ServerSettings) -> Settings {
         api_key: set.api_key,
         allow_delete_from_ui: set.allow_delete_from_ui,
         durability: context.tree.durability,
+        webhook: None,
         version: env!("RUN_AGENT_VERSION").to_owned(),
     }
 }
@@ -98,81 +90,4 @@ fn listen(host: IpAddr, wanted: Option<u16>, ordinary: u16) -> Result<TcpListene
         Exit::Failed,
         format!("the ports {ordinary} to {last} of {host} are all taken; name one with --port"),
     ))
-}
-
-/// What the server has done by the runner.
-#[derive(Debug)]
-struct Own {
-    tree: Tree,
-    agents: Vec<String>,
-    listener: Mutex<Option<Listener>>,
-    /// To wake who listens, while it does.
-    waker: run_agent_store_shared::doorbell::Ringer,
-}
-
-impl Own {
-    fn new(tree: Tree, agents: Vec<String>) -> Self {
-        let waker = run_agent_store_shared::doorbell::Ringer::new(tree.layout.doorbell());
-        Self { tree, agents, listener: Mutex::default(), waker }
-    }
-}
-
-impl Work for Own {
-    fn settle(&self, project: &ProjectId, task: &TaskId) {
-        let name = TaskName { project: project.clone(), task: task.clone() };
-        let settled = TaskView::open(&self.tree, &name).and_then(|mut view| {
-            close::close_dead(&self.tree, &mut view)?;
-            match files::marker(&self.tree.task(&name).done()) {
-                Ok(found) => marker::reconcile(&self.tree, &mut view, found),
-                // What cannot be looked at says nothing.
-                Err(_) => Ok(()),
-            }
-        });
-        if let Err(error) = settled {
-            tracing::debug!(task = %name, %error, "a task cannot be settled");
-        }
-    }
-
-    fn open(&self, path: &Path) -> io::Result<File> {
-        self.tree.open(path)
-    }
-
-    fn agents(&self) -> Vec<String> {
-        self.agents.clone()
-    }
-
-    fn wait_for_appends(&self, timeout: Duration) -> Vec<usize> {
-        match &mut *self.listener.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(listener) => listener.wait(timeout),
-            None => {
-                std::thread::sleep(timeout.min(WITHOUT_DOORBELL));
-                Vec::new()
-            }
-        }
-    }
-
-    fn wake(&self) {
-        // No stream's counter: a wake-up that names nothing.
-        self.waker.ring(0);
-    }
-
-    fn renew(&self) -> bool {
-        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        let renewed = match &mut *listener {
-            Some(listener) => listener.renew(),
-            None => Listener::open(&self.tree.layout.doorbell()).map(|new| {
-                *listener = Some(new);
-                true
-            }),
-        };
-        renewed.unwrap_or_else(|error| {
-            tracing::warn!(%error, "no doorbell can be made: appends are seen late");
-            *listener = None;
-            true
-        })
-    }
-
-    fn counter(&self, key: &StreamKey) -> usize {
-        ringing::counter(key)
-    }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use run_agent_core::id::SLUG_MAX;
-use run_agent_core::{ProjectId, TaskId, text};
+use run_agent_core::{MsgId, ProjectId, TaskId, text};
 use run_agent_runner::TaskView;
 use run_agent_runner::make::{self, NewTask};
 use run_agent_runner::starting::Starting;
@@ -36,7 +36,7 @@ impl Target {
     pub(crate) fn or_make(self, context: &Context, prompt: &str) -> Result<(TaskName, Starting), Failure> {
         match self {
             Self::Existing(name) => starting(context, &name).map(|starting| (name, starting)),
-            Self::New(new) => make(context, &new, prompt, Vec::new()),
+            Self::New(new) => make(context, &new, prompt, Origin::default()),
         }
     }
 }
@@ -165,12 +165,19 @@ pub(crate) fn starting(context: &Context, name: &TaskName) -> Result<Starting, F
         .map_err(|e| Failure::io(format!("cannot lock {}", folder.display()), &e))
 }
 
+/// What a new task waits for, and what it was started from.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) depends_on: Vec<TaskId>,
+    pub(crate) thread_parent: Option<MsgId>,
+}
+
 /// Makes the task, and its project where that is new.
 pub(crate) fn make(
     context: &Context,
     new: &New,
     prompt: &str,
-    depends_on: Vec<TaskId>,
+    Origin { depends_on, thread_parent }: Origin,
 ) -> Result<(TaskName, Starting), Failure> {
     let New { project, home, id, slug } = new;
     let (home, id, slug) = (home.as_deref(), id.as_ref(), slug.as_deref());
@@ -191,7 +198,7 @@ pub(crate) fn make(
         return starting(context, &name).map(|starting| (name, starting));
     }
     let slug = slug.map_or_else(|| text::slug(prompt, SLUG_MAX), str::to_owned);
-    let new = NewTask { project, id, slug: &slug, prompt, depends_on, source: "cli" };
+    let new = NewTask { project, id, slug: &slug, prompt, depends_on, thread_parent, source: "cli" };
     let (name, starting) = make::task(&context.tree, new, &cause)?;
     render::say(&format!("new task {}", name.task));
     Ok((name, starting))

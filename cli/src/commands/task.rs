@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use self::fleet::Fleet;
 use self::teller::Teller;
 use super::output::Shown;
+use super::target::Origin;
 use super::{prompt, sign_in, target};
 use crate::args::{self, Global, TaskArgs, Verb};
 use crate::context::Context;
@@ -83,7 +84,8 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
                 None => prompt::read(&args.prompt, true)?,
             };
             let text = text.unwrap_or_default();
-            target::make(&context, &new, &text, depends_on)?
+            let origin = Origin { depends_on, thread_parent: args.thread_parent.clone() };
+            target::make(&context, &new, &text, origin)?
         }
     };
     let view = TaskView::open(&context.tree, &name)?;
@@ -116,7 +118,16 @@ fn delete_alone(args: &TaskArgs) -> Result<(), Failure> {
     let prompted = args.prompt.prompt.is_some() || args.prompt.prompt_file.is_some() || args.update_prompt;
     let limited = args.max_restarts.is_some() || args.timeout.is_some() || args.cwd.is_some();
     let listed = !args.depends_on.is_empty() || !args.verify.is_empty();
-    if args.agent.is_some() || prompted || limited || listed || args.detach || args.attach || args.follow {
+    let threaded = args.thread_parent.is_some();
+    if args.agent.is_some()
+        || threaded
+        || prompted
+        || limited
+        || listed
+        || args.detach
+        || args.attach
+        || args.follow
+    {
         return Err(Failure::usage("options of a loop do not count for `task delete`; leave them out"));
     }
     Ok(())
@@ -143,9 +154,8 @@ fn check_prompt(
     }
     if update || there.trim().is_empty() {
         let view = TaskView::open(&context.tree, name)?;
-        let depends_on = view.task().created.as_ref().map(|(text, _)| text.depends_on.clone());
-        let depends_on = depends_on.unwrap_or_default();
-        make::update_prompt(&context.tree, name, given, depends_on, &context.cause(), "cli")?;
+        let before = view.task().created.as_ref().map(|(text, _)| text.clone());
+        make::update_prompt(&context.tree, name, given, before, &context.cause(), "cli")?;
         return Ok(());
     }
     Err(Failure::usage(format!(

@@ -78,6 +78,35 @@ impl Secrets {
     }
 }
 
+/// Takes what looks like a secret out of a value that is to be written down: by the names of its fields, and by the looks of
+/// words in its text.
+pub fn redact(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = without_tokens(text),
+        serde_json::Value::Array(all) => all.iter_mut().for_each(redact),
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields.iter_mut() {
+                match value {
+                    serde_json::Value::String(text) if is_name(name) => HIDDEN.clone_into(text),
+                    other => redact(other),
+                }
+            }
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
+}
+
+fn without_tokens(text: &str) -> String {
+    let mut after_bearer = false;
+    let words = text.split_inclusive(char::is_whitespace).map(|piece| {
+        let word = piece.trim_end();
+        let hidden = std::mem::replace(&mut after_bearer, word.eq_ignore_ascii_case("bearer"));
+        let shown = if hidden && word.len() >= GIVEN_MIN { Cow::Borrowed(HIDDEN) } else { shown(word) };
+        format!("{shown}{}", &piece[word.len()..])
+    });
+    words.collect()
+}
+
 /// `api_key`, `ANTHROPIC_API_KEY`, `--token`; not `max_tokens`.
 fn is_name(name: &str) -> bool {
     let last = name.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();

@@ -469,7 +469,8 @@ fn path_with_us() -> Option<OsString> {
 const NAME: &str = "run-agent";
 
 /// Our own binary. One that was replaced while we run is still found through the process.
-pub(crate) fn program() -> PathBuf {
+#[must_use]
+pub fn program() -> PathBuf {
     let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(NAME));
     match os::program_link() {
         Some(link) if !path.exists() => link.to_owned(),

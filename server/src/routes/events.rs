@@ -83,15 +83,19 @@ impl Watcher {
 
     fn tell(&self, text: &mut String, event: &Event) {
         let id = format!("{}-{}", self.app.live.ring.epoch, event.seq);
-        let (project, task) = (&event.key.project, &event.key.task);
-        let data = match &event.what {
-            What::Appended { entry, changes } => serde_json::json!({
-                "project_id": project, "task_id": task, "message": entry.message, "changes": changes,
-            }),
-            What::Replaced => serde_json::json!({ "project_id": project, "task_id": task, "replaced": true }),
-            What::Gone => serde_json::json!({ "project_id": project, "task_id": task, "deleted": true }),
-        };
-        sse::event(text, "event", Some(&id), &data.to_string());
+        sse::event(text, "event", Some(&id), &json(event).to_string());
+    }
+}
+
+/// An event as streams and webhooks tell it.
+pub(crate) fn json(event: &Event) -> serde_json::Value {
+    let (project, task) = (&event.key.project, &event.key.task);
+    match &event.what {
+        What::Appended { entry, changes } => serde_json::json!({
+            "project_id": project, "task_id": task, "message": entry.message, "changes": changes,
+        }),
+        What::Replaced => serde_json::json!({ "project_id": project, "task_id": task, "replaced": true }),
+        What::Gone => serde_json::json!({ "project_id": project, "task_id": task, "deleted": true }),
     }
 }
 

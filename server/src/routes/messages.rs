@@ -1,6 +1,7 @@
 //! Messages of one stream: read, posted, and followed without a loss over any break.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -12,7 +13,7 @@ use run_agent_core::{Draft, MsgId, RunId, StreamKey};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Body, Query, project_id, task_id};
+use super::{Body, Query, aside, project_id, task_id};
 use crate::App;
 use crate::error::{Code, ErrorBody, Refused};
 use crate::live::ring::{Event, What};
@@ -158,16 +159,6 @@ pub(crate) async fn stream_of_task(
     stream(app, key(&project, Some(&task))?, None, &headers).await
 }
 
-/// Runs what may wait for a disk or a lock where nobody else waits with it.
-async fn aside<T: Send + 'static>(
-    act: impl FnOnce() -> Result<T, Refused> + Send + 'static,
-) -> Result<T, Refused> {
-    match tokio::task::spawn_blocking(act).await {
-        Ok(done) => done,
-        Err(error) => Err(Refused::internal(&error)),
-    }
-}
-
 async fn read(
     app: Arc<App>,
     key: StreamKey,
@@ -202,7 +193,10 @@ async fn post(
     let draft = draft(&key, post)?;
     let durability = app.settings.durability;
     aside(move || {
-        let appended = app.live.stream(&key)?.append(vec![draft], durability)?;
+        let stream = app.live.stream(&key)?;
+        let began = Instant::now();
+        let appended = stream.append(vec![draft], durability)?;
+        app.metrics.appended(durability, began.elapsed());
         let message =
             &appended.first().ok_or_else(|| Refused::new(Code::Internal, "nothing was appended"))?.message;
         let posted = Posted { msg_id: message.id.to_string(), timestamp: message.ts.to_string() };
@@ -211,15 +205,20 @@ async fn post(
     .await
 }
 
+pub(super) fn must_be_free(kind: &Kind) -> Result<(), Refused> {
+    if !kind.is_tool_own() {
+        return Ok(());
+    }
+    let message = format!("{kind} is posted by run-agent alone; a lifecycle cannot be forged");
+    Err(Refused::new(Code::Forbidden, message))
+}
+
 fn draft(key: &StreamKey, post: ProjectPost) -> Result<Draft, Refused> {
     let kind = match &post.kind {
         Some(kind) => Kind::parse(kind).map_err(|error| Refused::bad(error.to_string()))?,
         None => Kind::USER,
     };
-    if kind.is_tool_own() {
-        let message = format!("{kind} is posted by run-agent alone; a lifecycle cannot be forged");
-        return Err(Refused::new(Code::Forbidden, message));
-    }
+    must_be_free(&kind)?;
     let mut draft = Draft::new(kind, key.project.clone(), key.task.clone(), post.body);
     draft.run = post.run_id.as_deref().map(RunId::parse).transpose()?;
     draft.issue = post.issue_id.as_deref().map(MsgId::parse).transpose()?;

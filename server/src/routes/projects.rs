@@ -2,14 +2,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use run_agent_core::world::RunStatus;
 use run_agent_core::{ProjectId, StreamKey};
 
-use super::project_id;
+use super::{Body, aside, project_id, start};
 use crate::App;
-use crate::error::Refused;
+use crate::error::{Code, Refused};
 use crate::live;
-use crate::shape::{Project, Projects, Stats};
+use crate::shape::{HomeDirs, NewProject, Project, Projects, Stats};
 
 /// The projects of the root, in order of name.
 #[utoipa::path(get, path = "/api/projects", tag = "projects", responses((status = OK, body = Projects)))]
@@ -18,6 +19,56 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Projects> {
     let state = app.live.state();
     let projects = state.world.projects.keys().map(|id| shape(&state, id)).collect();
     Json(Projects { projects })
+}
+
+/// Makes a project.
+#[utoipa::path(post, path = "/api/projects", tag = "projects", request_body = NewProject,
+    responses((status = CREATED, body = Project), (status = BAD_REQUEST, body = crate::error::ErrorBody),
+        (status = CONFLICT, body = crate::error::ErrorBody)))]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Body(new): Body<NewProject>,
+) -> Result<(StatusCode, Json<Project>), Refused> {
+    let project = project_id(&new.project_id)?;
+    app.live.ready().await;
+    if !make(&app, &project, start::folder(&new.project_root, "project_root")?).await? {
+        return Err(Refused::new(Code::Conflict, format!("project {project} is there already")));
+    }
+    let is_known = |state: &live::State| state.project(&project).is_some_and(|own| own.created.is_some());
+    app.live.wait_until(SEEN_WITHIN, is_known).await;
+    let state = app.live.state();
+    must_be_there(&state, &project)?;
+    Ok((StatusCode::CREATED, Json(shape(&state, &project))))
+}
+
+/// What was made here is known here so soon.
+const SEEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// False where it was there.
+pub(super) async fn make(app: &Arc<App>, project: &ProjectId, root: &str) -> Result<bool, Refused> {
+    let (app, project, root) = (app.clone(), project.clone(), std::path::PathBuf::from(root));
+    aside(move || Ok(app.live.work.make_project(&project, &root)?)).await
+}
+
+/// The folders that agents of other projects work in, the one of the newest activity first.
+#[utoipa::path(get, path = "/api/projects/home-dirs", tag = "projects", responses((status = OK, body = HomeDirs)))]
+pub(crate) async fn home_dirs(State(app): State<Arc<App>>) -> Json<HomeDirs> {
+    app.live.ready().await;
+    let state = app.live.state();
+    let mut found: Vec<_> = state
+        .world
+        .projects
+        .keys()
+        .filter_map(|id| Some((state.last_activity(id), shape(&state, id).project_root?)))
+        .collect();
+    found.sort_by(|a, b| b.cmp(a));
+    let mut dirs: Vec<String> = Vec::new();
+    for (_, dir) in found {
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    Json(HomeDirs { dirs })
 }
 
 /// One project.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use run_agent_core::RunId;
 use run_agent_core::world::Task;
 use serde::Deserialize;
@@ -59,7 +60,24 @@ pub(crate) async fn v1_one(
     found.map(Json).ok_or_else(|| no_run(&id))
 }
 
-fn no_run(id: &RunId) -> Refused {
+/// A run's record as it lies on the disk.
+#[utoipa::path(get, path = "/api/v1/runs/{run}/info", tag = "runs", params(("run" = String, Path)),
+    responses((status = OK, content_type = "application/x-yaml", body = String), (status = NOT_FOUND, body = ErrorBody)))]
+pub(crate) async fn v1_info(
+    State(app): State<Arc<App>>,
+    Path(run): Path<String>,
+) -> Result<Response, Refused> {
+    let id = RunId::parse(&run)?;
+    app.live.ready().await;
+    let found =
+        app.live.state().find_run(&id).map(|(project, task)| app.live.layout.task(project, task).run(&id));
+    let path = found.ok_or_else(|| no_run(&id))?.info();
+    let whole = files::Part { offset: Some(0), ..files::Part::default() };
+    let text = files::read(&app.live, "run-info.yaml", &path, whole)?;
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/x-yaml")], text.content).into_response())
+}
+
+pub(super) fn no_run(id: &RunId) -> Refused {
     Refused::not_found(format!("there is no run {id}"))
 }
 

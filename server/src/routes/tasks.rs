@@ -9,10 +9,10 @@ use utoipa::IntoParams;
 
 use super::{Query, project_id, projects, task_id};
 use crate::App;
-use crate::error::{ErrorBody, Refused};
+use crate::error::{Code, ErrorBody, Refused};
 use crate::files::{self, Part};
 use crate::live::State as Known;
-use crate::shape::{Around, FileText, Page, Run, TaskDetail, TaskItem, queue_position};
+use crate::shape::{Around, FileText, Page, Run, TaskDetail, TaskItem, V1Tasks, queue_position};
 
 /// The most that one answer lists.
 pub(crate) const LIMIT_MAX: usize = 1000;
@@ -61,13 +61,92 @@ pub(crate) async fn list(
     let items = shown
         .skip(query.offset)
         .take(limit)
-        .map(|(id, task)| {
-            let run = task.runs.keys().next_back().map(|run| app.live.layout.task(&project, id).run(run));
-            let size = run.and_then(|run| run.output().symlink_metadata().ok()).map(|meta| meta.len());
-            TaskItem::new(&project, id, task, around(&state, &project, task), size)
-        })
+        .map(|(id, task)| item(&app, &state, &project, id, task))
         .collect();
     Ok(Json(Page::new(items, total, limit, query.offset)))
+}
+
+fn item(app: &App, state: &Known, project: &ProjectId, id: &TaskId, task: &Task) -> TaskItem {
+    let run = task.runs.keys().next_back().map(|run| app.live.layout.task(project, id).run(run));
+    let size = run.and_then(|run| run.output().symlink_metadata().ok()).map(|meta| meta.len());
+    TaskItem::new(project, id, task, around(state, project, task), size)
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Newest {
+    /// At most so many [100, at most 1000].
+    limit: Option<usize>,
+    /// Only those with a loop or run that has not ended.
+    #[serde(default)]
+    active_only: bool,
+}
+
+/// Tasks of all projects, newest activity first.
+#[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", params(Newest), responses((status = OK, body = V1Tasks)))]
+pub(crate) async fn v1_list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<Newest>,
+) -> Result<Json<V1Tasks>, Refused> {
+    let limit = query.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
+    app.live.ready().await;
+    let state = app.live.state();
+    let projects: Vec<&ProjectId> = state.world.projects.keys().collect();
+    let mut found: Vec<(&ProjectId, &TaskId, &Task)> = if query.active_only {
+        state.active().filter_map(|(project, id)| Some((project, id, state.task(project, id)?))).collect()
+    } else {
+        let of = |project: &&'_ ProjectId| state.tasks(project).take(limit).collect::<Vec<_>>();
+        projects
+            .iter()
+            .flat_map(|project| of(project).into_iter().map(move |(id, task)| (*project, id, task)))
+            .collect()
+    };
+    found.sort_by_key(|(project, id, task)| (std::cmp::Reverse(task.thread.last_activity), *project, *id));
+    let total = match query.active_only {
+        true => found.len(),
+        false => projects.iter().map(|project| state.count_tasks(project)).sum(),
+    };
+    let shown = found.into_iter().take(limit);
+    let tasks = shown.map(|(project, id, task)| item(&app, &state, project, id, task)).collect();
+    Ok(Json(V1Tasks { tasks, total }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// Needed only where tasks of several projects have this id.
+    pub(crate) project_id: Option<String>,
+}
+
+/// One task, by its id alone.
+#[utoipa::path(get, path = "/api/v1/tasks/{task}", tag = "tasks", params(("task" = String, Path), Which),
+    responses((status = OK, body = TaskDetail), (status = NOT_FOUND, body = ErrorBody), (status = CONFLICT, body = ErrorBody)))]
+pub(crate) async fn v1_one(
+    State(app): State<Arc<App>>,
+    Path(task): Path<String>,
+    Query(which): Query<Which>,
+) -> Result<Json<TaskDetail>, Refused> {
+    let id = task_id(&task)?;
+    app.live.ready().await;
+    let project = project_of(&app.live.state(), &id, which.project_id.as_deref())?;
+    detail(&app, &project, &id).map(Json)
+}
+
+/// Which project's task this is.
+pub(crate) fn project_of(state: &Known, id: &TaskId, named: Option<&str>) -> Result<ProjectId, Refused> {
+    if let Some(named) = named {
+        let project = project_id(named)?;
+        return known(state, &project, id).map(|_| project);
+    }
+    let mut found = state.world.projects.keys().filter(|project| state.task(project, id).is_some());
+    match (found.next(), found.next()) {
+        (None, _) => Err(Refused::not_found(format!("there is no task {id}"))),
+        (Some(project), None) => Ok(project.clone()),
+        (Some(one), Some(other)) => Err(Refused::new(
+            Code::Conflict,
+            format!("there is a task {id} in project {one} and in {other}: say which with `project_id`"),
+        )),
+    }
 }
 
 fn statuses(text: Option<&str>) -> Result<Vec<TaskStatus>, Refused> {
@@ -95,14 +174,18 @@ pub(crate) async fn one(
 ) -> Result<Json<TaskDetail>, Refused> {
     let (project, id) = (project_id(&project)?, task_id(&task)?);
     app.live.ready().await;
-    let paths = app.live.layout.task(&project, &id);
+    detail(&app, &project, &id).map(Json)
+}
+
+fn detail(app: &App, project: &ProjectId, id: &TaskId) -> Result<TaskDetail, Refused> {
+    let paths = app.live.layout.task(project, id);
     let text = files::read(&app.live, "TASK_STATE.md", &paths.state(), Part::default());
     let state = app.live.state();
-    let task = known(&state, &project, &id)?;
-    let around = around(&state, &project, task);
+    let task = known(&state, project, id)?;
+    let around = around(&state, project, task);
     let place = state.place(&StreamKey::task(project.clone(), id.clone()));
     let runs = task.runs.iter().rev().take(LIMIT_MAX);
-    Ok(Json(TaskDetail {
+    Ok(TaskDetail {
         id: id.to_string(),
         project_id: project.to_string(),
         status: task.status().to_string(),
@@ -114,13 +197,11 @@ pub(crate) async fn one(
         depends_on: around.depends_on,
         blocked_by: around.blocked_by,
         thread_parent: around.thread_parent,
-        runs: runs
-            .map(|(run_id, run)| Run::new(&id, run_id, run, files::links(&paths.run(run_id))))
-            .collect(),
-        row: task.row(&id),
+        runs: runs.map(|(run_id, run)| Run::new(id, run_id, run, files::links(&paths.run(run_id)))).collect(),
+        row: task.row(id),
         needs: inbox::of_task(task),
         damage: place.map(|place| place.damage.clone()).unwrap_or_default(),
-    }))
+    })
 }
 
 pub(crate) fn known<'a>(state: &'a Known, project: &ProjectId, id: &TaskId) -> Result<&'a Task, Refused> {

@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,4 +33,16 @@ pub(crate) struct Stats {
     pub(crate) message_bus_total_bytes: u64,
     pub(crate) queued_runs: u64,
     pub(crate) stopped_runs: u64,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct NewProject {
+    pub(crate) project_id: String,
+    /// The absolute path of the folder in which its agents work.
+    pub(crate) project_root: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HomeDirs {
+    pub(crate) dirs: Vec<String>,
 }

@@ -34,6 +34,13 @@ pub(crate) struct TaskItem {
     pub(crate) row: TaskRow,
 }
 
+/// Tasks of all projects.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct V1Tasks {
+    pub(crate) tasks: Vec<TaskItem>,
+    pub(crate) total: usize,
+}
+
 /// One task, whole.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TaskDetail {
