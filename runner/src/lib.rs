@@ -28,6 +28,7 @@
 //! | how much time passed in which this process ran? | [`own_time`] |
 //! | of which version is an agent's program? | [`versions`] |
 //! | how are stdout and stderr merged? | [`output`] |
+//! | how is something asked over HTTP? | [`http`] |
 //! | where does a payload go that is too large for a message? | [`attach`], [`new_file`] |
 //!
 //! What is absent: no daemon, no shared memory between processes, no state besides the stream and what lies in the
@@ -51,6 +52,7 @@ mod folders;
 pub mod gc;
 mod hear;
 pub mod history;
+pub mod http;
 pub mod interrupt;
 pub mod ledger;
 pub mod leftovers;

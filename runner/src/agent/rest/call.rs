@@ -16,11 +16,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::bounds::Bounds;
-use super::client::{causes, prepare};
+use super::client::prepare;
 use super::{Patience, Request};
 use crate::agent::stream::told::Line;
 use crate::agent::stream::{BODY_MAX, Head, Retry, Trouble, refusal};
 use crate::agent::zone::zone;
+use crate::http::causes;
 use crate::output::{Print, Source};
 
 /// All that a request needs.
@@ -54,8 +55,6 @@ impl Calling {
     /// # Errors
     /// When the system gives no thread or no descriptor for it.
     pub(crate) fn begin(job: Job, done: impl FnOnce(Over) + Send + 'static) -> io::Result<Self> {
-        // A second one of this process changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let refusals = Arc::new(AtomicU64::new(0));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let asking = Asking { job, refusals: Arc::clone(&refusals) };
