@@ -50,8 +50,8 @@ use self::locate::Located;
 use self::problem::{Place, Problem, Source};
 use self::read::Settings;
 pub(crate) use self::read::{Form, Given};
-use self::schema::{AGENT, SETTINGS, Status};
-pub(crate) use self::server::ServerSettings;
+use self::schema::{AGENT, SETTINGS};
+pub(crate) use self::server::{ServerSettings, WebhookSettings};
 use self::value::Value;
 use crate::error::{Exit, Failure};
 use crate::render;
@@ -184,23 +184,6 @@ impl Config {
     pub(crate) fn parse(source: &Source) -> (Self, Vec<Problem>) {
         let (settings, problems) = read::read(source);
         (Self { settings }, problems)
-    }
-
-    /// Settings that stand in the file and that this version does not act on.
-    pub(crate) fn not_in_effect(&self) -> Vec<String> {
-        let later = |block: &str, name: &str| {
-            schema::find(block, name).is_some_and(|setting| setting.status == Status::Later)
-        };
-        let mut found: Vec<String> = Vec::new();
-        for (block, name) in self.settings.plain.keys().filter(|(block, name)| later(block, name)) {
-            found.push(format!("{block}.{name}"));
-        }
-        for (agent, settings) in &self.settings.agents {
-            for name in settings.keys().filter(|name| later(AGENT, name)) {
-                found.push(format!("{AGENT}.{agent}.{name}"));
-            }
-        }
-        found
     }
 
     /// Every setting with its value, and where it stands if it is no default; then those of each agent's block.

@@ -191,9 +191,6 @@ impl Context {
         if located.is_some_and(|found| found.why == Why::Root) && config.root().is_some() {
             render::say("warning: storage.root is ignored in a configuration that lies inside a root");
         }
-        for setting in config.not_in_effect() {
-            render::say(&format!("warning: {setting} is set, but this version does not act on it yet"));
-        }
         Ok(self.config.get_or_init(|| config))
     }
 

@@ -42,6 +42,8 @@ pub struct Live {
     open: Mutex<Vec<(StreamKey, Arc<dyn Stream>)>>,
     /// Which streams a ring of the doorbell may mean, by its counter.
     counters: Mutex<HashMap<usize, Vec<StreamKey>>>,
+    /// Streams that somebody wants looked at.
+    wanted: Mutex<Vec<StreamKey>>,
     /// True once everything that is there was folded.
     ready: watch::Sender<bool>,
     stops: AtomicBool,
@@ -59,6 +61,7 @@ impl Live {
             ring: Ring::new(),
             open: Mutex::default(),
             counters: Mutex::default(),
+            wanted: Mutex::default(),
             ready: watch::Sender::new(false),
             stops: AtomicBool::new(false),
             folded: AtomicU64::new(0),
@@ -122,6 +125,12 @@ impl Live {
         }
         open.push((key.clone(), stream.clone()));
         Ok(stream)
+    }
+
+    /// Has a stream looked at again, soon: something was done to it that rings no bell.
+    pub fn look_at(&self, key: StreamKey) {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.work.wake();
     }
 
     fn counters(&self) -> MutexGuard<'_, HashMap<usize, Vec<StreamKey>>> {

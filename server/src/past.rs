@@ -42,6 +42,14 @@ impl Moment {
     }
 }
 
+/// An entry with what it changed.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) key: StreamKey,
+    pub(crate) entry: Entry,
+    pub(crate) changes: Vec<Change>,
+}
+
 /// Where in the one order of all streams an entry stands: by time, then by id.
 type Rank = (Timestamp, MsgId);
 
@@ -111,7 +119,7 @@ impl Scope {
         live: &Live,
         from: Option<&Moment>,
         limit: usize,
-    ) -> Result<(Vec<(StreamKey, Entry, Vec<Change>)>, bool), Refused> {
+    ) -> Result<(Vec<Told>, bool), Refused> {
         let streams = self.streams(live)?;
         if let Some(Moment::Message(id)) = from {
             place_of(&streams, id)?;
@@ -138,7 +146,7 @@ impl Scope {
                 return Ok((found, true));
             }
             let changes = world.changes(&key, &entry.message, &applied);
-            found.push((key, entry, changes));
+            found.push(Told { key, entry, changes });
         }
         Ok((found, false))
     }

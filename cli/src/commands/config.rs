@@ -13,7 +13,6 @@ use serde_json::json;
 use crate::args::{self, Global, Verb};
 use crate::config::locate::{self, Located, Why};
 use crate::config::problem::Source;
-use crate::config::schema::Status;
 use crate::config::value::Value;
 use crate::config::{self, Config, Form, json_schema, refresh, stub};
 use crate::context::{Context, variable};
@@ -211,7 +210,6 @@ struct Row {
     name: String,
     value: Value,
     from: String,
-    later: bool,
 }
 
 fn show(global: &Global) -> Outcome {
@@ -223,26 +221,16 @@ fn show(global: &Global) -> Outcome {
     if global.json {
         let settings: Vec<_> = rows
             .iter()
-            .map(|row| {
-                json!({ "name": row.name, "value": row.value.json(), "from": row.from, "acted_on": !row.later })
-            })
+            .map(|row| json!({ "name": row.name, "value": row.value.json(), "from": row.from }))
             .collect();
-        render::json(
-            &json!({ "path": file.map(Path::to_string_lossy), "settings": settings, "not_acted_on": config.not_in_effect() }),
-        )?;
+        render::json(&json!({ "path": file.map(Path::to_string_lossy), "settings": settings }))?;
         return Ok(Exit::Done);
     }
     let mut table = vec![vec!["SETTING".to_owned(), "VALUE".to_owned(), "FROM".to_owned()]];
     for row in &rows {
-        let later = if row.later { " (not acted on yet)" } else { "" };
-        table.push(vec![
-            row.name.clone(),
-            render::safe_line(&row.value.hcl()),
-            format!("{}{later}", row.from),
-        ]);
+        table.push(vec![row.name.clone(), render::safe_line(&row.value.hcl()), row.from.clone()]);
     }
     render::out(&render::table(&table))?;
-    warn(&config);
     Ok(Exit::Done)
 }
 
@@ -268,15 +256,9 @@ fn rows(global: &Global, config: &Config, located: &Located) -> Result<Vec<Row>,
         {
             (value, from) = (Value::Span(limit), "JRUN_AGENT_TIMEOUT".to_owned());
         }
-        rows.push(Row { name, value, from, later: setting.status == Status::Later });
+        rows.push(Row { name, value, from });
     }
     Ok(rows)
-}
-
-fn warn(config: &Config) {
-    for setting in config.not_in_effect() {
-        render::say(&format!("warning: {setting} is set, but this version does not act on it yet"));
-    }
 }
 
 fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
@@ -295,13 +277,12 @@ fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
     problems.extend(config.wrong_agents());
     problems.sort_by_key(|problem| problem.at.start);
     if global.json {
-        validated_json(&source, &config, &problems)?;
+        validated_json(&source, &problems)?;
         return Ok(if problems.is_empty() { Exit::Done } else { Exit::Usage });
     }
     for problem in &problems {
         render::say(&source.show(problem));
     }
-    warn(&config);
     match problems.len() {
         0 => {
             render::out(&format!("{}: no mistake found\n", path.display()))?;
@@ -314,18 +295,14 @@ fn validate(global: &Global, args: &ValidateArgs) -> Outcome {
 
 fn nothing_to_validate(global: &Global) -> Outcome {
     if global.json {
-        render::json(&json!({ "path": null, "valid": true, "problems": [], "not_acted_on": [] }))?;
+        render::json(&json!({ "path": null, "valid": true, "problems": [] }))?;
     } else {
         render::out("there is no configuration: every setting has its default\n")?;
     }
     Ok(Exit::Done)
 }
 
-fn validated_json(
-    source: &Source,
-    config: &Config,
-    problems: &[config::problem::Problem],
-) -> Result<(), Failure> {
+fn validated_json(source: &Source, problems: &[config::problem::Problem]) -> Result<(), Failure> {
     let problems: Vec<_> = problems
         .iter()
         .map(|problem| {
@@ -342,6 +319,5 @@ fn validated_json(
         "path": source.path.to_string_lossy(),
         "valid": problems.is_empty(),
         "problems": problems,
-        "not_acted_on": config.not_in_effect(),
     }))
 }

@@ -1,6 +1,7 @@
 //! `serve`: REST and live streams over HTTP, for as long as nobody stops it. Stopping it stops no agent.
 
 mod own;
+mod webhook;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -10,6 +11,7 @@ use run_agent_server::live::Live;
 use run_agent_server::{App, Settings};
 
 use self::own::Own;
+use self::webhook::Webhook;
 use crate::args::Global;
 use crate::config::ServerSettings;
 use crate::context::Context;
@@ -44,9 +46,11 @@ pub(crate) fn run(global: &Global, args: &ServeArgs) -> Outcome {
     let listener = listen(host, args.port.or(set.port), set.default_port)?;
     let address = listener.local_addr().map_err(|e| Failure::io("cannot listen", &e))?;
     let agents = config.agent_names().into_iter().map(str::to_owned).collect();
-    let work = Arc::new(Own::new(&context, agents));
+    let webhook = Webhook::new(config.webhook()?)?;
+    let settings = settings(&context, set, webhook.as_ref());
+    let work = Arc::new(Own::new(&context, agents, webhook));
     let live = Live::new(context.tree.layout.clone(), context.tree.store.clone(), work);
-    let app = App::new(live, settings(&context, set));
+    let app = App::new(live, settings);
     let listens = || {
         if context.json {
             let said = serde_json::json!({ "url": format!("http://{address}"), "pid": std::process::id() });
@@ -59,13 +63,13 @@ pub(crate) fn run(global: &Global, args: &ServeArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn settings(context: &Context, set: ServerSettings) -> Settings {
+fn settings(context: &Context, set: ServerSettings, webhook: Option<&Webhook>) -> Settings {
     Settings {
         allowed_hosts: set.allowed_hosts,
         api_key: set.api_key,
         allow_delete_from_ui: set.allow_delete_from_ui,
         durability: context.tree.durability,
-        webhook: None,
+        webhook: webhook.map(|webhook| webhook.kinds.clone()),
         version: env!("RUN_AGENT_VERSION").to_owned(),
     }
 }

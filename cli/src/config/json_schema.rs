@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schema::{self, AGENT, BLOCKS, Status};
+use super::schema::{self, AGENT, BLOCKS};
 
 pub(crate) fn json_schema() -> Value {
     let mut blocks = Map::new();
@@ -12,9 +12,6 @@ pub(crate) fn json_schema() -> Value {
             let mut described = setting.kind.json_schema();
             described["description"] = json!(setting.doc);
             described["default"] = setting.default_value().map_or(Value::Null, |value| value.json());
-            if setting.status == Status::Later {
-                described["$comment"] = json!("this version does not act on it yet");
-            }
             settings.insert(setting.name.to_owned(), described);
         }
         let object = json!({

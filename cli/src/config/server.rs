@@ -1,6 +1,7 @@
 //! What the configuration says of `serve`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::value::Value;
 use super::{Config, home_path, schema};
@@ -16,6 +17,15 @@ pub(crate) struct ServerSettings {
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) api_key: Option<String>,
     pub(crate) allow_delete_from_ui: bool,
+}
+
+/// The settings of the `webhook` block, read.
+#[derive(Debug)]
+pub(crate) struct WebhookSettings {
+    pub(crate) url: String,
+    pub(crate) events: Vec<String>,
+    pub(crate) secret: Option<String>,
+    pub(crate) timeout: Duration,
 }
 
 impl Config {
@@ -47,15 +57,30 @@ impl Config {
     }
 
     fn api_key(&self) -> Result<Option<String>, Failure> {
-        let file = self.text("server", "api_key_file");
-        if file.is_empty() {
-            return Ok(None);
-        }
-        let path = home_path(&file);
-        let text = std::fs::read_to_string(&path).map_err(|error| Failure::unread(&path, &error))?;
-        match text.trim() {
-            "" => Err(Failure::usage(format!("the file with the API key is empty: {}", path.display()))),
-            key => Ok(Some(key.to_owned())),
-        }
+        secret(&self.text("server", "api_key_file"), "the API key")
+    }
+
+    /// # Errors
+    /// When the secret cannot be read.
+    pub(crate) fn webhook(&self) -> Result<WebhookSettings, Failure> {
+        Ok(WebhookSettings {
+            url: self.text("webhook", "url"),
+            events: self.texts("webhook", "events"),
+            secret: secret(&self.text("webhook", "secret_file"), "the webhook's secret")?,
+            timeout: self.span("webhook", "timeout"),
+        })
+    }
+}
+
+/// What a file holds that is named for it; `None` where none is named.
+fn secret(file: &str, what: &str) -> Result<Option<String>, Failure> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let path = home_path(file);
+    let text = std::fs::read_to_string(&path).map_err(|error| Failure::unread(&path, &error))?;
+    match text.trim() {
+        "" => Err(Failure::usage(format!("the file with {what} is empty: {}", path.display()))),
+        secret => Ok(Some(secret.to_owned())),
     }
 }

@@ -51,10 +51,6 @@ pub(crate) fn line(setting: &Setting, form: Form) -> String {
         Form::Hcl => " =",
         Form::Yaml => ":",
     };
-    let later = match setting.status {
-        schema::Status::InForce => "",
-        schema::Status::Later => " (not acted on yet)",
-    };
     let set = format!("{}{sign} {}", setting.name, setting.default);
-    format!("{set:<40} # {}{later}", setting.doc)
+    format!("{set:<40} # {}", setting.doc)
 }

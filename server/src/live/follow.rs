@@ -57,6 +57,10 @@ impl Live {
             let next = due.active.min(due.all).min(due.settle);
             let left = next.saturating_duration_since(Instant::now()).min(LOOK_UP);
             let rung = self.work.wait_for_appends(left);
+            let wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+            for key in &wanted {
+                self.fold(key, Tell::All);
+            }
             if !rung.is_empty() {
                 self.look_at_rung(&rung, &mut folders);
             }

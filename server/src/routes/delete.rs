@@ -5,13 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use run_agent_core::RunId;
+use run_agent_core::{RunId, StreamKey};
 
 use super::{MaybeBody, act, aside, project_id, projects, task_id, tasks};
 use crate::App;
 use crate::error::{Code, ErrorBody, Refused};
 use crate::guard;
 use crate::shape::{Deleted, Gc, GcDone};
+
+/// What was deleted here is gone from lists so soon.
+const SEEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Deletes a task that is not active, with its runs and its whole history.
 #[utoipa::path(delete, path = "/api/projects/{project}/tasks/{task}", tag = "tasks",
@@ -30,6 +33,8 @@ pub(crate) async fn task(
     let words =
         [format!("--project={project}"), "task".into(), "delete".into(), "--yes".into(), id.to_string()];
     let done = act::command(&app, words.to_vec(), String::new()).await?;
+    app.live.look_at(StreamKey::task(project.clone(), id.clone()));
+    app.live.wait_until(SEEN_WITHIN, |state| state.task(&project, &id).is_none()).await;
     Ok(Json(Deleted { freed_bytes: done["freed_bytes"].as_u64().unwrap_or_default() }))
 }
 
@@ -66,7 +71,10 @@ pub(crate) async fn project(
     let project = project_id(&project)?;
     app.live.ready().await;
     projects::must_be_there(&app.live.state(), &project)?;
-    let freed_bytes = aside(move || Ok(app.live.work.delete_project(&project)?)).await?;
+    let (work, gone) = (app.live.work.clone(), project.clone());
+    let freed_bytes = aside(move || Ok(work.delete_project(&gone)?)).await?;
+    app.live.look_at(StreamKey::project(project.clone()));
+    app.live.wait_until(SEEN_WITHIN, |state| state.project(&project).is_none()).await;
     Ok(Json(Deleted { freed_bytes }))
 }
 

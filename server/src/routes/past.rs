@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use run_agent_core::StreamKey;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{Query, aside, project_id, task_id};
 use crate::App;
 use crate::error::{ErrorBody, Refused};
-use crate::past::{Moment, Scope};
+use crate::past::{Moment, Scope, Told};
 use crate::shape::{Counted, Events, Happened, OpenQuestion, PastState};
 
 const LIMIT: usize = 1000;
@@ -55,8 +54,8 @@ pub(crate) async fn events(
     let _turn = app.turn().await?;
     aside(move || {
         let (found, has_more) = scope.events(&app.live, from.as_ref(), limit)?;
-        let last = found.last().map(|(_, entry, _)| entry.message.id.to_string());
-        let happened = |(key, entry, changes): (StreamKey, run_agent_core::Entry, _)| Happened {
+        let last = found.last().map(|told| told.entry.message.id.to_string());
+        let happened = |Told { key, entry, changes }: Told| Happened {
             project_id: key.project.to_string(),
             task_id: key.task.map(|task| task.to_string()),
             message: crate::shape::message_shape(&entry.message),

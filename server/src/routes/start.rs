@@ -38,7 +38,7 @@ pub(crate) async fn task(
     };
     let prompt = given(new.prompt.as_deref());
     match (mode, there, &named) {
-        (AttachMode::Create, Some(status), Some(id)) => return Err(is_there(id, status)),
+        (AttachMode::Create, Some(status), Some(id)) => Err(is_there(id, status)),
         (AttachMode::Create, ..) => {
             let prompt = prompt.ok_or_else(|| Refused::bad("`prompt` is empty: what is the agent to do?"))?;
             let home = make_project(&app, &project, given(new.project_root.as_deref())).await?;

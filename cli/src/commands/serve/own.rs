@@ -18,6 +18,7 @@ use run_agent_server::work::{Failed, Work};
 use run_agent_store_shared::doorbell::{Listener, Ringer};
 use serde_json::Value;
 
+use super::webhook::Webhook;
 use crate::context::{Context, person};
 use crate::error::{Exit, Failure};
 use crate::ringing;
@@ -31,17 +32,18 @@ pub(super) struct Own {
     agents: Vec<String>,
     /// The configuration that was named to this process is named to the commands that it runs.
     config: Option<PathBuf>,
+    webhook: Option<Webhook>,
     listener: Mutex<Option<Listener>>,
     /// To wake who listens, while it does.
     waker: Ringer,
 }
 
 impl Own {
-    pub(super) fn new(context: &Context, agents: Vec<String>) -> Self {
+    pub(super) fn new(context: &Context, agents: Vec<String>, webhook: Option<Webhook>) -> Self {
         let tree = context.tree.clone();
         let waker = Ringer::new(tree.layout.doorbell());
         let config = context.config_named().map(Path::to_owned);
-        Self { tree, agents, config, listener: Mutex::default(), waker }
+        Self { tree, agents, config, webhook, listener: Mutex::default(), waker }
     }
 
     /// A command on this root, called by nobody's run: what a person asks for over HTTP is no run's child, whoever started
@@ -182,8 +184,8 @@ impl Work for Own {
         freed(deleted, &format!("project {project}")).map(|own| bytes + own)
     }
 
-    fn deliver(&self, _: &str) -> Result<(), String> {
-        Err("TODO".to_owned())
+    fn deliver(&self, event: &str) -> Result<(), String> {
+        self.webhook.as_ref().map_or(Ok(()), |webhook| webhook.deliver(event))
     }
 
     fn redact(&self, value: &mut Value) {
