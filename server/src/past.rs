@@ -256,19 +256,24 @@ mod tests {
             .map(|id| StreamKey::task(project.clone(), TaskId::parse(id).unwrap()))
             .to_vec();
         let streams: Vec<Arc<dyn Stream>> = keys.iter().map(|key| store.open(key).unwrap()).collect();
-        let mut posted = Vec::new();
         for number in 0..50 {
             let at = number * 7 % 3 % 2;
             let draft = Draft::new(Kind::INFO, project.clone(), keys[at].task.clone(), number.to_string());
-            let entry = streams[at].append(vec![draft], Durability::None).unwrap().remove(0);
-            posted.push(entry.message.id);
+            streams[at].append(vec![draft], Durability::None).unwrap();
         }
+        let mut posted: Vec<Rank> = streams
+            .iter()
+            .flat_map(|stream| stream.read(Cursor::START, 100).unwrap().entries)
+            .map(|entry| rank(&entry))
+            .collect();
+        posted.sort();
         let mut merged = Merged::new(streams).unwrap();
         merged.page = 1;
         let mut told = Vec::new();
         while let Some((_, entry)) = merged.next().unwrap() {
-            told.push(entry.message.id);
+            told.push(rank(&entry));
         }
+        assert_eq!(told.len(), 50);
         assert_eq!(told, posted);
     }
 }
