@@ -59,13 +59,17 @@ impl FsStream {
     fn cut_short(&self) -> Result<Option<Damage>, ReadError> {
         let cut = || -> Result<Option<(Memory, u64)>, ReadError> {
             let memory = self.peek()?;
-            let seen = match os::look(&self.bus) {
-                Ok(seen) => seen,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            let left = match os::look(&self.bus) {
+                Ok(seen) => (seen.number() == memory.file).then_some(seen.len),
+                // Deleted, or never on the disk before the power went; unless it was rotated just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let archives = self.look_for_archives()?;
+                    archives.last().is_none_or(|last| last.end() <= memory.base).then_some(0)
+                }
                 Err(error) => return Err(self.read_error("cannot be looked at", error)),
             };
-            let cut = memory != Memory::NEW && seen.number() == memory.file && seen.len < memory.len();
-            Ok(cut.then_some((memory, seen.len)))
+            let left = left.filter(|left| memory != Memory::NEW && *left < memory.len());
+            Ok(left.map(|left| (memory, left)))
         };
         // A writer that moves the file's end is at it for a moment.
         let (first, second) = (cut()?, cut()?);
