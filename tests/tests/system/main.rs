@@ -24,6 +24,7 @@ mod durability;
 mod found;
 mod gc;
 mod given;
+mod http;
 mod identity;
 mod inbox;
 mod incumbent;
