@@ -51,7 +51,7 @@ pub(crate) async fn stream(
     app.live.ready().await;
     let (newest, ends) = (app.live.ring.watch(), app.ends.subscribe());
     let seq = sse::last_id(&headers).and_then(|id| seq_of(&app, id));
-    Ok(sse::response(Watcher { app, project, task, newest, ends, seq }))
+    Ok(sse::response(&app.clone(), Watcher { app, project, task, newest, ends, seq }))
 }
 
 /// Where a client was, if that was with this server.

@@ -276,9 +276,9 @@ async fn stream(
     let after = sse::last_id(headers).or(after).map(MsgId::parse).transpose()?;
     app.live.ready().await;
     let (newest, ends) = (app.live.ring.watch(), app.ends.subscribe());
-    let mut follower = Follower { app, key, newest, ends, at: At::Ended };
+    let mut follower = Follower { app: app.clone(), key, newest, ends, at: At::Ended };
     follower.begin(after).await?;
-    Ok(sse::response(follower))
+    Ok(sse::response(&app, follower))
 }
 
 impl Follower {
@@ -334,14 +334,7 @@ impl Follower {
             match self.app.live.ring.since(seq, PIECE) {
                 Err(_) => {
                     self.at = At::Ended;
-                    let mut text = String::new();
-                    sse::event(
-                        &mut text,
-                        "dropped",
-                        None,
-                        r#"{"why":"the client was too slow; resume with the last id"}"#,
-                    );
-                    return Some(text);
+                    return Some(sse::DROPPED.to_owned());
                 }
                 Ok(events) if !events.is_empty() => {
                     seq = events.last().map_or(seq, |event| event.seq);

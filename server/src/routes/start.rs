@@ -272,8 +272,12 @@ async fn open_thread(
 async fn started(app: &Arc<App>, project: &ProjectId, id: &TaskId) -> Result<Started, Refused> {
     let settled = |task: &Task| match task.status() {
         TaskStatus::Created => false,
-        TaskStatus::Running | TaskStatus::Waiting => !task.runs.is_empty(),
-        _ => true,
+        TaskStatus::Queued | TaskStatus::Running | TaskStatus::Waiting => !task.runs.is_empty(),
+        TaskStatus::Blocked
+        | TaskStatus::BackingOff
+        | TaskStatus::Completed
+        | TaskStatus::Failed
+        | TaskStatus::Stopped => true,
     };
     app.live.wait_until(FIRST_RUN, |state| state.task(project, id).is_some_and(settled)).await;
     let state = app.live.state();

@@ -41,6 +41,8 @@ mod rest;
 mod rim;
 mod scope;
 mod serve;
+mod serve_actions;
+mod serve_past;
 mod shell_setup;
 mod shells;
 mod silence;
