@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::audit::{self, Audit};
+use crate::document::document;
 use crate::error::{Code, Refused};
 use crate::guard::{self, Guard};
 use crate::live::Live;
@@ -69,7 +70,7 @@ impl App {
             live,
             audit,
             metrics: Metrics::default(),
-            document: routes::document(),
+            document: document(),
             settings,
             began: Instant::now(),
             reads: Arc::new(Semaphore::new(READS)),

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use run_agent_core::Timestamp;
@@ -56,8 +55,7 @@ impl Audit {
 pub(crate) async fn log(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     let from_page = guard::is_from_page(request.headers());
     let is_message = request.uri().path().ends_with("/messages");
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) || (is_message && !from_page)
-    {
+    if !guard::may_change(request.method()) || (is_message && !from_page) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();

@@ -112,10 +112,9 @@ impl From<Failed> for Refused {
     fn from(failed: Failed) -> Self {
         let Failed { code, message, hint, candidates } = failed;
         let own = match code.as_str() {
-            "usage" | "invalid_name" | "ambiguous_name" | "unknown_agent" => Code::BadRequest,
-            "not_found" | "unknown_project" | "unknown_task" | "unknown_run" | "unknown_message" => {
-                Code::NotFound
-            }
+            "usage" | "invalid_name" | "ambiguous_name" => Code::BadRequest,
+            "not_found" | "unknown_project" | "unknown_task" | "unknown_agent" | "unknown_run"
+            | "unknown_message" => Code::NotFound,
             "locked" | "lock_timeout" | "refused" => Code::Conflict,
             _ => Code::Internal,
         };

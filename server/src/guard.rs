@@ -49,11 +49,10 @@ impl Guard {
             ));
         };
         self.check_key(headers)?;
-        if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        if !may_change(request.method()) {
             return Ok(());
         }
-        check_origin(headers, &own)?;
-        check_type(request)
+        check_origin(headers, &own)
     }
 
     fn is_ours(&self, host: &str) -> bool {
@@ -91,6 +90,11 @@ fn one<'a>(headers: &'a HeaderMap, name: &axum::http::HeaderName) -> Result<Opti
         .transpose()
 }
 
+/// Other methods read, or are no path's, which is told where paths are known.
+pub(crate) fn may_change(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::DELETE)
+}
+
 /// A page of another origin may not change anything.
 fn check_origin(headers: &HeaderMap, own: &Authority) -> Result<(), Refused> {
     let Some(origin) = one(headers, &ORIGIN)? else { return Ok(()) };
@@ -109,11 +113,8 @@ pub(crate) fn is_from_page(headers: &HeaderMap) -> bool {
 }
 
 /// Forms of other pages come without being asked for as anything but JSON.
-fn check_type(request: &Request) -> Result<(), Refused> {
-    if *request.method() == Method::DELETE {
-        return Ok(());
-    }
-    let given = one(request.headers(), &CONTENT_TYPE)?.unwrap_or_default();
+pub(crate) fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
+    let given = one(headers, &CONTENT_TYPE)?.unwrap_or_default();
     let kind = given.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json") {
         return Ok(());

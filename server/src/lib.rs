@@ -9,6 +9,7 @@
 //! | what was at a moment? | `past` |
 //! | how do chosen events reach another program? | `webhook` |
 //! | what is counted? | `metrics` |
+//! | how are all paths described? | [`document()`] |
 //! | who changed what? | `audit` |
 //! | how do streams of events reach a client, and how does it go on after a break? | `sse` |
 //! | what does a refusal look like? | [`error`] |
@@ -20,6 +21,7 @@
 
 mod app;
 mod audit;
+mod document;
 pub mod error;
 mod files;
 mod guard;
@@ -33,4 +35,4 @@ mod webhook;
 pub mod work;
 
 pub use app::{App, Settings, router, run, serve};
-pub use routes::document;
+pub use document::document;

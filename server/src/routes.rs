@@ -32,6 +32,7 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::error::{Code, ErrorBody, Refused};
+use crate::guard;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -85,12 +86,6 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::stream_of_project))
         .routes(routes!(messages::of_task, messages::post_to_task))
         .routes(routes!(messages::stream_of_task))
-}
-
-/// The document that describes them, as JSON.
-#[must_use]
-pub fn document() -> String {
-    all().to_openapi().to_pretty_json().unwrap_or_default()
 }
 
 pub(crate) use events::json as event_json;
@@ -149,6 +144,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        guard::check_type(request.headers())?;
         let axum::Json(body) = axum::Json::from_request(request, state).await?;
         Ok(Self(body))
     }
@@ -162,6 +158,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeBody
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        guard::check_type(request.headers())?;
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|rejection| Refused::bad(rejection.body_text()).with_status(rejection.status()))?;

@@ -103,7 +103,12 @@ pub(crate) async fn gc(
     ] {
         words.extend(is.then(|| flag.to_owned()));
     }
-    let done = act::command(&app, words, String::new()).await?;
+    let done = act::command(&app, words, String::new()).await;
+    let done = done.map_err(|refused| match refused.code {
+        // Each setting by itself is right; what they come to here is not done.
+        Code::BadRequest => Refused { code: Code::Conflict, ..refused },
+        _ => refused,
+    })?;
     let count = |what: &str| done["counts"][what].as_u64().unwrap_or_default();
     Ok(Json(GcDone {
         deleted_runs: count("run"),

@@ -50,10 +50,11 @@ pub(crate) async fn search(
     if words.is_empty() {
         return Err(Refused::bad("`q` is empty: what is to be looked for?"));
     }
-    if task.is_some() && project.is_none() {
-        return Err(Refused::bad("`task` needs its `project`"));
-    }
     app.live.ready().await;
+    let project = match (&task, project) {
+        (Some(task), None) => Some(tasks::project_of(&app.live.state(), task, None)?),
+        (_, project) => project,
+    };
     let (streams, runs) = scope(&app, project.as_ref(), task.as_ref())?;
     let _turn = app.turn().await?;
     aside(move || {

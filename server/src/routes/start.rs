@@ -202,7 +202,10 @@ pub(super) fn folder<'a>(path: &'a str, field: &str) -> Result<&'a str, Refused>
     if path.is_absolute() && path.is_dir() {
         return Ok(text);
     }
-    Err(Refused::bad(format!("`{field}` must be the absolute path of a folder that is there")))
+    if path.is_absolute() {
+        return Err(Refused::not_found(format!("`{field}`: there is no folder {text} on this machine")));
+    }
+    Err(Refused::bad(format!("`{field}` must be the absolute path of a folder")))
 }
 
 fn is_there(id: &TaskId, status: TaskStatus) -> Refused {

@@ -64,7 +64,6 @@ pub(crate) struct ProjectPost {
     pub(crate) kind: Option<String>,
     pub(crate) body: String,
     #[serde(default)]
-    #[schema(value_type = Vec<Object>)]
     pub(crate) parents: Vec<Parent>,
     #[serde(default)]
     pub(crate) links: Vec<LinkShape>,
@@ -78,7 +77,7 @@ pub(crate) struct ProjectPost {
 }
 
 /// A plain id, or one with its kind.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Parent {
     Id(String),

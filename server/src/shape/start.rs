@@ -1,4 +1,4 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// What a task is made of.
@@ -9,6 +9,8 @@ pub(crate) struct NewTask {
     pub(crate) task_id: Option<String>,
     /// Else those of `agents.order` take turns.
     pub(crate) agent_type: Option<String>,
+    /// May be left out for a task that is there.
+    #[schema(value_type = String)]
     pub(crate) prompt: Option<String>,
     pub(crate) config: Option<LoopConfig>,
     /// The folder in which the agents of a new project work; for a project that is there, this task's own.
@@ -50,10 +52,22 @@ pub(crate) struct LoopConfig {
     pub(crate) cwd: Option<String>,
     /// Of one run, such as `30m`.
     pub(crate) timeout: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     pub(crate) max_restarts: Option<u32>,
     /// Commands that have to succeed before DONE counts.
     #[serde(default)]
     pub(crate) verify: Vec<String>,
+}
+
+/// JSON knows no whole numbers: `2.0` is one, too.
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(from)? else { return Ok(None) };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked on the next line")]
+    let whole = number as u32;
+    if f64::from(whole) == number {
+        return Ok(Some(whole));
+    }
+    Err(serde::de::Error::custom(format!("{number} is no whole number from 0 to {}", u32::MAX)))
 }
 
 /// What a run is made of.
