@@ -25,7 +25,6 @@ const FORMS: &[(&[&str], &str)] = &[
     (&["timeout", "grace"], "^[0-9]{1,4}(ms|s|m|h)$"),
     (&["older_than"], "^[1-9][0-9]{0,3}[mhd]$"),
     (&["prompt"], r"\S"),
-    (&["q"], "[A-Za-z0-9]"),
 ];
 /// The greatest number that is taken, where no field says less.
 const COUNT_MAX: u64 = u64::MAX;
@@ -57,6 +56,9 @@ fn describe(path: &str, operation: &mut Value) {
     for parameter in parameters.into_iter().flatten() {
         let name = parameter["name"].as_str().unwrap_or_default().to_owned();
         form(&name, &mut parameter["schema"]);
+        if path == "/api/v1/search" && name == "q" {
+            parameter["schema"]["pattern"] = json!("[A-Za-z0-9]");
+        }
         if name == "status" {
             let all = TaskStatus::ALL.map(TaskStatus::as_str).join("|");
             parameter["schema"]["pattern"] = json!(format!("^(({all})(,({all}))*)?$"));
