@@ -18,6 +18,7 @@
 //! | what of it needs a person? | [`inbox`] |
 //! | what must a store promise? | [`store`], [`follow`] |
 //! | where does a file lie? | [`layout`] |
+//! | in which order do stdout and stderr belong? | [`output`] |
 //! | what does `run-info.yaml` say? | [`run_info`] |
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ pub mod id;
 pub mod inbox;
 pub mod layout;
 pub mod message;
+pub mod output;
 pub mod plan;
 pub mod policy;
 pub mod run_info;

@@ -1,6 +1,6 @@
 //! A run's output: the marks by which stdout and stderr are merged in order of time, and the final answer.
 
-mod merge;
+mod marks;
 mod writer;
 
 use std::fs::File;
@@ -10,41 +10,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use run_agent_core::layout::RunPaths;
+use run_agent_core::output::Mark;
 
 use crate::agent::Stream;
 use crate::agent::stream::{CUT, Told};
 use crate::hear;
 use crate::tree::Tree;
-pub use merge::{Marks, Merge};
+pub use marks::Marks;
 pub(crate) use writer::{Counted, Print, Writer};
 
 /// How much of what an agent printed becomes `output.md`, where nothing says what of it is its answer.
 const FINAL_MAX: u64 = 64 << 20;
-
-/// Which stream a piece of output came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    Stdout,
-    Stderr,
-}
-
-/// Up to which byte both streams had grown at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
-    pub ms: u64,
-    pub stdout: u64,
-    pub stderr: u64,
-}
-
-impl Mark {
-    /// Reads one line of `output.marks`; a torn one is none.
-    #[must_use]
-    pub fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split(' ').map(str::parse);
-        let mark = Self { ms: words.next()?.ok()?, stdout: words.next()?.ok()?, stderr: words.next()?.ok()? };
-        words.next().is_none().then_some(mark)
-    }
-}
 
 /// Writes marks while a run lives.
 #[derive(Debug)]
@@ -216,13 +192,5 @@ mod tests {
         };
         assert_eq!(copied(10), "0123456789");
         assert_eq!(copied(9), "012345678\n\n[cut here; agent-stdout.txt has the whole]\n");
-    }
-
-    #[test]
-    fn a_torn_mark_is_none() {
-        assert_eq!(Mark::parse("1 2 3"), Some(Mark { ms: 1, stdout: 2, stderr: 3 }));
-        for torn in ["", "1", "1 2", "1 2 ", "1 2 3 4", "a b c"] {
-            assert_eq!(Mark::parse(torn), None, "{torn:?}");
-        }
     }
 }

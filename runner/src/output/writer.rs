@@ -5,7 +5,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use super::{Marker, Source};
+use run_agent_core::output::Source;
+
+use super::Marker;
 use crate::agent::secrets;
 
 /// Where an agent without a process prints.

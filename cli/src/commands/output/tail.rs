@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use run_agent_core::RunId;
 use run_agent_core::layout::RunPaths;
+use run_agent_core::output::{Mark, Merge, Source};
 use run_agent_core::world::Run;
 use run_agent_runner::agent::Stream;
-use run_agent_runner::output::{Mark, Marks, Merge, Source, tail_of};
+use run_agent_runner::output::{Marks, tail_of};
 use run_agent_runner::supervise::take_over;
 use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;

@@ -1,10 +1,11 @@
 //! What an agent prints in a form of its own, as text for people; and the last lines of a text of any length.
 
 use run_agent_core::event::RunEnd;
+use run_agent_core::output::Source;
 use run_agent_runner::agent::Stream;
 use run_agent_runner::agent::stream::show::Show;
 use run_agent_runner::agent::stream::{Exit, Heard, Listener};
-use run_agent_runner::output::{Source, last_lines};
+use run_agent_runner::output::last_lines;
 
 use super::TAIL_MAX;
 use crate::render;

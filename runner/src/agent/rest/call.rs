@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use run_agent_core::ErrorClass;
+use run_agent_core::output::Source;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -22,7 +23,7 @@ use crate::agent::stream::told::Line;
 use crate::agent::stream::{BODY_MAX, Head, Retry, Trouble, refusal};
 use crate::agent::zone::zone;
 use crate::http::causes;
-use crate::output::{Print, Source};
+use crate::output::Print;
 
 /// All that a request needs.
 pub(crate) struct Job {

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use run_agent_core::ErrorClass;
+use run_agent_core::output::Source;
 
 use super::{Calling, Job, Over, Patience, Request};
 use crate::agent::Stream;
 use crate::agent::stream::{Exit, Listener, MESSAGE_MAX, one_line};
 use crate::interrupt::{self, Interrupt, Waited};
-use crate::output::{Print, Source};
+use crate::output::Print;
 
 /// Its whole answer is a token or two.
 const PROMPT: &str = "Reply with the word OK.";

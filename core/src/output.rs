@@ -1,55 +1,30 @@
-//! The order in which pieces of stdout and stderr are shown, found while both grow: marks are read once each, and what
-//! is held does not grow with them.
+//! The order in which pieces of stdout and stderr are shown, by the marks of a run (`docs/supervision.md`), found while
+//! both grow.
 
-use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::PathBuf;
 
-use run_agent_core::layout::RunPaths;
-
-use super::{Mark, Source};
-use crate::agent::stream::Lines;
-use crate::tree::Tree;
-
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// The marks of a run, as they are written.
-#[derive(Debug)]
-pub struct Marks {
-    path: PathBuf,
-    read: u64,
-    lines: Lines,
+/// Which stream a piece of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Stdout,
+    Stderr,
 }
 
-impl Marks {
-    #[must_use]
-    pub fn new(run: &RunPaths) -> Self {
-        Self { path: run.marks(), read: 0, lines: Lines::default() }
-    }
+/// Up to which byte both streams had grown at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    pub ms: u64,
+    pub stdout: u64,
+    pub stderr: u64,
+}
 
-    /// Gives each mark that is new, in order.
-    ///
-    /// # Errors
-    /// Those of `each`. A file that cannot be read has nothing new: marks only order what is shown.
-    pub fn read<E>(&mut self, tree: &Tree, mut each: impl FnMut(Mark) -> Result<(), E>) -> Result<(), E> {
-        let Ok(mut file) = tree.open(&self.path) else { return Ok(()) };
-        if file.seek(SeekFrom::Start(self.read)).is_err() {
-            return Ok(());
-        }
-        let (mut buffer, mut marks) = (vec![0; BUFFER_BYTES], Vec::new());
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => {
-                    self.read += n as u64;
-                    let text = |line: &[u8]| std::str::from_utf8(line).ok().and_then(Mark::parse);
-                    self.lines.push(&buffer[..n], |line| marks.extend(text(line)));
-                    marks.drain(..).try_for_each(&mut each)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Ok(()),
-            }
-        }
+impl Mark {
+    /// Reads one line of `output.marks`; a torn one is none.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ').map(str::parse);
+        let mark = Self { ms: words.next()?.ok()?, stdout: words.next()?.ok()?, stderr: words.next()?.ok()? };
+        words.next().is_none().then_some(mark)
     }
 }
 
@@ -137,5 +112,13 @@ mod tests {
             [(Source::Stdout, 0..9)],
             "a mark that goes back is none"
         );
+    }
+
+    #[test]
+    fn a_torn_mark_is_none() {
+        assert_eq!(Mark::parse("1 2 3"), Some(Mark { ms: 1, stdout: 2, stderr: 3 }));
+        for torn in ["", "1", "1 2", "1 2 ", "1 2 3 4", "a b c"] {
+            assert_eq!(Mark::parse(torn), None, "{torn:?}");
+        }
     }
 }
