@@ -17,6 +17,7 @@ use crate::document::document;
 use crate::error::{Code, Refused};
 use crate::guard::{self, Guard};
 use crate::live::Live;
+use crate::logs::Logs;
 use crate::metrics::{self, Metrics};
 use crate::{routes, webhook};
 
@@ -60,11 +61,13 @@ pub struct App {
     pub(crate) commands: Arc<Semaphore>,
     /// True once the server ends: whatever streams ends then.
     pub(crate) ends: watch::Sender<bool>,
+    pub(crate) logs: Logs,
 }
 
 impl App {
     #[must_use]
     pub fn new(live: Arc<Live>, settings: Settings) -> Arc<Self> {
+        let logs = Logs::new(&live);
         let audit = Audit::new(live.layout.audit_log());
         Arc::new(Self {
             live,
@@ -76,6 +79,7 @@ impl App {
             reads: Arc::new(Semaphore::new(READS)),
             commands: Arc::new(Semaphore::new(COMMANDS)),
             ends: watch::Sender::new(false),
+            logs,
         })
     }
 }

@@ -14,6 +14,7 @@
 //! | how do streams of events reach a client, and how does it go on after a break? | `sse` |
 //! | what does a refusal look like? | [`error`] |
 //! | what does the server have done by others? | [`work`] |
+//! | how does what agents print reach a client, as it grows? | `logs` |
 //! | which files below the root may be read? | `files` |
 //!
 //! What is absent: nothing is parsed anew for a client or a tick, no handler takes a path from a request but through ids
@@ -28,6 +29,7 @@ mod guard;
 pub mod live;
 mod metrics;
 mod past;
+mod logs;
 mod routes;
 mod shape;
 mod sse;

@@ -5,6 +5,7 @@
 mod act;
 mod delete;
 mod events;
+mod logs;
 mod messages;
 mod metrics;
 mod page;
@@ -60,6 +61,8 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::v1_one))
         .routes(routes!(runs::v1_info))
         .routes(routes!(stop::v1_run))
+        .routes(routes!(logs::v1_run))
+        .routes(routes!(logs::v1_all))
         .routes(routes!(messages::v1_list, messages::v1_post))
         .routes(routes!(messages::v1_stream))
         .routes(routes!(events::stream))
@@ -82,6 +85,8 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::one, delete::run))
         .routes(routes!(stop::run))
         .routes(routes!(runs::file))
+        .routes(routes!(logs::of_task))
+        .routes(routes!(logs::of_file))
         .routes(routes!(messages::of_project, messages::post_to_project))
         .routes(routes!(messages::stream_of_project))
         .routes(routes!(messages::of_task, messages::post_to_task))

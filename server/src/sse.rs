@@ -40,6 +40,11 @@ pub(crate) fn event(out: &mut String, name: &str, id: Option<&str>, data: &str) 
     out.push('\n');
 }
 
+/// Says where the client is now, and nothing else.
+pub(crate) fn id(out: &mut String, id: &str) {
+    let _ = write!(out, "id: {id}\n\n");
+}
+
 /// The id with which a client says where it was.
 pub(crate) fn last_id(headers: &HeaderMap) -> Option<&str> {
     headers.get("last-event-id").and_then(|value| value.to_str().ok()).filter(|id| !id.is_empty())

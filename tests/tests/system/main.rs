@@ -43,6 +43,7 @@ mod scope;
 mod serve;
 mod serve_actions;
 mod serve_past;
+mod serve_logs;
 mod shell_setup;
 mod shells;
 mod silence;
