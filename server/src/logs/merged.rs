@@ -219,3 +219,6 @@ impl Merged {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ use crate::sse;
 const KNOWN_AFTER: Duration = Duration::from_secs(45);
 /// So many runs are told side by side, and so many names an id has at the most; others wait until one of them has ended.
 const SIDE_BY_SIDE: usize = 128;
+/// So many runs that were told to their ends an id names at the most, but for those that ended after one that was not.
+const NAMED_TOLD: usize = 128;
 /// Events that are taken in at once.
 const PAGE: usize = 512;
 
@@ -157,24 +159,31 @@ impl Several {
 
     /// Moves on what need not be named any more: runs that ended long ago, all of which were told.
     fn settle(&mut self, state: &State) {
-        let end_of = |name: &Name| {
-            let task = state.task(&name.project, &name.task)?;
-            task.runs.get(&name.run)?.end().map(|(_, at)| at)
-        };
-        let untold = self.waiting.values().filter_map(|(_, end)| *end);
-        let untold = untold.chain(self.open.values().filter_map(|open| end_of(open.log.name()))).min();
-        let long_ago = Timestamp::now().checked_sub(KNOWN_AFTER).unwrap_or(Timestamp::UNIX_EPOCH);
-        let since = untold.map_or(long_ago, |end| end.min(long_ago)).max(self.places.since);
-        if since == self.places.since {
-            return;
-        }
-        self.places.since = Places::new(since).since;
-        let since = self.places.since;
-        let ended = |run: &RunId| {
-            let (project, task) = state.find_run(run)?;
+        let end_of = |project: &ProjectId, task: &TaskId, run: &RunId| {
             state.task(project, task)?.runs.get(run)?.end().map(|(_, at)| at)
         };
-        self.places.told.retain(|run| ended(run).is_some_and(|at| at >= since));
+        let begun = self.open.values().map(|open| open.log.name());
+        let begun = begun.filter_map(|name| end_of(&name.project, &name.task, &name.run));
+        let untold = self.waiting.values().filter_map(|(_, end)| *end).chain(begun).min();
+        let told = self.places.told.iter().filter_map(|run| {
+            let (project, task) = state.find_run(run)?;
+            end_of(project, task, run)
+        });
+        let mut told: Vec<Timestamp> = told.collect();
+        told.sort_unstable();
+        // Whatever happens, an id has an end.
+        let enough = told.len().checked_sub(NAMED_TOLD).and_then(|at| told.get(at)).copied();
+        let long_ago = Timestamp::now().checked_sub(KNOWN_AFTER).unwrap_or(Timestamp::UNIX_EPOCH);
+        let since = enough.map_or(long_ago, |end| end.max(long_ago));
+        let since = untold.map_or(since, |end| end.min(since));
+        if since > self.places.since {
+            self.places.since = Places::new(since).since;
+            let since = self.places.since;
+            self.places.told.retain(|run| {
+                let found = state.find_run(run).and_then(|(project, task)| end_of(project, task, run));
+                found.is_some_and(|end| end >= since)
+            });
+        }
     }
 
     /// Begins runs that wait: those that are active, and one that has ended, the first that did.
