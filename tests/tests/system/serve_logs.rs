@@ -167,6 +167,7 @@ fn the_runs_of_a_task_are_told_side_by_side_through_breaks_and_a_restart() {
         while !ended(told) {
             assert!(told.hear(events.next().unwrap()));
         }
+        *last = Some(events.id);
         for (run, times) in runs.iter().zip([2, 2, 1]) {
             let out = numbered("out", (0..times).flat_map(|_| 1..=LINES));
             assert!(told.of(run, "stdout") == out, "{path} {run}");
@@ -174,9 +175,17 @@ fn the_runs_of_a_task_are_told_side_by_side_through_breaks_and_a_restart() {
             assert!(told.of(run, "stderr") == err, "{path} {run}");
         }
     }
+    // What was told to its end is not told again.
+    let one_more = begin(&root, &name, "echo more");
+    for (path, (told, last)) in paths.iter().zip(&followed) {
+        let mut events = server.follow(path, last.as_deref());
+        let mut more = Told::default();
+        more.follow_until(&mut events, 1);
+        assert_eq!(more.of(&one_more, "stdout"), ["more"], "{path} behind {} lines", told.order.len());
+    }
     // A task's past is told to whoever comes late.
     let mut late = Told::default();
-    late.follow_until(&mut server.follow(&paths[0], None), all);
+    late.follow_until(&mut server.follow(&paths[0], None), all + 1);
     assert_eq!(late.of(&runs[2], "stdout").len(), LINES);
     let mut events = server.follow(&paths[1], Some("nonsense"));
     assert_eq!(events.next().unwrap().name, "reset");
