@@ -29,8 +29,10 @@ const TURN: std::time::Duration = std::time::Duration::from_secs(10);
 const READS: usize = 4;
 /// Commands that run at once.
 const COMMANDS: usize = 16;
+/// At the end clients get so long to take what they are told: one that takes nothing holds up nobody.
+const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(700);
 /// What still waits for a disk or a lock at the end gets so long.
-const LAST_REQUESTS: std::time::Duration = std::time::Duration::from_secs(1);
+const LAST_REQUESTS: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// What the operator set.
 #[derive(Debug, Clone)]
@@ -107,7 +109,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .with_state(app.clone())
 }
 
-/// Serves until `ends` is there, then lets requests that are under way come to their end; streams end at once.
+/// Serves until `ends` is there, then lets requests that are under way come to their end, within bounds; streams end at
+/// once.
 ///
 /// # Errors
 /// When the listener fails.
@@ -122,7 +125,14 @@ pub async fn serve(
         ends.await;
         told.ends.send_replace(true);
     };
-    axum::serve(listener, router).with_graceful_shutdown(graceful).await
+    let mut ended = app.ends.subscribe();
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(graceful) => served,
+        () = async {
+            let _ = ended.wait_for(|ends| *ends).await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        } => Ok(()),
+    }
 }
 
 /// Serves until SIGTERM or SIGINT, with threads of its own. `listens` is called when both it and its end are prepared.

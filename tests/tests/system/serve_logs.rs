@@ -345,3 +345,18 @@ fn a_log_stream_ends_with_the_server() {
     root.lets("go");
     wait_for_end(&root, &run);
 }
+
+#[test]
+fn a_client_that_takes_nothing_holds_up_no_end() {
+    let root = Root::new();
+    let server = Server::start(&root);
+    let name = name("stalls");
+    let run = begin(&root, &name, "seq 1 1000000");
+    wait_for_end(&root, &run);
+    let stalled = server.follow(&format!("/api/v1/runs/{run}/stream"), None);
+    // Another one gets on.
+    let mut told = Told::default();
+    told.follow_until(&mut server.follow(&format!("/api/v1/runs/{run}/stream"), None), 100_000);
+    assert_eq!(server.end(), 0);
+    drop(stalled);
+}
