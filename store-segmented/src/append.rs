@@ -219,7 +219,15 @@ impl SegmentedStream {
                 Err(error) => return Err(error),
             };
         }
-        let segment = self.active(control, tail.base)?;
+        let segment = match self.active(control, tail.base) {
+            Ok(segment) => segment,
+            // Somebody deleted it, or nothing of its header is left: the stream goes on in another one.
+            Err(_) if self.is_lost(tail.base) => {
+                let control = self.recover(Some(control))?;
+                return self.append_held(writer, &control, None, ready, durability);
+            }
+            Err(error) => return Err(error),
+        };
         let nonce = writer.nonces.next().map_err(|e| self.append_error("got no random number", e))?;
         let (entries, frames, next) = ready.seal(&segment, &tail, page.syncs.synced(), nonce);
         self.write(&segment, &frames, tail.offset)?;
@@ -269,6 +277,13 @@ impl SegmentedStream {
         let segment = Arc::new(segment);
         *active = Some(segment.clone());
         Ok(segment)
+    }
+
+    fn is_lost(&self, base: u64) -> bool {
+        match Segment::open(&self.folder, base, false) {
+            Ok(found) => found.is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     /// Steps 6 and 7.

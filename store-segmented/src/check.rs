@@ -8,9 +8,10 @@ use run_agent_core::store::{AppendError, Damage, ReadError, Report};
 
 use crate::block::{HEADER_LEN, Header};
 use crate::os;
-use crate::page::Tail;
-use crate::segment::{log_path, read_at};
+use crate::page::{Ends, Tail};
+use crate::segment::{Segment, log_path, read_at};
 use crate::store::SegmentedStream;
+use crate::survey::{End, survey};
 
 /// Entries that are read at once: a bound on memory.
 const PAGE_ENTRIES: usize = 1024;
@@ -28,9 +29,7 @@ impl SegmentedStream {
             }
             from = page.next;
         }
-        if report.damage.is_empty()
-            && let Err(error) = self.take_up_again()
-        {
+        if let Err(error) = self.take_up_again() {
             let place = self.folder.display().to_string();
             let what = format!("it still takes no messages after a failed sync: {error}");
             report.damage.push(Damage { at: from, next: from, place, what, shown: None });
@@ -43,7 +42,18 @@ impl SegmentedStream {
     /// What costs no message: damaged copies of headers, and what recovery cut off.
     fn check_files(&self, end: Cursor) -> io::Result<Vec<Damage>> {
         let mut found = Vec::new();
-        let Some(view) = self.view().map_err(io::Error::other)? else { return Ok(found) };
+        let control = self.control()?;
+        let Some(view) = self.view().map_err(io::Error::other)? else {
+            let known = control.and_then(|control| control.page().tail()).filter(|tail| tail.lsn > 0);
+            found.extend(known.map(|tail| Damage {
+                at: Cursor::START,
+                next: Cursor::new(tail.lsn),
+                place: self.folder.display().to_string(),
+                what: "all segments are gone, and with them what was appended".to_owned(),
+                shown: None,
+            }));
+            return Ok(found);
+        };
         let mut note = |cursor: u64, place: String, what: &str| {
             let at = Cursor::new(cursor);
             found.push(Damage { at, next: at, place, what: what.to_owned(), shown: None });
@@ -56,6 +66,19 @@ impl SegmentedStream {
                 note(*base, path.display().to_string(), "one of the two copies of its header is damaged");
             }
         }
+        // What the next append sets aside is told before it does.
+        if control.is_none()
+            && let Some(segment) =
+                view.bases.last().map(|base| Segment::open(&self.folder, *base, false)).transpose()?.flatten()
+            && let End::Cut { .. } = survey(&segment)?.end
+        {
+            let place = format!("{} at byte {}", segment.path.display(), view.tail.offset);
+            note(
+                view.tail.lsn,
+                place,
+                "bytes behind the last message that belong to none as far as can be known; the next append sets them aside",
+            );
+        }
         for name in std::fs::read_dir(&self.folder)? {
             let path = name?.path();
             if path.to_string_lossy().contains(".log.torn-") {
@@ -66,7 +89,7 @@ impl SegmentedStream {
         Ok(found)
     }
 
-    /// After a check that found no damage: writes again what could not be, and takes messages again if that works now.
+    /// Writes again what could not be, and takes messages again if that works now.
     fn take_up_again(&self) -> Result<(), AppendError> {
         let Ok(Some(control)) = self.control() else { return Ok(()) };
         if control.page().poison.load(Relaxed) == 0 || !control.is_writable() {

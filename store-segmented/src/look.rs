@@ -12,6 +12,7 @@ use crate::block::Meta;
 use crate::control::{self, Control};
 use crate::os;
 use crate::page::{Ends, Set, Tail};
+use crate::recover::lost;
 use crate::segment::{self, FIRST, Segment};
 use crate::store::SegmentedStream;
 use crate::survey;
@@ -68,8 +69,14 @@ impl SegmentedStream {
         // Who changes the set of segments has stopped or died in it, and nobody appends. If it went on meanwhile, frames may
         // have been found that nobody published: then the page tells.
         let found = self.view_by_search()?;
-        let by_page = self.control().map_err(cannot)?.map(|control| self.view_by(&control)).transpose();
-        Ok(by_page.ok().flatten().flatten().or(found))
+        let control = self.control().map_err(cannot)?;
+        let by_page = control.as_ref().map(|control| self.view_by(control)).transpose();
+        let known = control.and_then(|control| control.page().tail());
+        Ok(by_page.ok().flatten().flatten().or(found.map(|found| match known {
+            // Messages that were appended are in no segment any more: they are damage, and not passed over.
+            Some(tail) if tail.lsn > found.tail.lsn => View { tail, ..found },
+            Some(_) | None => found,
+        })))
     }
 
     /// `None` while the set of segments changes.
@@ -137,10 +144,12 @@ impl SegmentedStream {
                 let incarnation = segment.header.incarnation;
                 (self.searched(&segment).map_err(cannot)?, incarnation)
             }
-            // Nothing in it can be read; recovery looks into that.
+            // Nothing in it can be read. Recovery begins another one behind it.
             None => {
                 let meta = read_meta(&self.folder).map_err(cannot)?;
-                let tail = Tail { base, offset: FIRST, lsn: base, ts: run_agent_core::Timestamp::UNIX_EPOCH };
+                let never =
+                    Tail { base, offset: FIRST, lsn: base, ts: run_agent_core::Timestamp::UNIX_EPOCH };
+                let tail = lost(&self.folder, base).map_err(cannot)?.unwrap_or(never);
                 (tail, meta.map_or(1, |meta| meta.incarnation))
             }
         };

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 
@@ -11,6 +12,7 @@ use run_agent_core::{Timestamp, text};
 
 use crate::block::Meta;
 use crate::control::{self, Control};
+use crate::frame;
 use crate::look::read_meta;
 use crate::os;
 use crate::page::{Ends, Page, Tail};
@@ -18,6 +20,25 @@ use crate::rotate::{new_header, write_seal};
 use crate::segment::{self, FIRST, Segment, log_path, read_at};
 use crate::store::SegmentedStream;
 use crate::survey::{End, Survey, survey};
+
+/// Where a segment ends at the latest whose header says nothing any more, so that none of its messages can be read: their
+/// numbers are not given again, and the time is not before theirs. `None` for one that was never synced.
+pub(crate) fn lost(folder: &Path, base: u64) -> io::Result<Option<Tail>> {
+    let file = os::open_to_read(&log_path(folder, base))?;
+    let mut header = [0; FIRST as usize];
+    read_at(&file, &mut header, 0)?;
+    if header.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let most = os::len(&file)?.saturating_sub(FIRST) / frame::HEADER as u64;
+    let written = file.metadata()?.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+    Ok(Some(Tail {
+        base,
+        offset: FIRST,
+        lsn: base + most.max(1),
+        ts: written.unwrap_or(Timestamp::UNIX_EPOCH),
+    }))
+}
 
 impl SegmentedStream {
     /// `page`: one of this start of the machine whose set of segments was being changed.
@@ -53,11 +74,18 @@ impl SegmentedStream {
                 (self.new_segment(&Tail { base: lsn, offset: FIRST, lsn, ts }, incarnation)?, None)
             }
             Some((segment, found)) => {
+                // Where a segment cannot be read, the page alone knows how many messages it had.
+                let found = match known {
+                    Some(known) if segment.is_none() && found.end == End::Sealed => {
+                        Survey { lsn: known.lsn, ..found }
+                    }
+                    Some(_) | None => found,
+                };
                 let tail = self.end_of_last(segment.as_ref(), &bases, &found, known, incarnation)?;
                 (tail, Some(found))
             }
         };
-        let (synced, doubt) = match found {
+        let (mut synced, mut doubt) = match found {
             // Everything that was read came from the disk, and was synced once more.
             Some(found) if !found.rebooted || page.is_some() => {
                 let base = bases.last().copied().unwrap_or(0);
@@ -67,6 +95,12 @@ impl SegmentedStream {
             }
             Some(_) | None => (tail.lsn, false),
         };
+        let mut tail = tail;
+        if doubt && found.is_some_and(|found| found.holed > synced) {
+            // What is to be written again when somebody wants it synced cannot be: it is now, around the damage.
+            tail = self.write_around(&tail, synced, incarnation)?;
+            (synced, doubt) = (tail.lsn, false);
+        }
         let poison = page.map_or(0, |page| page.poison.load(Relaxed));
         let generation = os::random()?;
         control::make(&self.folder, incarnation, &tail, synced, |new| {
@@ -86,15 +120,13 @@ impl SegmentedStream {
             let found = survey(&segment)?;
             return Ok((Some(segment), found));
         }
-        let path = log_path(&self.folder, base);
-        let file = os::open_to_read(&path)?;
-        let mut header = [0; FIRST as usize];
-        read_at(&file, &mut header, 0)?;
-        if header.iter().any(|byte| *byte != 0) {
-            let what = format!("both copies of the header of {} are damaged", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        if let Some(lost) = lost(&self.folder, base)? {
+            let Tail { offset, lsn, ts, .. } = lost;
+            let end = End::Sealed;
+            return Ok((None, Survey { offset, lsn, ts, durable: lsn, rebooted: true, end, holed: 0 }));
         }
         // It was made and never synced before the power went: nothing in it was.
+        let file = os::open_to_read(&log_path(&self.folder, base))?;
         let before = bases.iter().rev().find(|earlier| **earlier < base);
         let ts = match before.map(|base| Segment::open(&self.folder, *base, false)).transpose()?.flatten() {
             Some(before) => survey(&before)?.ts,
@@ -102,7 +134,7 @@ impl SegmentedStream {
         };
         let last = os::len(&file)?.saturating_sub(1);
         let end = End::Cut { last };
-        Ok((None, Survey { offset: FIRST, lsn: base, ts, durable: 0, rebooted: true, end }))
+        Ok((None, Survey { offset: FIRST, lsn: base, ts, durable: 0, rebooted: true, end, holed: 0 }))
     }
 
     /// `META` is written once; where it is lost, it is written again from what the segments say.

@@ -14,8 +14,24 @@ use crate::frame::{self, Batch, Head};
 use crate::os;
 use crate::page::{Ends, Page, Tail};
 use crate::rotate::new_header;
-use crate::segment::{self, FIRST, Segment, WIDE, index_path, log_path};
+use crate::segment::{self, FIRST, Segment, WIDE, index_path, log_path, read_at};
 use crate::store::SegmentedStream;
+
+/// What becomes of messages that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holes {
+    /// A sync failed: what cannot be read was lost with it, and nothing is to be promised over that.
+    Refused,
+    /// They were damaged before, and stay so.
+    Kept,
+}
+
+/// What is written again.
+enum Piece<'a> {
+    Frame(Head, &'a [u8]),
+    /// The bytes of messages that cannot be read.
+    Hole(&'a [u8]),
+}
 
 impl SegmentedStream {
     /// Writes everything from `from` on again, with the append lock held. If that fails too, nothing more is taken.
@@ -42,21 +58,8 @@ impl SegmentedStream {
             page.syncs.lone.clear();
         };
         if from < tail.lsn {
-            let header = new_header(from, page.incarnation.load(Relaxed), tail)?;
-            let mut frames = Vec::new();
-            self.copy(tail, from, |head, payload| {
-                let offset = FIRST + frames.len() as u64;
-                let batch = Batch { first: head.lsn, count: 1, nonce: head.batch.nonce };
-                let head = Head { offset, batch, durable: head.durable.min(from), ..head };
-                frame::encode(&mut frames, header.salt, &head, payload);
-            })?;
-            let made = Segment::make(&self.folder, header, &frames)?;
-            let replace = || -> io::Result<Tail> {
-                made.link()?;
-                self.remove_behind(from)?;
-                os::sync_folder(&self.folder)?;
-                Ok(Tail { base: from, offset: FIRST + frames.len() as u64, ..*tail })
-            };
+            let made = self.made_again(tail, from, page.incarnation.load(Relaxed), Holes::Refused)?;
+            let replace = || self.put_in_place(&made, from, tail);
             page.change_segments(replace, || {
                 page.syncs.rescued(from, tail.lsn);
                 self.forget_active();
@@ -68,8 +71,46 @@ impl SegmentedStream {
         Ok(())
     }
 
-    /// Hands out every frame from `from` up to the end, each of which must verify.
-    fn copy(&self, tail: &Tail, from: u64, mut take: impl FnMut(Head, &[u8])) -> io::Result<()> {
+    /// What stands from `from` on, written again around what is damaged in it, with no page to tell anybody yet.
+    pub(crate) fn write_around(&self, tail: &Tail, from: u64, incarnation: u64) -> io::Result<Tail> {
+        let made = self.made_again(tail, from, incarnation, Holes::Kept)?;
+        self.put_in_place(&made, from, tail)
+    }
+
+    /// A segment with all messages from `from` on, synced, without its name yet; and where it ends.
+    fn made_again(
+        &self,
+        tail: &Tail,
+        from: u64,
+        incarnation: u64,
+        holes: Holes,
+    ) -> io::Result<(Segment, u64)> {
+        let header = new_header(from, incarnation, tail)?;
+        let mut frames = Vec::new();
+        self.copy(tail, from, holes, |piece| match piece {
+            Piece::Frame(head, payload) => {
+                let offset = FIRST + frames.len() as u64;
+                let batch = Batch { first: head.lsn, count: 1, nonce: head.batch.nonce };
+                // Behind a hole only what says that it was synced is believed: by the time it has its name, all of it was.
+                let durable = if holes == Holes::Kept { tail.lsn } else { head.durable.min(from) };
+                let head = Head { offset, batch, durable, ..head };
+                frame::encode(&mut frames, header.salt, &head, payload);
+            }
+            Piece::Hole(bytes) => frames.extend_from_slice(bytes),
+        })?;
+        let end = FIRST + frames.len() as u64;
+        Ok((Segment::make(&self.folder, header, &frames)?, end))
+    }
+
+    fn put_in_place(&self, (made, end): &(Segment, u64), from: u64, tail: &Tail) -> io::Result<Tail> {
+        made.link()?;
+        self.remove_behind(from)?;
+        os::sync_folder(&self.folder)?;
+        Ok(Tail { base: from, offset: *end, ..*tail })
+    }
+
+    /// Hands out every frame from `from` up to the end. Where holes are refused, each must verify.
+    fn copy(&self, tail: &Tail, from: u64, holes: Holes, mut take: impl FnMut(Piece<'_>)) -> io::Result<()> {
         let bases = segment::list(&self.folder)?;
         let first = bases.partition_point(|base| *base <= from).saturating_sub(1);
         let mut lsn = from;
@@ -84,10 +125,19 @@ impl SegmentedStream {
                     walk.frame_at(at)?.filter(|frame| frame.head.lsn >= next && !frame.head.seal)
                 else {
                     // Damage that was synced is not this one's to mend; what is to be copied must be whole.
-                    match walk.next_frame(at + 1, next)?.filter(|(_, found)| *found <= lsn.min(until)) {
-                        Some((offset, found)) => (at, next) = (offset, found),
-                        None if next < from && until <= from => break,
-                        None => {
+                    let behind = walk.next_frame(at + 1, next)?;
+                    match behind.filter(|(_, found)| *found <= lsn.min(until) || holes == Holes::Kept) {
+                        Some((offset, found)) if found > lsn && found < until => {
+                            // Its bytes stay: nobody knows what they were, and the frames behind them need something between.
+                            let mut bytes = vec![0; usize::try_from(offset - at).unwrap_or(0)];
+                            let have = read_at(&segment.file, &mut bytes, at)?;
+                            bytes.truncate(have);
+                            take(Piece::Hole(&bytes));
+                            (at, next, lsn) = (offset, found, found);
+                        }
+                        Some((offset, found)) if found <= lsn.min(until) => (at, next) = (offset, found),
+                        Some(_) | None if next < from && until <= from => break,
+                        Some(_) | None => {
                             let what = format!(
                                 "message {next} cannot be read any more in {}",
                                 segment.path.display()
@@ -104,7 +154,7 @@ impl SegmentedStream {
                             format!("message {lsn} is missing"),
                         ));
                     }
-                    take(frame.head, frame.payload);
+                    take(Piece::Frame(frame.head, frame.payload));
                     lsn += 1;
                 }
                 (at, next) = (at + frame.len as u64, frame.head.lsn + 1);

@@ -31,6 +31,8 @@ pub(crate) struct Survey {
     /// The machine was started since the last frame was written.
     pub(crate) rebooted: bool,
     pub(crate) end: End,
+    /// The number behind the last damage that was passed over; 0 without any.
+    pub(crate) holed: u64,
 }
 
 /// What all frames that verify say together, wherever they stand.
@@ -50,6 +52,7 @@ pub(crate) fn survey(segment: &Segment) -> io::Result<Survey> {
         durable: 0,
         rebooted: true,
         end: End::Clean,
+        holed: 0,
     };
     let mut known = Known { durable: 0, boot: None, all: false };
     let mut last_batch = None;
@@ -74,7 +77,7 @@ pub(crate) fn survey(segment: &Segment) -> io::Result<Survey> {
         let damage = survey.lsn < known.durable || !known.rebooted();
         match believable(&mut walk, survey.offset, survey.lsn)? {
             Some((offset, lsn)) if damage => {
-                (survey.offset, survey.lsn) = (offset, lsn);
+                (survey.offset, survey.lsn, survey.holed) = (offset, lsn, lsn);
                 last_batch = walk.frame_at(offset)?.map(|frame| frame.head.batch);
             }
             Some(_) | None => {
