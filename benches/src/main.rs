@@ -8,6 +8,8 @@
 //! | how are two things measured side by side? | `side_by_side` |
 //! | what are other databases asked to do? | `databases` |
 //! | how do many writers post at once? | `fleet`, which starts the driver itself as a `worker` |
+//! | what is served, and how does it look from outside? | `served` |
+//! | what do those do who ask a server? | `load`, which is the driver started by itself, over `http` |
 //! | how much memory does a command take? | `peak`, which starts the driver itself as its parent |
 //!
 //! Every figure compares with a floor of the same run, taken in turns with it. No number here is a test: a row that
@@ -16,12 +18,15 @@
 #[cfg(feature = "databases")]
 mod databases;
 mod fleet;
+mod http;
+mod load;
 mod machine;
 mod peak;
 mod report;
 mod row;
 mod rows;
 mod scratch;
+mod served;
 mod side_by_side;
 mod worker;
 
@@ -54,6 +59,7 @@ fn run() -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         [worker::VERB, order] => return worker::run(order),
+        [load::VERB, order] => return load::run(order),
         [peak::VERB, command @ ..] => return peak::run(command),
         [world::VERB, tasks] => return world::hold(tasks),
         [swarm::VERB, order] => return swarm::run(order),

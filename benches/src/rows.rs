@@ -1,14 +1,17 @@
 //! The groups of rows, in the order in which they are printed.
 
 mod appends;
+mod asks;
 mod finds;
 mod fleets;
+mod listens;
 mod lists;
 mod opens;
 #[cfg(feature = "databases")]
 mod others;
 mod processes;
 mod reads;
+mod serves;
 pub(crate) mod swarm;
 pub(crate) mod world;
 
@@ -64,4 +67,15 @@ pub(crate) const GROUPS: &[Group] = &[
         floor: "the same agents without the tool; slots that are always full",
         run: swarm::swarm,
     },
+    Group {
+        name: "serve",
+        floor: "a bare axum server that answers with as many bytes; every file read once",
+        run: serves::serve,
+    },
+    Group {
+        name: "http",
+        floor: "a bare axum server that takes JSON and answers with JSON",
+        run: asks::posts,
+    },
+    Group { name: "sse", floor: "a bare axum server that pushes lines of a socket", run: listens::events },
 ];

@@ -53,8 +53,13 @@ impl Backend {
 }
 
 /// What is measured as a process, and what it is measured against.
-const PROGRAMS: [&str; 4] =
-    ["run-agent", "run-agent-bench", "run-agent-bench-empty", "run-agent-bench-bare-job"];
+const PROGRAMS: [&str; 5] = [
+    "run-agent",
+    "run-agent-bench",
+    "run-agent-bench-empty",
+    "run-agent-bench-bare-job",
+    "run-agent-bench-bare-server",
+];
 
 /// Copies the programs, as installing them does. The linker leaves its output in the page cache in small pieces, and
 /// starting from those takes the system up to a third longer than from a file that was copied, or read from a disk.
@@ -134,26 +139,31 @@ impl Bench {
         messages: usize,
         rotate_bytes: Option<u64>,
     ) -> Result<Arc<dyn Stream>> {
-        let root = self.root(backend);
+        Self::stream_in(&self.root(backend), backend, project, messages, rotate_bytes)
+    }
+
+    /// The same in another root.
+    pub(crate) fn stream_in(
+        root: &Path,
+        backend: Backend,
+        project: &str,
+        messages: usize,
+        rotate_bytes: Option<u64>,
+    ) -> Result<Arc<dyn Stream>> {
         let folder = root.join(project);
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(folder.join(TASK))?;
-        // For commands: which store the root has.
-        let said = Layout::new(root.clone()).store_file();
-        if !said.exists() {
-            std::fs::create_dir_all(said.parent().context("the file lies in no folder")?)?;
-            std::fs::write(said, format!("version: 1\nbackend: \"{}\"\nformat: 1\n", backend.word()))?;
-        }
-        let stream = open(&root, backend, project, rotate_bytes)?;
+        say_store(root, backend)?;
+        let stream = open(root, backend, project, rotate_bytes)?;
         let draft = draft(stream.key());
         let mut written = 0;
         if backend == Backend::Fs && rotate_bytes.is_none() {
             // The codec alone fills faster than the store; archives only the store makes. Its last append leaves the
             // lock file that every used stream has.
             written = messages.saturating_sub(FILL_BATCH);
-            write(&Layout::new(root).bus_file(stream.key()), &draft, written)?;
+            write(&Layout::new(root.to_owned()).bus_file(stream.key()), &draft, written)?;
         }
         for from in (written..messages).step_by(FILL_BATCH) {
             let batch = vec![draft.clone(); FILL_BATCH.min(messages - from)];
@@ -161,6 +171,16 @@ impl Bench {
         }
         Ok(stream)
     }
+}
+
+/// For commands: which store the root has.
+pub(crate) fn say_store(root: &Path, backend: Backend) -> Result<()> {
+    let said = Layout::new(root.to_owned()).store_file();
+    if !said.exists() {
+        std::fs::create_dir_all(said.parent().context("the file lies in no folder")?)?;
+        std::fs::write(said, format!("version: 1\nbackend: \"{}\"\nformat: 1\n", backend.word()))?;
+    }
+    Ok(())
 }
 
 /// Writes a bus file of so many messages, a millisecond after each other.
