@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use axum::serve::ListenerExt;
 use run_agent_core::{Durability, Kind};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -125,6 +126,10 @@ pub async fn serve(
         ends.await;
         told.ends.send_replace(true);
     };
+    // An event that is held back until the one before it was acknowledged comes tens of milliseconds late.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
     let mut ended = app.ends.subscribe();
     tokio::select! {
         served = axum::serve(listener, router).with_graceful_shutdown(graceful) => served,

@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,9 @@ fn main() -> io::Result<()> {
             .route("/push", get(push))
             .with_state(lines);
         println!("{{\"url\":\"http://{}\"}}", listener.local_addr()?);
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
         axum::serve(listener, router).await
     })
 }
