@@ -8,8 +8,27 @@ use crate::id::RunId;
 
 /// A task has few runs for the most part, and a world has many tasks: each run lies in a block of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Sorted<RunId, Box<Run>>")]
 pub struct Runs(Sorted<RunId, Box<Run>>);
+
+impl From<Sorted<RunId, Box<Run>>> for Runs {
+    fn from(mut read: Sorted<RunId, Box<Run>>) -> Self {
+        let ids: Vec<RunId> = read.iter().map(|(id, _)| id.clone()).collect();
+        for run in read.values_mut() {
+            share_ids(run, |known| ids.binary_search(known).ok().map(|at| &ids[at]));
+        }
+        Self(read)
+    }
+}
+
+/// The runs that a run names are of its own task for the most part, whose ids are there already.
+fn share_ids<'a>(run: &mut Run, own: impl Fn(&RunId) -> Option<&'a RunId>) {
+    for known in [&mut run.parent, &mut run.previous].into_iter().flatten() {
+        if let Some(own) = own(known) {
+            known.clone_from(own);
+        }
+    }
+}
 
 impl Runs {
     #[must_use]
@@ -32,12 +51,7 @@ impl Runs {
     }
 
     pub(super) fn insert(&mut self, id: RunId, mut run: Run) {
-        // They name runs of this task for the most part.
-        for known in [&mut run.parent, &mut run.previous].into_iter().flatten() {
-            if let Some((own, _)) = self.0.get_key_value(known) {
-                known.clone_from(own);
-            }
-        }
+        share_ids(&mut run, |known| self.0.get_key_value(known).map(|(own, _)| own));
         self.0.insert(id, Box::new(run));
     }
 

@@ -3,10 +3,10 @@
 //! that was folded last; a line that does not, or is damaged, costs the reading of its stream.
 
 use std::fs::{DirBuilder, File};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use run_agent_core::world::{Project, Task, WORLD_VERSION};
 use run_agent_core::{ProjectId, StreamKey, TaskId};
@@ -31,33 +31,21 @@ impl Header {
     }
 }
 
+/// Has either a project, without its tasks, or a task.
 #[derive(Serialize)]
 struct LineRef<'a> {
     place: &'a Place,
-    #[serde(flatten)]
-    of: OfRef<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum OfRef<'a> {
-    /// Without its tasks.
-    Project(&'a Project),
-    Task(&'a TaskId, &'a Task),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<&'a Project>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<(&'a TaskId, &'a Task)>,
 }
 
 #[derive(Deserialize)]
 struct Line {
     place: Place,
-    #[serde(flatten)]
-    of: Of,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Of {
-    Project(Box<Project>),
-    Task(TaskId, Box<Task>),
+    project: Option<Box<Project>>,
+    task: Option<(TaskId, Box<Task>)>,
 }
 
 impl Live {
@@ -75,36 +63,52 @@ impl Live {
     }
 
     fn load_project(&self, project: &ProjectId, path: &Path) -> std::io::Result<()> {
-        let mut lines =
-            Lines { file: BufReader::with_capacity(1 << 18, File::open(path)?), line: Vec::new() };
-        let header = lines.next()?.and_then(|text| serde_json::from_slice::<Header>(text).ok());
+        let mut lines = Lines(BufReader::with_capacity(1 << 18, File::open(path)?));
+        let header = lines.next()?.and_then(|line| serde_json::from_slice::<Header>(text(&line)).ok());
         if header != Some(Header::own()) {
             return Ok(());
         }
-        while let Some(text) = lines.next()? {
-            let Ok(Line { place, of }) = serde_json::from_slice::<Line>(text) else { continue };
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            let key = match of {
-                Of::Project(own) => {
-                    let kept = state.world.projects.entry(project.clone()).or_default();
-                    let tasks = std::mem::take(&mut kept.tasks);
-                    *kept = *own;
-                    kept.tasks = tasks;
-                    StreamKey::project(project.clone())
+        // Reading a line takes next to nothing beside making sense of it.
+        let lines = Mutex::new(lines);
+        let next = || lines.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let take_all = || -> std::io::Result<()> {
+            while let Some(line) = next()? {
+                if let Ok(line) = serde_json::from_slice::<Line>(text(&line)) {
+                    self.take(project, line);
                 }
-                Of::Task(id, task) => {
-                    let kept = state.world.projects.entry(project.clone()).or_default();
-                    kept.tasks.insert(id.clone(), task);
-                    StreamKey::task(project.clone(), id)
-                }
-            };
-            let is_new = state.set_place(&key, place);
-            drop(state);
-            if is_new {
-                self.counters().entry(self.work.counter(&key)).or_default().push(key);
             }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..std::thread::available_parallelism().map_or(1, usize::from) {
+                // What cannot be read is seen by this thread as well.
+                scope.spawn(|| take_all().is_ok());
+            }
+            take_all()
+        })
+    }
+
+    fn take(&self, project: &ProjectId, line: Line) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = state.world.projects.entry(project.clone()).or_default();
+        let key = match (line.project, line.task) {
+            (Some(own), _) => {
+                let tasks = std::mem::take(&mut kept.tasks);
+                *kept = *own;
+                kept.tasks = tasks;
+                StreamKey::project(project.clone())
+            }
+            (None, Some((id, task))) => {
+                kept.tasks.insert(id.clone(), task);
+                StreamKey::task(project.clone(), id)
+            }
+            (None, None) => return,
+        };
+        let is_new = state.set_place(&key, line.place);
+        drop(state);
+        if is_new {
+            self.counters().entry(self.work.counter(&key)).or_default().push(key);
         }
-        Ok(())
     }
 
     /// Writes down what is known. Failing costs time at the next start, and nothing else.
@@ -130,7 +134,8 @@ impl Live {
             let state = self.state();
             let Some(found) = state.world.project(project) else { return std::fs::remove_file(new) };
             if let Some(place) = state.place(&own) {
-                write_line(&mut out, &LineRef { place, of: OfRef::Project(&found.without_tasks()) })?;
+                let own = found.without_tasks();
+                write_line(&mut out, &LineRef { place, project: Some(&own), task: None })?;
             }
             found.tasks.keys().cloned().collect()
         };
@@ -139,7 +144,7 @@ impl Live {
             let state = self.state();
             let key = StreamKey::task(project.clone(), id.clone());
             if let (Some(place), Some(task)) = (state.place(&key), state.world.task(project, &id)) {
-                write_line(&mut out, &LineRef { place, of: OfRef::Task(&id, task) })?;
+                write_line(&mut out, &LineRef { place, project: None, task: Some((&id, task)) })?;
             }
         }
         out.flush()?;
@@ -155,28 +160,26 @@ fn write_line(out: &mut impl Write, line: &impl Serialize) -> std::io::Result<()
 }
 
 /// The lines of a file that are as they were written.
-struct Lines {
-    file: BufReader<File>,
-    line: Vec<u8>,
-}
+struct Lines(BufReader<File>);
 
 impl Lines {
-    fn next(&mut self) -> std::io::Result<Option<&[u8]>> {
-        use std::io::Read;
+    fn next(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         loop {
-            self.line.clear();
-            if (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.line)? == 0 {
+            let mut line = Vec::new();
+            if (&mut self.0).take(LINE_MAX).read_until(b'\n', &mut line)? == 0 {
                 return Ok(None);
             }
-            let is_whole = self.line.len() > 10
-                && self.line.ends_with(b"\n")
-                && self.line.starts_with(
-                    format!("{:08x} ", crc32fast::hash(&self.line[9..self.line.len() - 1])).as_bytes(),
-                );
+            let is_whole = line.len() > 10
+                && line.ends_with(b"\n")
+                && line.starts_with(format!("{:08x} ", crc32fast::hash(text(&line))).as_bytes());
             if is_whole {
-                break;
+                return Ok(Some(line));
             }
         }
-        Ok(Some(&self.line[9..self.line.len() - 1]))
     }
+}
+
+/// What a line holds behind its checksum.
+fn text(line: &[u8]) -> &[u8] {
+    line.get(9..line.len() - 1).unwrap_or_default()
 }
