@@ -1,13 +1,14 @@
 //! When which stream is looked at: those that somebody rang for at once, active ones every second, all of them every half
 //! minute.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
+use run_agent_core::store::StreamVersion;
 use run_agent_core::{ProjectId, StreamKey, TaskId};
 
 use super::Live;
@@ -25,6 +26,10 @@ const SETTLE_EVERY: Duration = Duration::from_secs(2);
 const KEEP_EVERY: Duration = Duration::from_secs(300);
 /// However quiet it is, it looks so often whether it is to end: a wake-up may be lost with its page.
 const LOOK_UP: Duration = Duration::from_secs(1);
+/// Within a tick of a file system's clock a second change leaves the same time. Where a tick is longer than most are, the
+/// next look at all streams makes good what was missed.
+const TICK: Duration = Duration::from_millis(20);
+const COARSE_TICK: Duration = Duration::from_secs(4);
 /// Below so many streams a second thread costs more than it saves.
 const STREAMS_PER_THREAD: usize = 64;
 
@@ -36,10 +41,18 @@ struct Due {
     keep: Instant,
 }
 
-/// The folders whose names are known, with the time at which they last changed.
+/// The folders whose names are known.
 #[derive(Default)]
 struct Folders {
-    seen: HashMap<PathBuf, SystemTime>,
+    seen: HashMap<PathBuf, Seen>,
+}
+
+/// When a folder had last changed as its names were listed.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    changed: SystemTime,
+    /// No later change can have left the same time, however coarse the file system's clock is.
+    is_sure: bool,
 }
 
 impl Live {
@@ -126,10 +139,10 @@ impl Live {
 
     /// All streams, and those that are not there any more.
     fn look_at_all(&self, folders: &mut Folders, tell: Tell) {
-        let mut keys: BTreeSet<StreamKey> = self.state().keys().cloned().collect();
-        folders.seen.clear();
+        let mut keys: Vec<StreamKey> = self.state().keys().cloned().collect();
+        folders.seen.retain(|_, seen| seen.is_sure);
         keys.extend(self.new_streams(folders));
-        let keys: Vec<StreamKey> = keys.into_iter().collect();
+        let keys = self.changed(keys);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let threads =
             if tell == Tell::Nobody { threads.min(keys.len() / STREAMS_PER_THREAD).max(1) } else { 1 };
@@ -138,6 +151,26 @@ impl Live {
                 scope.spawn(|| share.iter().for_each(|key| self.fold(key, tell)));
             }
         });
+    }
+
+    /// Those of the streams that do not look as when they were folded last.
+    fn changed(&self, mut keys: Vec<StreamKey>) -> Vec<StreamKey> {
+        keys.sort_by(|a, b| a.project.cmp(&b.project));
+        let mut changed = Vec::new();
+        for of_project in keys.chunk_by(|a, b| a.project == b.project) {
+            let Some(project) = of_project.first().map(|key| &key.project) else { continue };
+            let (own, of_tasks): (Vec<_>, Vec<_>) = of_project.iter().partition(|key| key.task.is_none());
+            let tasks: Vec<&TaskId> = of_tasks.iter().filter_map(|key| key.task.as_ref()).collect();
+            let versions = self.store.versions(project, &tasks);
+            let state = self.state();
+            let is_same = |key: &StreamKey, version: &Option<StreamVersion>| {
+                version.is_some() && state.place(key).is_some_and(|place| place.version == *version)
+            };
+            let looked_at = of_tasks.into_iter().zip(&versions);
+            let other = looked_at.filter(|(key, version)| !is_same(key, version)).map(|(key, _)| key);
+            changed.extend(own.into_iter().chain(other).cloned());
+        }
+        changed
     }
 
     /// Streams of folders that came since they were last listed.
@@ -167,12 +200,17 @@ impl Live {
 impl Folders {
     /// True at the first look, and when something was made or removed in it since the last one.
     fn changed(&mut self, folder: &std::path::Path) -> bool {
-        let Ok(now) = folder.metadata().and_then(|meta| meta.modified()) else { return true };
-        // Within the clock's tick another change may leave the same time.
-        let settled = now.elapsed().is_ok_and(|age| age > Duration::from_millis(20));
-        let before =
-            if settled { self.seen.insert(folder.to_owned(), now) } else { self.seen.remove(folder) };
-        before != Some(now)
+        let Ok(changed) = folder.metadata().and_then(|meta| meta.modified()) else { return true };
+        if self.seen.get(folder).is_some_and(|seen| seen.changed == changed) {
+            return false;
+        }
+        let age = changed.elapsed().unwrap_or_default();
+        if age > TICK {
+            self.seen.insert(folder.to_owned(), Seen { changed, is_sure: age > COARSE_TICK });
+        } else {
+            self.seen.remove(folder);
+        }
+        true
     }
 }
 
