@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use run_agent_core::layout::Layout;
 use run_agent_core::store::OpenError;
-use run_agent_core::{Store, Stream, StreamKey};
+use run_agent_core::{ProjectId, Store, Stream, StreamKey};
 use tokio::sync::watch;
 
 use self::ring::Ring;
-pub use self::state::{Place, State};
+pub use self::state::{Place, Size, State};
 use crate::work::Work;
 
 /// Streams that are kept open between two looks.
@@ -125,6 +125,32 @@ impl Live {
         }
         open.push((key.clone(), stream.clone()));
         Ok(stream)
+    }
+
+    /// What the streams of a project take on the disk together. One that was folded since it was last asked for is looked
+    /// at for that.
+    #[must_use]
+    pub fn size(&self, project: &ProjectId) -> Size {
+        let (mut sum, mut unknown) = (Size::default(), Vec::new());
+        let mut add = |size: Size| {
+            sum.files += size.files;
+            sum.bytes += size.bytes;
+        };
+        for (key, place) in self.state().places(project) {
+            match place.size {
+                Some(size) => add(size),
+                None => unknown.push((key.clone(), place.cursor)),
+            }
+        }
+        for (key, cursor) in unknown {
+            let Some(stats) = self.store.open(&key).ok().and_then(|stream| stream.stats().ok()) else {
+                continue;
+            };
+            let size = Size { files: stats.files, bytes: stats.bytes };
+            self.state.write().unwrap_or_else(PoisonError::into_inner).note_size(&key, cursor, size);
+            add(size);
+        }
+        sum
     }
 
     /// Has a stream looked at again, soon: something was done to it that rings no bell.

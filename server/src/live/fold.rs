@@ -66,6 +66,7 @@ impl Live {
             stream = self.stream(key)?;
             return self.fold_anew(key, &*stream, tell, version);
         };
+        place.size = None;
         loop {
             let page = match stream.read(place.cursor, PAGE_ENTRIES) {
                 Err(ReadError::Incarnation { .. }) => {

@@ -18,9 +18,18 @@ pub struct Place {
     pub last: Option<(Cursor, MsgId)>,
     /// What the stream looked like before it was read: while it looks like that, nothing is new.
     pub version: Option<StreamVersion>,
+    /// What the stream takes on the disk, where somebody asked since it was folded last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
     /// Stretches that could not be read, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damage: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub files: u64,
+    pub bytes: u64,
 }
 
 /// Newest activity first; by name where two are alike.
@@ -76,6 +85,18 @@ impl State {
 
     pub fn keys(&self) -> impl Iterator<Item = &StreamKey> {
         self.places.keys()
+    }
+
+    /// The streams of a project.
+    pub(super) fn places(&self, project: &ProjectId) -> impl Iterator<Item = (&StreamKey, &Place)> {
+        self.places.iter().filter(move |(key, _)| key.project == *project)
+    }
+
+    /// Notes what the stream takes, if it was not folded since that was asked for at this place.
+    pub(super) fn note_size(&mut self, key: &StreamKey, cursor: Cursor, size: Size) {
+        if let Some(place) = self.places.get_mut(key).filter(|place| place.cursor == cursor) {
+            place.size = Some(size);
+        }
     }
 
     /// The tasks of a project, newest activity first.
@@ -178,16 +199,18 @@ impl State {
         } else {
             lists.active.remove(id);
         }
-        let (before, count) = (lists.counted.insert(id.clone(), task.runs.len()), task.runs.len());
-        if before == Some(count) {
+        let count = task.runs.len();
+        let before = lists.counted.insert(id.clone(), count).unwrap_or_default();
+        let mut list = |run: &&RunId| lists.runs.insert((*run).clone(), id.clone()).is_none();
+        // Nearly always nothing came, or one run that is newer than all others: what came is always among the newest.
+        let mut came = task.runs.keys().rev().take(2).filter(&mut list).count();
+        if came < 2 && before + came == count {
             return;
         }
-        // Nearly always there is one more, which is the newest.
-        let newest = task.runs.keys().next_back();
-        let is_new = newest.is_some_and(|run| lists.runs.insert(run.clone(), id.clone()).is_none());
-        if !is_new || before.unwrap_or_default() + 1 != count {
+        came += task.runs.keys().filter(&mut list).count();
+        // A walk over the runs of all tasks: only where some of this one's are gone.
+        if before + came != count {
             lists.runs.retain(|run, of| of != id || task.runs.contains_key(run));
-            lists.runs.extend(task.runs.keys().map(|run| (run.clone(), id.clone())));
         }
     }
 
@@ -220,11 +243,62 @@ impl State {
         match &key.task {
             Some(task) => {
                 project.tasks.remove(task);
+                if let Some(lists) = self.lists.get_mut(&key.project) {
+                    lists.remove(task);
+                }
             }
             None => {
                 project.thread = run_agent_core::world::Thread::default();
                 project.created = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use run_agent_core::Cause;
+    use run_agent_core::event::{Deletion, Event, RunEnd, RunIntent, Scope};
+
+    use super::*;
+
+    fn run(n: i64) -> RunId {
+        RunId::new(Timestamp::from_second(n).unwrap(), 1, 1)
+    }
+
+    /// Folds in what made some runs and deleted others, and what the list has then.
+    fn fold(state: &mut State, at: &mut u32, came: &[i64], gone: &[i64]) -> Vec<RunId> {
+        let project = ProjectId::parse("p").unwrap();
+        let key = StreamKey::task(project.clone(), TaskId::parse("task-20260101-000000-t").unwrap());
+        let deletion = || Deletion { by: "user".to_owned(), reason: "old".to_owned() };
+        let made = |n| [(n, Event::RunIntent(RunIntent::default())), (n, Event::RunEnd(RunEnd::default()))];
+        let events = came.iter().copied().flat_map(made);
+        for (n, event) in events.chain(gone.iter().map(|n| (*n, Event::RunDeleted(deletion())))) {
+            *at += 1;
+            let scope = Scope { project: project.clone(), task: key.task.clone(), run: Some(run(n)) };
+            let content = event.draft(&scope, &Cause::Process("exit".to_owned()), "");
+            let ts = Timestamp::from_second(i64::from(*at)).unwrap();
+            let message = Message { id: MsgId::new(ts, 1, *at), ts, content };
+            state.apply(&key, Cursor::new(u64::from(*at)), &message, false);
+        }
+        state.set_place(&key, Place::default());
+        assert_eq!(
+            state.count_runs(&project),
+            state.task(&project, key.task.as_ref().unwrap()).unwrap().runs.len()
+        );
+        state.runs(&project).map(|(run, _)| run.clone()).collect()
+    }
+
+    #[test]
+    fn the_list_of_runs_is_right_however_many_came_and_went_at_once() {
+        let (mut state, mut at) = (State::default(), 0);
+        let listed = |runs: &[i64]| runs.iter().map(|n| run(*n)).collect::<Vec<_>>();
+        assert_eq!(fold(&mut state, &mut at, &[1, 2, 3], &[]), listed(&[3, 2, 1]));
+        assert_eq!(fold(&mut state, &mut at, &[4], &[]), listed(&[4, 3, 2, 1]));
+        assert_eq!(fold(&mut state, &mut at, &[5], &[2]), listed(&[5, 4, 3, 1]));
+        assert_eq!(fold(&mut state, &mut at, &[6, 7], &[1]), listed(&[7, 6, 5, 4, 3]));
+        assert_eq!(fold(&mut state, &mut at, &[8, 9, 10], &[3]), listed(&[10, 9, 8, 7, 6, 5, 4]));
+        assert_eq!(fold(&mut state, &mut at, &[], &[4, 10]), listed(&[9, 8, 7, 6, 5]));
     }
 }

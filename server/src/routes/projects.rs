@@ -3,8 +3,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use run_agent_core::world::RunStatus;
-use run_agent_core::{ProjectId, StreamKey};
+use run_agent_core::ProjectId;
+use run_agent_core::world::{RunStatus, Task};
 
 use super::{Body, aside, project_id, start};
 use crate::App;
@@ -94,16 +94,25 @@ pub(crate) async fn stats(
 ) -> Result<Json<Stats>, Refused> {
     let project = project_id(&project)?;
     app.live.ready().await;
-    let state = app.live.state();
-    must_be_there(&state, &project)?;
+    aside(move || stats_of(&app.live, &project).map(Json)).await
+}
+
+fn stats_of(live: &live::Live, project: &ProjectId) -> Result<Stats, Refused> {
+    let size = live.size(project);
+    let state = live.state();
+    must_be_there(&state, project)?;
     let mut stats = Stats {
         project_id: project.to_string(),
-        total_tasks: state.count_tasks(&project),
-        total_runs: state.count_runs(&project),
+        total_tasks: state.count_tasks(project),
+        total_runs: state.count_runs(project),
+        message_bus_files: size.files,
+        message_bus_total_bytes: size.bytes,
         ..Stats::default()
     };
-    for (_, task) in state.tasks(&project) {
-        for (status, count) in task.run_counts() {
+    for task in tasks(&state, project) {
+        let counts = task.run_counts();
+        let has_failed = counts.contains_key(&RunStatus::Failed);
+        for (status, count) in counts {
             let count = u64::from(count);
             match status {
                 RunStatus::Queued => stats.queued_runs += count,
@@ -113,22 +122,12 @@ pub(crate) async fn stats(
                 RunStatus::Stopped => stats.stopped_runs += count,
             }
         }
-        let ends =
-            task.runs.values().filter(|run| run.status() == RunStatus::Failed).filter_map(|run| run.end());
+        let failed = task.runs.values().filter(|run| has_failed && run.status() == RunStatus::Failed);
+        let ends = failed.filter_map(|run| run.end());
         stats.crashed_runs +=
             ends.filter(|(end, _)| end.signal.is_some() || end.exit_code.is_none()).count() as u64;
     }
-    let keys: Vec<StreamKey> = state.keys().filter(|key| key.project == project).cloned().collect();
-    drop(state);
-    for key in keys {
-        if let Ok(found) = app.live.store.open(&key).map(|stream| stream.stats())
-            && let Ok(found) = found
-        {
-            stats.message_bus_files += found.files;
-            stats.message_bus_total_bytes += found.bytes;
-        }
-    }
-    Ok(Json(stats))
+    Ok(stats)
 }
 
 pub(crate) fn must_be_there(state: &live::State, project: &ProjectId) -> Result<(), Refused> {
@@ -138,10 +137,16 @@ pub(crate) fn must_be_there(state: &live::State, project: &ProjectId) -> Result<
     Err(Refused::not_found(format!("there is no project {project}")))
 }
 
+/// Those of a project in the order in which they lie: that of lists costs a look-up for each.
+fn tasks<'a>(state: &'a live::State, project: &ProjectId) -> impl Iterator<Item = &'a Task> {
+    let all = state.world.project(project).into_iter().flat_map(|own| own.tasks.values());
+    all.map(AsRef::as_ref).filter(|task| !task.deleted)
+}
+
 fn shape(state: &live::State, id: &ProjectId) -> Project {
     let own = state.world.project(id);
     let asked = |thread: &run_agent_core::world::Thread| thread.open_questions.len();
-    let of_tasks: usize = state.tasks(id).map(|(_, task)| asked(&task.thread)).sum();
+    let of_tasks: usize = tasks(state, id).map(|task| asked(&task.thread)).sum();
     Project {
         id: id.to_string(),
         last_activity: state.last_activity(id).map(|at| at.to_string()),
