@@ -2,6 +2,7 @@
 //! a line to as many.
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::load::{self, Heard, Listen, To};
 use crate::row::{Reach, Row};
@@ -13,6 +14,9 @@ const PROJECT: &str = "sse";
 const PER_SECOND: u32 = 100;
 
 pub(crate) fn events(bench: &Bench) -> Result<Vec<Row>> {
+    // Each client is a descriptor of two processes, which inherit what they may have.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let mut rows = Vec::new();
     for backend in Backend::BOTH {
         let few = heard(bench, backend, 1, (10, bench.pick(500, 200)))?;

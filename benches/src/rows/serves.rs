@@ -176,7 +176,8 @@ fn walk(root: &Path) -> Result<Duration> {
 
 /// All of them at once, while nobody asks: percent of one processor.
 fn idle(bench: &Bench, roots: &[(Backend, PathBuf)]) -> Result<Vec<Row>> {
-    let window = Duration::from_secs(bench.pick(60, 10));
+    // All streams are looked at every half minute: a shorter window would miss that.
+    let window = Duration::from_secs(bench.pick(60, 30));
     let bare = Server::bare(bench)?;
     let mut servers = Vec::new();
     for (_, root) in roots {
