@@ -17,6 +17,7 @@
 //! | why is it in this state? | [`mod@why`] |
 //! | what of it needs a person? | [`inbox`] |
 //! | what must a store promise? | [`store`], [`follow`] |
+//! | where do the last entries begin that match? | [`window`] |
 //! | where does a file lie? | [`layout`] |
 //! | in which order do stdout and stderr belong? | [`output`] |
 //! | what does `run-info.yaml` say? | [`run_info`] |
@@ -40,6 +41,7 @@ pub mod store;
 pub mod testkit;
 pub mod text;
 pub mod why;
+pub mod window;
 pub mod world;
 
 pub use cause::Cause;

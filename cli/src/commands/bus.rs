@@ -3,7 +3,7 @@
 //! | question | file |
 //! | --- | --- |
 //! | what is posted? | `post`, and `ndjson` for a stream of messages; `fields` for what may stand in it |
-//! | what is read, from where, and how does it go on? | `read`, `window` |
+//! | what is read, from where, and how does it go on? | `read` |
 //! | which messages are wanted? | `filter` |
 //! | how is a message shown, with its attachment and with damage around it? | `show` |
 //! | where was that said? | `search` |
@@ -22,7 +22,6 @@ mod post;
 mod read;
 mod search;
 mod show;
-mod window;
 
 use clap::{Args, Subcommand};
 

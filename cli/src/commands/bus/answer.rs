@@ -2,12 +2,12 @@
 //! wait for it, so it is told.
 
 use run_agent_core::store::ReadError;
+use run_agent_core::window::PAGE;
 use run_agent_core::world::Question;
 use run_agent_core::{Cursor, Message, MsgId, Stream, StreamKey, World, text};
 use run_agent_runner::TaskView;
 use run_agent_runner::tree::TaskName;
 
-use super::window::PAGE;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::render;

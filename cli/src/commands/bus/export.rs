@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use run_agent_core::window::PAGE;
 use run_agent_core::{Cursor, MsgId, StreamKey};
 use run_agent_runner::new_file::{NewFile, folder_of};
 use run_agent_store_fs::markdown;
 
 use super::show::{Shown, warn};
-use super::window::PAGE;
 use crate::args::Global;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};

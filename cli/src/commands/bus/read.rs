@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use run_agent_core::follow::{Follow, FollowError, From};
 use run_agent_core::store::{Page, ReadError};
-use run_agent_core::{MsgId, StreamKey};
+use run_agent_core::{MsgId, StreamKey, window};
 use run_agent_runner::wake::{LOOK_AGAIN, Wake};
 
 use super::filter::{Filter, FilterArgs};
 use super::show::{self, Printer};
-use super::window;
 use crate::args::{Global, duration};
 use crate::commands::reader;
 use crate::context::Context;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use regex::{Regex, RegexBuilder};
-use run_agent_core::{Cursor, Kind, Message, MsgId, ProjectId, Stream, StreamKey, Timestamp};
+use run_agent_core::{Cursor, Kind, Message, MsgId, ProjectId, Stream, StreamKey, Timestamp, window};
 use serde::Serialize;
 
+use super::filter;
 use super::show::{Shown, line, warn};
-use super::{filter, window};
 use crate::args::{Global, duration};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};

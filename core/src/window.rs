@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 
-use run_agent_core::store::{Page, ReadError};
-use run_agent_core::{Cursor, Entry, Message, Stream, Timestamp};
+use jiff::Timestamp;
+
+use crate::message::Message;
+use crate::store::{Cursor, Entry, Page, ReadError, Stream};
 
 /// The first look where nothing says how many are wanted, in entries.
 const FIRST: usize = 256;
@@ -14,7 +16,10 @@ const GROWTH: usize = 8;
 const LAST: usize = FIRST * GROWTH * GROWTH;
 
 /// Where to begin reading so that the last `count` entries that match, and no more, stand before `end`.
-pub(super) fn last_matching(
+///
+/// # Errors
+/// When the stream cannot be read.
+pub fn last_matching(
     stream: &dyn Stream,
     count: usize,
     end: Cursor,
@@ -54,7 +59,10 @@ pub(super) fn last_matching(
 }
 
 /// Where to begin reading so that everything since `time` is read, and little before it.
-pub(super) fn since(stream: &dyn Stream, time: Timestamp) -> Result<Cursor, ReadError> {
+///
+/// # Errors
+/// When the stream cannot be read.
+pub fn since(stream: &dyn Stream, time: Timestamp) -> Result<Cursor, ReadError> {
     let mut size = FIRST;
     while size <= LAST {
         let page = stream.last(size)?;
@@ -94,13 +102,13 @@ fn forward(
 }
 
 /// Entries that are held at once where a stream is read through.
-pub(super) const PAGE: usize = 1024;
+pub const PAGE: usize = 1024;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "testkit"))]
 mod tests {
     use super::*;
-    use run_agent_core::testkit::MemoryStore;
-    use run_agent_core::{Draft, Durability, Kind, ProjectId, Store, StreamKey};
+    use crate::testkit::MemoryStore;
+    use crate::{Draft, Durability, Kind, ProjectId, Store, StreamKey};
     use std::sync::Arc;
 
     fn stream(entries: usize) -> (Arc<dyn Stream>, Vec<Entry>) {
