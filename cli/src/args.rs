@@ -1,6 +1,7 @@
 //! Every command and flag, and their help.
 
 mod everywhere;
+mod server;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::error::Failure;
 use crate::render;
 
 pub(crate) use everywhere::{Global, Verb, When};
+pub(crate) use server::ServerArgs;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -311,6 +313,8 @@ pub(crate) struct StatusArgs {
     /// A task or run [default: --task, the caller's, the folder around the working folder]
     #[arg(value_name = "TASK|RUN", add = Complete::new(tasks_and_runs))]
     pub(crate) what: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -340,6 +344,8 @@ pub(crate) struct OutputArgs {
     /// With --follow or --merged: byte by byte, where the agent prints a form of its own, not as text
     #[arg(long)]
     pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]

@@ -21,10 +21,8 @@ use crate::store_file::StoreFile;
 use crate::stores::{self, Backend};
 use crate::{find, render, root};
 
-use surroundings::{
-    Around, around, below, caller_of_environment, project_root, variables_count, with_task_split,
-};
-pub(crate) use surroundings::{CallerRun, here, person, suggested_project, variable};
+use surroundings::{Around, around, below, caller_of_environment, project_root, variables_count};
+pub(crate) use surroundings::{CallerRun, here, person, suggested_project, variable, with_task_split};
 
 /// Everything that a command knows about its surroundings.
 #[derive(Debug)]
@@ -56,6 +54,14 @@ enum Manner {
     Starting,
     /// A shell asks for names.
     Looking,
+}
+
+/// As [`Context::flags_for`].
+pub(crate) fn flags_for(tree: &Tree, name: &TaskName) -> String {
+    let mut others = tree.projects().unwrap_or_default().into_iter().filter(|p| *p != name.project);
+    let clash = others.any(|other| tree.layout.task(&other, &name.task).folder().is_dir());
+    let project = if clash { format!(" --project {}", name.project) } else { String::new() };
+    format!("{}{project} --task {}", render::place(), name.task)
 }
 
 impl Context {
@@ -151,7 +157,7 @@ impl Context {
         file: StoreFile,
     ) -> Result<Self, Failure> {
         let variables = variables_count(flags);
-        let own_flags = with_task_split(flags, &layout, manner == Manner::Starting)?;
+        let own_flags = with_task_split(flags, (manner == Manner::Starting).then_some(&layout))?;
         Ok(Self {
             backend: file.backend,
             tree: file.tree(layout),
@@ -324,10 +330,7 @@ impl Context {
 
     /// The flags with which a command that is printed for a person finds this task from anywhere.
     pub(crate) fn flags_for(&self, name: &TaskName) -> String {
-        let mut others = self.tree.projects().unwrap_or_default().into_iter().filter(|p| *p != name.project);
-        let clash = others.any(|other| self.tree.layout.task(&other, &name.task).folder().is_dir());
-        let project = if clash { format!(" --project {}", name.project) } else { String::new() };
-        format!("{}{project} --task {}", render::place(), name.task)
+        flags_for(&self.tree, name)
     }
 
     /// Who asks, in words for events.

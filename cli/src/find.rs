@@ -33,19 +33,28 @@ pub(crate) fn project(tree: &Tree, project: &ProjectId) -> Result<(), Failure> {
     Err(Failure::not_found(text).code(Code::UnknownProject).suggest_or(near, &list))
 }
 
-/// The task with this id, unique slug or unique prefix, in one project or in all; or in the one that the text names.
-pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Result<TaskName, Failure> {
+/// The project that a task's name itself says, and the rest of it.
+pub(crate) fn own_project<'a>(
+    project: Option<&ProjectId>,
+    text: &'a str,
+) -> Result<Option<(ProjectId, &'a str)>, Failure> {
     // Each name begins with nothing: a variable that is not set would mean the only task.
     if text.trim().is_empty() {
         return Err(Failure::usage("the task's name is empty"));
     }
-    if let Some((own, task)) = split(text) {
-        if let Some(other) = project.filter(|project| **project != own) {
-            return Err(Failure::usage(format!(
-                "`{}` is no task of the project `{other}`; leave one of the projects out",
-                render::value(text)
-            )));
-        }
+    let Some((own, task)) = split(text) else { return Ok(None) };
+    match project.filter(|project| **project != own) {
+        Some(other) => Err(Failure::usage(format!(
+            "`{}` is no task of the project `{other}`; leave one of the projects out",
+            render::value(text)
+        ))),
+        None => Ok(Some((own, task))),
+    }
+}
+
+/// The task with this id, unique slug or unique prefix, in one project or in all; or in the one that the text names.
+pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Result<TaskName, Failure> {
+    if let Some((own, task)) = own_project(project, text)? {
         self::project(tree, &own)?;
         return self::task(tree, Some(&own), task);
     }
@@ -70,6 +79,17 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             all.push(TaskName { project: project.clone(), task });
         }
     }
+    among(&all, text, || {
+        project.map_or_else(|| tree.layout.root().display().to_string(), |p| format!("project {p}"))
+    })
+}
+
+/// The one task of these that has this id, unique slug or unique prefix. `place`: where they lie, in words.
+pub(crate) fn among(
+    all: &[TaskName],
+    text: &str,
+    place: impl FnOnce() -> String,
+) -> Result<TaskName, Failure> {
     let exact: Vec<&TaskName> =
         all.iter().filter(|n| text == n.task.as_str() || text == n.task.slug()).collect();
     let matches: Vec<&TaskName> = if exact.is_empty() {
@@ -92,9 +112,7 @@ pub(crate) fn task(tree: &Tree, project: Option<&ProjectId>, text: &str) -> Resu
             let begun = all.iter().map(|n| n.task.slug()).find(|slug| slug.starts_with(text));
             let known = all.iter().flat_map(|n| [n.task.as_str(), n.task.slug()]);
             let near = begun.or_else(|| near(text, known));
-            let place =
-                project.map_or_else(|| tree.layout.root().display().to_string(), |p| format!("project {p}"));
-            let failure = Failure::not_found(format!("no task `{}` in {place}", render::value(text)));
+            let failure = Failure::not_found(format!("no task `{}` in {}", render::value(text), place()));
             Err(failure.code(Code::UnknownTask).suggest_or(near, &format!("see {}", render::command("list"))))
         }
         several => Err(ambiguous(text, "tasks", several.iter().map(ToString::to_string).collect())),
@@ -154,9 +172,17 @@ fn is_part_of_run(text: &str) -> bool {
 }
 
 fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(TaskName, RunId), Failure> {
-    let fits =
-        |(_, run): &(TaskName, RunId)| run.as_str().starts_with(text) || render::short(run.as_str()) == text;
-    let mut all: Vec<(TaskName, RunId)> = every_run(tree)?.into_iter().filter(fits).collect();
+    run_among(every_run(tree)?, first, text, || tree.layout.root().display().to_string())
+}
+
+/// The one run of these that a part of an id means. `place`: where they lie, in words.
+pub(crate) fn run_among(
+    mut all: Vec<(TaskName, RunId)>,
+    first: Option<&TaskName>,
+    text: &str,
+    place: impl FnOnce() -> String,
+) -> Result<(TaskName, RunId), Failure> {
+    all.retain(|(_, run)| run.as_str().starts_with(text) || render::short(run.as_str()) == text);
     all.sort_by(|a, b| a.1.cmp(&b.1));
     let own: Vec<_> = all.iter().filter(|(name, _)| Some(name) == first).cloned().collect();
     let mut matches = if own.len() == 1 { own } else { all };
@@ -165,7 +191,7 @@ fn run_by_part(tree: &Tree, first: Option<&TaskName>, text: &str) -> Result<(Tas
         0 => {
             // The rule of the id says what a whole one looks like.
             RunId::parse(text)?;
-            let text = format!("no run `{}` in {}", render::value(text), tree.layout.root().display());
+            let text = format!("no run `{}` in {}", render::value(text), place());
             Err(Failure::not_found(text).code(Code::UnknownRun))
         }
         _ => Err(ambiguous(text, "runs", matches.iter().map(|(_, run)| run.to_string()).collect())),

@@ -6,6 +6,7 @@
 //! | which commands and flags are there? | `args` |
 //! | which project, task and run does a command mean? | `context`, `find` |
 //! | which folder is the root, may it be used, and which storage settings hold in it? | `root`, `store_file` |
+//! | how is the server of another machine asked? | `client` |
 //! | what does a command do? | `commands/<verb>` |
 //! | how is something shown? | `render` |
 //! | what may stand in `config.hcl`? | `config` |
@@ -15,6 +16,7 @@
 //! It is a library of one function so that the fuzz targets can reach what they look at.
 
 mod args;
+mod client;
 mod commands;
 mod config;
 mod context;

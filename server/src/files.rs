@@ -62,18 +62,32 @@ pub(crate) struct Part {
     pub(crate) tail: Option<usize>,
 }
 
+/// A part as it is.
+pub(crate) struct Raw {
+    pub(crate) bytes: Vec<u8>,
+    /// Of the whole file.
+    size: u64,
+    offset: u64,
+    modified: Option<Timestamp>,
+}
+
 pub(crate) fn read(live: &Live, name: &str, path: &Path, part: Part) -> Result<FileText, Refused> {
-    let mut file = live.work.open(path).map_err(|error| unopened(name, &error))?;
-    let meta = file.metadata().map_err(|error| unopened(name, &error))?;
-    let (offset, bytes) = part_of(&mut file, meta.len(), part).map_err(|error| unopened(name, &error))?;
-    let modified = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+    let Raw { bytes, size, offset, modified } = read_raw(live, name, path, part)?;
     Ok(FileText {
         name: name.to_owned(),
         content: String::from_utf8_lossy(&bytes).into_owned(),
         modified: modified.map(|at| at.to_string()),
-        size_bytes: meta.len(),
+        size_bytes: size,
         offset,
     })
+}
+
+pub(crate) fn read_raw(live: &Live, name: &str, path: &Path, part: Part) -> Result<Raw, Refused> {
+    let mut file = live.work.open(path).map_err(|error| unopened(name, &error))?;
+    let meta = file.metadata().map_err(|error| unopened(name, &error))?;
+    let (offset, bytes) = part_of(&mut file, meta.len(), part).map_err(|error| unopened(name, &error))?;
+    let modified = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+    Ok(Raw { bytes, size: meta.len(), offset, modified })
 }
 
 fn unopened(name: &str, error: &io::Error) -> Refused {

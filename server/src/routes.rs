@@ -17,6 +17,7 @@ mod start;
 mod stop;
 mod tasks;
 mod v1;
+mod view;
 
 use std::sync::Arc;
 
@@ -81,6 +82,7 @@ pub(crate) fn all() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(start::resume))
         .routes(routes!(stop::task))
         .routes(routes!(tasks::file))
+        .routes(routes!(view::one))
         .routes(routes!(runs::of_task))
         .routes(routes!(runs::one, delete::run))
         .routes(routes!(stop::run))

@@ -6,6 +6,7 @@ mod project;
 mod run;
 mod start;
 mod task;
+mod view;
 
 pub(crate) use message::{LinkShape, Messages, Parent, Posted, ProjectPost, V1Post, one as message_shape};
 pub(crate) use past::{Counted, Events, Found, Happened, OpenQuestion, PastState, SearchResult};
@@ -16,6 +17,7 @@ pub(crate) use start::{
     ThreadParent,
 };
 pub(crate) use task::{Around, TaskDetail, TaskItem, V1Tasks, queue_position};
+pub(crate) use view::View;
 
 use serde::Serialize;
 use utoipa::ToSchema;

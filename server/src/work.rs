@@ -22,10 +22,37 @@ pub struct Failed {
     pub candidates: Vec<String>,
 }
 
+/// How the processes of a task stand, of which its stream tells nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Processes {
+    /// Its active runs that were started on another machine or in another container.
+    pub foreign_runs: usize,
+    /// Its loop is open, and its driver died.
+    pub no_driver: bool,
+}
+
+/// What a look around a task finds beside its stream.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// What stream and files disagree about, a line each.
+    pub notes: Vec<String>,
+    /// The nearest cause of the task's status.
+    pub why: String,
+}
+
 pub trait Work: Send + Sync + std::fmt::Debug + 'static {
     /// Makes stream and processes of a task agree: closes runs whose supervisors are lost, takes in the DONE marker. What it
     /// finds it posts. Called now and then for tasks with active runs.
     fn settle(&self, project: &ProjectId, task: &TaskId);
+
+    /// Looks at the processes of a task that has active runs, or an open loop.
+    fn processes(&self, project: &ProjectId, task: &TaskId) -> Processes;
+
+    /// Looks around a task, as it is now.
+    ///
+    /// # Errors
+    /// In words, when it cannot be read.
+    fn look(&self, project: &ProjectId, task: &TaskId) -> Result<Seen, String>;
 
     /// Opens a regular file below the root to read it. No link is followed.
     ///

@@ -11,10 +11,13 @@ use run_agent_runner::tree::TaskName;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-use crate::args::Global;
+use crate::args::{Global, ServerArgs};
+use crate::client::answer::{Status, Unreadable};
+use crate::client::{Client, Place};
 use crate::commands::inbox::is_left_alone;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
+use crate::find;
 use crate::render::{self, Cell, Column, Hue};
 
 /// So many tasks are shown on a terminal where nothing is said.
@@ -32,6 +35,8 @@ pub(crate) struct ListArgs {
     /// The newest N tasks; 0 for all [default: 50 on a terminal, else all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 fn status_parser() -> impl clap::builder::TypedValueParser<Value = TaskStatus> {
@@ -41,7 +46,20 @@ fn status_parser() -> impl clap::builder::TypedValueParser<Value = TaskStatus> {
 }
 
 pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
-    let context = Context::open(global)?;
+    match Client::of(global, &args.server)? {
+        Some(client) => show(global, args, &there(&client)?),
+        None => show(global, args, &here(&Context::open(global)?)?),
+    }
+}
+
+/// The tasks of these projects, however they were asked for.
+struct Found {
+    projects: Vec<ProjectId>,
+    items: Vec<Item>,
+    all_read: bool,
+}
+
+fn here(context: &Context) -> Result<Found, Failure> {
     let projects = match context.named_project()? {
         Some(project) => vec![project],
         None => {
@@ -49,11 +67,11 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
             context.tree.projects().map_err(|e| Failure::io(root.display(), &e))?
         }
     };
-    let mut found = Vec::new();
+    let mut items = Vec::new();
     let mut all_read = true;
     for project in &projects {
         match roster::list(&context.tree, project) {
-            Ok(tasks) => found.extend(tasks.into_iter().map(|listed| Item::new(&context, project, listed))),
+            Ok(tasks) => items.extend(tasks.into_iter().map(|listed| Item::new(context, project, listed))),
             // One folder that cannot be read does not hide the others.
             Err(error) => {
                 all_read = false;
@@ -61,16 +79,43 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
             }
         }
     }
-    let mut shown: Vec<&Item<'_>> = found.iter().filter(|item| args.wants(item)).collect();
+    Ok(Found { projects, items, all_read })
+}
+
+fn there(client: &Client) -> Result<Found, Failure> {
+    let projects = client.named_projects()?;
+    let mut items = Vec::new();
+    for project in &projects {
+        for task in client.tasks(project, None, true)? {
+            let no_driver = task.no_driver;
+            let (project_id, task_id) = (project.clone(), task.id.clone());
+            items.push(Item { project_id, task_id, no_driver, what: What::Row(Box::new(task.into_row())) });
+        }
+    }
+    let status: Status = client.get(&Place::new(["v1", "status"]))?;
+    for Unreadable { stream, why } in status.unreadable {
+        // Of a project's own stream nothing is listed.
+        let Some((project_id, task)) = find::split(&stream) else { continue };
+        let (true, Ok(id)) = (projects.contains(&project_id), TaskId::parse(task)) else { continue };
+        items.retain(|item| item.name() != (&project_id, &id));
+        let what = What::Unreadable { id: id.clone(), error: why };
+        items.push(Item { project_id, task_id: id, no_driver: false, what });
+    }
+    Ok(Found { projects, items, all_read: true })
+}
+
+fn show(global: &Global, args: &ListArgs, found: &Found) -> Outcome {
+    let Found { projects, items: found, all_read } = found;
+    let mut shown: Vec<&Item> = found.iter().filter(|item| args.wants(item)).collect();
     shown.sort_unstable_by(|a, b| b.activity().cmp(&a.activity()).then_with(|| a.name().cmp(&b.name())));
     let total = shown.len();
-    shown.truncate(args.limit(context.json).unwrap_or(total));
-    if context.json {
-        render::json(&Items { items: &shown, total, projects: &used_by_project(&projects, &found) })?;
-        return Ok(if all_read { Exit::Done } else { Exit::Failed });
+    shown.truncate(args.limit(global.json).unwrap_or(total));
+    if global.json {
+        render::json(&Items { items: &shown, total, projects: &used_by_project(projects, found) })?;
+        return Ok(if *all_read { Exit::Done } else { Exit::Failed });
     }
     if found.is_empty() {
-        if !all_read {
+        if !*all_read {
             return Ok(Exit::Failed);
         }
         let (task, demo) = (render::command("task --prompt …"), render::command("demo"));
@@ -97,7 +142,7 @@ pub(crate) fn run(global: &Global, args: &ListArgs) -> Outcome {
     if total > shown.len() {
         render::say(&format!("… and {} more; see them with --limit 0", total - shown.len()));
     }
-    for used in used_by_project(&projects, &found) {
+    for used in used_by_project(projects, found) {
         render::say(&format!("project {} used {}", used.project_id, render::usage(&used.usage)));
     }
     Ok(Exit::Done)
@@ -111,9 +156,9 @@ struct Used<'a> {
 }
 
 /// Of every task that could be read, shown or not; of the projects of which something was reported.
-fn used_by_project<'a>(projects: &'a [ProjectId], found: &[Item<'_>]) -> Vec<Used<'a>> {
+fn used_by_project<'a>(projects: &'a [ProjectId], found: &[Item]) -> Vec<Used<'a>> {
     let used = |project_id: &'a ProjectId| {
-        let rows = found.iter().filter(|item| item.project_id == project_id).filter_map(Item::usage);
+        let rows = found.iter().filter(|item| item.project_id == *project_id).filter_map(Item::usage);
         let usage = rows.copied().reduce(|sum, row| sum.plus(&row))?;
         Some(Used { project_id, usage })
     };
@@ -201,7 +246,7 @@ impl ListArgs {
     }
 
     /// A task that cannot be read is of no status, and is shown where none is asked for.
-    fn wants(&self, item: &Item<'_>) -> bool {
+    fn wants(&self, item: &Item) -> bool {
         match &item.what {
             What::Row(row) => {
                 (!self.active || row.active) && (self.status.is_empty() || self.status.contains(&row.status))
@@ -213,14 +258,14 @@ impl ListArgs {
 
 #[derive(Serialize)]
 struct Items<'a> {
-    items: &'a [&'a Item<'a>],
+    items: &'a [&'a Item],
     total: usize,
     projects: &'a [Used<'a>],
 }
 
 #[derive(Serialize)]
-struct Item<'a> {
-    project_id: &'a ProjectId,
+struct Item {
+    project_id: ProjectId,
     /// As everywhere else; `id` is its name in the API's lists.
     task_id: TaskId,
     /// Its loop is open, and its driver died: nothing moves until somebody takes it up.
@@ -237,20 +282,21 @@ enum What {
     Unreadable { id: TaskId, error: String },
 }
 
-impl<'a> Item<'a> {
-    fn new(context: &Context, project_id: &'a ProjectId, listed: roster::Listed) -> Self {
+impl Item {
+    fn new(context: &Context, project_id: &ProjectId, listed: roster::Listed) -> Self {
         let task_id = listed.task.clone();
         let name = TaskName { project: project_id.clone(), task: task_id.clone() };
-        let no_driver = listed.row.as_ref().is_ok_and(|row| is_left_alone(context, &name, row));
+        let no_driver =
+            listed.row.as_ref().is_ok_and(|row| is_left_alone(&context.tree, &name, row.loop_open));
         let what = match listed.row {
             Ok(row) => What::Row(row),
             Err(error) => What::Unreadable { id: listed.task, error: crate::error::chain(&error) },
         };
-        Self { project_id, task_id, no_driver, what }
+        Self { project_id: name.project, task_id, no_driver, what }
     }
 
     fn name(&self) -> (&ProjectId, &TaskId) {
-        (self.project_id, &self.task_id)
+        (&self.project_id, &self.task_id)
     }
 
     fn activity(&self) -> Option<Timestamp> {

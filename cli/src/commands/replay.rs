@@ -159,18 +159,19 @@ impl Story {
             name: &self.name,
             task: self.world.task(&self.name.project, &self.name.task).unwrap_or(&fresh),
             now: now.unwrap_or_else(Timestamp::now),
-            last_messages: last.into(),
-            damage: &self.damage,
+            last_messages: last.into_iter().map(|entry| entry.message).collect(),
+            damage: status::in_words(&self.damage),
             notes: &[],
             // What processes did then, nobody knows any more.
             why: None,
+            folder: status::folder(&context.tree, &self.name),
         };
         if context.json {
             let mut value = status::as_json(&moment);
             value["at"] = serde_json::json!(moment.now);
             render::json(&value)?;
         } else {
-            render::out(&status::as_text(context, &moment))?;
+            render::out(&status::as_text(&moment))?;
         }
         Ok(Exit::Done)
     }

@@ -6,14 +6,16 @@ use run_agent_core::plan::reason;
 use run_agent_core::run_info::RunInfo;
 use run_agent_core::store::Damage;
 use run_agent_core::world::{BudgetRow, RalphState, Run, RunStatus, Task, TaskStatus};
-use run_agent_core::{Entry, RunId, Timestamp};
+use run_agent_core::{Message, RunId, Timestamp};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, files, marker, seen};
+use run_agent_runner::{TaskView, Tree, ViewError, files, marker, seen};
 
 use super::why;
 use crate::args::{Global, StatusArgs};
-use crate::context::Context;
+use crate::client::Client;
+use crate::client::view::View;
+use crate::context::{Context, flags_for};
 use crate::error::{Exit, Failure, Outcome};
 use crate::find;
 use crate::render::{self, Hue, Paint};
@@ -22,14 +24,42 @@ use crate::render::{self, Hue, Paint};
 pub(super) const MESSAGES: usize = 5;
 
 pub(crate) fn run(global: &Global, args: &StatusArgs) -> Outcome {
+    if let Some(client) = Client::of(global, &args.server)? {
+        return there(global, &client, args.what.as_deref());
+    }
     let context = Context::open(global)?;
     let (name, run) = which(&context, args.what.as_deref())?;
-    let view = look(&context, &name)?;
-    let notes = notes(&context, &name, &view);
+    let view = look(&context.tree, &name)?;
+    let notes = notes(&context.tree, &name, &view);
     match run {
-        Some(id) => one_run(&context, &name, &view, &id, &notes),
+        Some(id) => {
+            let Some(run) = view.run(&id) else { return Err(unknown(&name, &id)) };
+            let info = RunInfo::project(&name.project, &name.task, &id, run, view.start_of(&id));
+            one_run(global, view.task(), &id, run, &info, &notes)
+        }
         None => whole_task(&context, &name, &view, &notes),
     }
+}
+
+fn there(global: &Global, client: &Client, what: Option<&str>) -> Outcome {
+    let (name, run) = match what {
+        None => (client.required_task()?, None),
+        Some(text) if find::names_a_run(text) => {
+            let (name, run) = client.run_named(text)?;
+            (name, Some(run))
+        }
+        Some(text) => (client.task_named(text)?, None),
+    };
+    let View { task, last_messages, damage, notes, why, folder, .. } = client.view(&name)?;
+    if let Some(id) = run {
+        let Some(run) = task.runs.get(&id) else { return Err(unknown(&name, &id)) };
+        // One that is not there yet, or is damaged, is told by what the fold still knows.
+        let folded = |_| RunInfo::project(&name.project, &name.task, &id, run, run.start().cloned());
+        let info = client.run_info(&id).unwrap_or_else(folded);
+        return one_run(global, &task, &id, run, &info, &notes);
+    }
+    let (name, task, now, why) = (&name, &*task, Timestamp::now(), Some(why));
+    show(global.json, &Moment { name, task, now, last_messages, damage, notes: &notes, why, folder })
 }
 
 /// The task, and the run if it is one, that a word of the command line names, or the surroundings.
@@ -45,12 +75,12 @@ pub(super) fn which(context: &Context, what: Option<&str>) -> Result<(TaskName, 
 }
 
 /// The task as it is now: dead runs are closed, and marker and stream agree.
-pub(super) fn look(context: &Context, name: &TaskName) -> Result<TaskView, Failure> {
-    let mut view = TaskView::open(&context.tree, name)?;
-    close::close_dead(&context.tree, &mut view)?;
-    if let Ok(found) = files::marker(&context.tree.task(name).done()) {
+pub(super) fn look(tree: &Tree, name: &TaskName) -> Result<TaskView, ViewError> {
+    let mut view = TaskView::open(tree, name)?;
+    close::close_dead(tree, &mut view)?;
+    if let Ok(found) = files::marker(&tree.task(name).done()) {
         // A stream that can be read but not written is shown as it is.
-        let _ = marker::reconcile(&context.tree, &mut view, found);
+        let _ = marker::reconcile(tree, &mut view, found);
     }
     Ok(view)
 }
@@ -63,12 +93,12 @@ pub(super) fn unknown(name: &TaskName, id: &RunId) -> Failure {
 }
 
 /// What stream and files disagree about, a line each: told, never a reason to fail.
-fn notes(context: &Context, name: &TaskName, view: &TaskView) -> Vec<String> {
+pub(super) fn notes(tree: &Tree, name: &TaskName, view: &TaskView) -> Vec<String> {
     let mut notes = Vec::new();
     for (id, run) in view.task().runs.iter() {
-        let path = context.tree.run(name, id).info();
+        let path = tree.run(name, id).info();
         let place = path.display().to_string();
-        match context.tree.read_text(&path) {
+        match tree.read_text(&path) {
             Ok(text) => {
                 if let Err(error) = RunInfo::from_yaml(&text, &place) {
                     notes.push(format!("run {id}: {error}"));
@@ -79,7 +109,7 @@ fn notes(context: &Context, name: &TaskName, view: &TaskView) -> Vec<String> {
             Err(error) => notes.push(format!("run {id}: {}", Failure::unread(&path, &error))),
         }
         if run.is_active() {
-            match close::life(&context.tree, name, id, run) {
+            match close::life(tree, name, id, run) {
                 Ok(Life::Supervised | Life::Dead(_)) => {}
                 Ok(Life::AgentAlone(agent)) => {
                     notes.push(format!(
@@ -96,11 +126,9 @@ fn notes(context: &Context, name: &TaskName, view: &TaskView) -> Vec<String> {
             }
         }
     }
-    if view.is_driverless(&context.tree) {
-        notes.push(format!(
-            "the loop's driver is gone; go on with `run-agent task{}`",
-            context.flags_for(name)
-        ));
+    if view.is_driverless(tree) {
+        notes
+            .push(format!("the loop's driver is gone; go on with `run-agent task{}`", flags_for(tree, name)));
     }
     notes
 }
@@ -110,38 +138,50 @@ pub(super) struct Moment<'a> {
     pub(super) name: &'a TaskName,
     pub(super) task: &'a Task,
     pub(super) now: Timestamp,
-    pub(super) last_messages: Vec<Entry>,
-    pub(super) damage: &'a [Damage],
+    pub(super) last_messages: Vec<Message>,
+    pub(super) damage: Vec<String>,
     pub(super) notes: &'a [String],
     /// The nearest cause of the status, where it was looked for.
     pub(super) why: Option<String>,
+    /// Where its files lie.
+    pub(super) folder: String,
 }
 
 fn whole_task(context: &Context, name: &TaskName, view: &TaskView, notes: &[String]) -> Outcome {
     let page = context.tree.store.open(&name.key())?.last(MESSAGES)?;
     let (task, now) = (view.task(), Timestamp::now());
     let why = why::of_task(view, &seen::around(&context.tree, view)).summary().to_owned();
-    let (last_messages, damage) = (page.entries, view.damage.as_slice());
-    let moment = Moment { name, task, now, last_messages, damage, notes, why: Some(why) };
-    if context.json {
-        render::json(&as_json(&moment))?;
+    let last_messages = page.entries.into_iter().map(|entry| entry.message).collect();
+    let (damage, folder) = (in_words(&view.damage), folder(&context.tree, name));
+    show(context.json, &Moment { name, task, now, last_messages, damage, notes, why: Some(why), folder })
+}
+
+pub(super) fn in_words(damage: &[Damage]) -> Vec<String> {
+    damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect()
+}
+
+pub(super) fn folder(tree: &Tree, name: &TaskName) -> String {
+    tree.task(name).folder().display().to_string()
+}
+
+fn show(json: bool, moment: &Moment<'_>) -> Outcome {
+    if json {
+        render::json(&as_json(moment))?;
     } else {
-        render::out(&as_text(context, &moment))?;
+        render::out(&as_text(moment))?;
     }
     Ok(Exit::Done)
 }
 
 pub(super) fn as_json(moment: &Moment<'_>) -> serde_json::Value {
-    let Moment { name, task, notes, .. } = moment;
+    let Moment { name, task, notes, damage, last_messages, .. } = moment;
     let runs: Vec<_> = task.runs.iter().map(|(id, run)| run.row(&name.task, id)).collect();
-    let messages: Vec<_> = moment.last_messages.iter().map(|entry| &entry.message).collect();
-    let damage: Vec<String> = moment.damage.iter().map(|d| format!("{}: {}", d.place, d.what)).collect();
     serde_json::json!({
         "id": name.task, "task_id": name.task, "project_id": name.project, "status": task.status(), "reason": task.reason(),
         "why": moment.why, "title": task.title(), "done": task.done.is_some(), "restarts": task.ralph.restarts,
         "attempts": task.ralph.attempts, "since": task.since.as_ref().map(|(_, at)| at),
         "last_activity": task.thread.last_activity, "messages": task.thread.messages(),
-        "open_questions": open_questions(task), "runs": runs, "last_messages": messages,
+        "open_questions": open_questions(task), "runs": runs, "last_messages": last_messages,
         "until": task.until(), "usage": task.usage.row(), "budget": task.ralph.budget.as_deref().map(BudgetRow::from),
         "notes": notes, "damage": damage,
     })
@@ -163,7 +203,7 @@ pub(super) fn name_the_run(question: &mut serde_json::Value) {
     }
 }
 
-pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
+pub(super) fn as_text(moment: &Moment<'_>) -> String {
     let Moment { name, task, now, .. } = *moment;
     let paint = Paint::stdout();
     let mut out = head(name, task, now);
@@ -191,16 +231,16 @@ pub(super) fn as_text(context: &Context, moment: &Moment<'_>) -> String {
     if !moment.last_messages.is_empty() {
         out.push_str("\nlast messages:\n");
     }
-    for entry in &moment.last_messages {
-        out.push_str(&format!("  {}\n", render::event_line(&entry.message)));
+    for message in &moment.last_messages {
+        out.push_str(&format!("  {}\n", render::event_line(message)));
     }
-    for damage in moment.damage {
-        out.push_str(&format!("{} {}: {}\n", paint.hue(Hue::Bad, "damaged:"), damage.place, damage.what));
+    for damage in &moment.damage {
+        out.push_str(&format!("{} {damage}\n", paint.hue(Hue::Bad, "damaged:")));
     }
     for note in moment.notes {
         out.push_str(&format!("{} {note}\n", paint.hue(Hue::Mild, "note:")));
     }
-    out.push_str(&format!("\nfiles: {}\n", context.tree.task(name).folder().display()));
+    out.push_str(&format!("\nfiles: {}\n", moment.folder));
     out
 }
 
@@ -279,17 +319,15 @@ pub(super) fn reason_and_since(
     format!("{reason}{}", since.replace(" now", " just now"))
 }
 
-fn one_run(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, notes: &[String]) -> Outcome {
+fn one_run(global: &Global, task: &Task, id: &RunId, run: &Run, info: &RunInfo, notes: &[String]) -> Outcome {
     let notes: Vec<&String> = notes.iter().filter(|note| note.contains(id.as_str())).collect();
-    let Some(run) = view.run(id) else { return Err(unknown(name, id)) };
-    let info = RunInfo::project(&name.project, &name.task, id, run, view.start_of(id));
-    if context.json {
+    if global.json {
         let mut value = serde_json::json!(info);
         if let Some(since) = run.idle_since {
             value["idle_since"] = serde_json::json!(since);
         }
         value["retrying"] = serde_json::json!(run.retries());
-        value["children"] = serde_json::json!(children(view.task(), id));
+        value["children"] = serde_json::json!(children(task, id));
         value["notes"] = serde_json::json!(notes);
         render::json(&value)?;
         return Ok(Exit::Done);

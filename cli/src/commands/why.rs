@@ -25,7 +25,7 @@ pub(crate) struct WhyArgs {
 pub(crate) fn run(global: &Global, args: &WhyArgs) -> Outcome {
     let context = Context::open(global)?;
     let (name, run) = status::which(&context, args.what.as_deref())?;
-    let view = status::look(&context, &name)?;
+    let view = status::look(&context.tree, &name)?;
     let why = match &run {
         None => of_task(&view, &seen::around(&context.tree, &view)),
         Some(id) => of_run(&context, &view, id).ok_or_else(|| status::unknown(&name, id))?,

@@ -83,7 +83,7 @@ pub(super) fn variables_count(flags: &Global) -> bool {
 
 /// `--task PROJECT/TASK`, as lists and errors name a task, is `--project` and `--task`. Where a project could be made
 /// it must be there: a slip, such as the name of a branch, makes no new one.
-pub(super) fn with_task_split(flags: &Global, layout: &Layout, may_make: bool) -> Result<Global, Failure> {
+pub(crate) fn with_task_split(flags: &Global, makes_in: Option<&Layout>) -> Result<Global, Failure> {
     let mut flags = flags.clone();
     if let Some((project, task)) = flags.task.as_deref().and_then(find::split) {
         let named = flags.project.as_ref().filter(|named| **named != project.as_str());
@@ -92,7 +92,7 @@ pub(super) fn with_task_split(flags: &Global, layout: &Layout, may_make: bool) -
                 "--task names the project `{project}`, and --project `{named}`; leave one out"
             )));
         }
-        if may_make && layout.project(&project).symlink_metadata().is_err() {
+        if makes_in.is_some_and(|layout| layout.project(&project).symlink_metadata().is_err()) {
             return Err(Failure::usage(format!("--task {project}/{task} names no project that is there"))
                 .hint(format!("a new one is made with --project {project} --task {task}")));
         }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use run_agent_core::message::{Kind, Link, Parent as ParentOf};
 use run_agent_core::store::{Cursor, ReadError};
-use run_agent_core::{Draft, MsgId, RunId, StreamKey};
+use run_agent_core::{Draft, Message, MsgId, RunId, StreamKey, window};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -32,6 +32,42 @@ pub(crate) struct Since {
     since: Option<String>,
     /// At most so many [1000, at most 5000].
     limit: Option<usize>,
+    /// Only messages of these types, with commas between them.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// Only what this run posted.
+    run: Option<String>,
+    /// Only messages with this in their body.
+    text: Option<String>,
+}
+
+impl Since {
+    fn wanted(&self) -> Result<Wanted, Refused> {
+        let kinds = self.kind.as_deref().unwrap_or_default().split(',').filter(|kind| !kind.is_empty());
+        let kinds = kinds.map(|kind| Kind::parse(kind).map_err(|error| Refused::bad(error.to_string())));
+        Ok(Wanted {
+            kinds: kinds.collect::<Result<_, _>>()?,
+            run: self.run.as_deref().map(RunId::parse).transpose()?,
+            text: self.text.clone(),
+        })
+    }
+}
+
+/// Which messages are wanted.
+#[derive(Debug, Default)]
+struct Wanted {
+    kinds: Vec<Kind>,
+    run: Option<RunId>,
+    text: Option<String>,
+}
+
+impl Wanted {
+    fn is(&self, message: &Message) -> bool {
+        let content = &message.content;
+        (self.kinds.is_empty() || self.kinds.contains(&content.kind))
+            && (self.run.is_none() || self.run == content.run)
+            && self.text.as_ref().is_none_or(|text| content.body.contains(text.as_str()))
+    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -65,7 +101,7 @@ pub(crate) async fn v1_list(
     State(app): State<Arc<App>>,
     Query(query): Query<Where>,
 ) -> Result<Json<Messages>, Refused> {
-    read(app, query.key()?, query.after, query.limit).await
+    read(app, query.key()?, query.after, query.limit, Wanted::default()).await
 }
 
 /// Posts a message to a project's or task's stream.
@@ -98,7 +134,8 @@ pub(crate) async fn of_project(
     Path(project): Path<String>,
     Query(query): Query<Since>,
 ) -> Result<Json<Messages>, Refused> {
-    read(app, key(&project, None)?, query.since, query.limit).await
+    let wanted = query.wanted()?;
+    read(app, key(&project, None)?, query.since, query.limit, wanted).await
 }
 
 /// Posts a message to a project's own stream.
@@ -132,7 +169,8 @@ pub(crate) async fn of_task(
     Path((project, task)): Path<(String, String)>,
     Query(query): Query<Since>,
 ) -> Result<Json<Messages>, Refused> {
-    read(app, key(&project, Some(&task))?, query.since, query.limit).await
+    let wanted = query.wanted()?;
+    read(app, key(&project, Some(&task))?, query.since, query.limit, wanted).await
 }
 
 /// Posts a message to a task's stream.
@@ -164,23 +202,32 @@ async fn read(
     key: StreamKey,
     since: Option<String>,
     limit: Option<usize>,
+    wanted: Wanted,
 ) -> Result<Json<Messages>, Refused> {
     let since = since.map(|id| MsgId::parse(&id)).transpose()?;
     let limit = limit.unwrap_or(LIMIT).min(LIMIT_MAX);
     aside(move || {
         let stream = app.live.stream(&key)?;
-        let (page, has_more) = match &since {
-            None => (stream.last(limit)?, false),
-            Some(id) => {
-                let page = stream.read(stream.find(id)?, limit)?;
-                let has_more = page.entries.len() == limit && page.next < stream.end()?;
-                (page, has_more)
-            }
+        let end = stream.end()?;
+        let from = match &since {
+            None => window::last_matching(&*stream, limit, end, &mut |message| wanted.is(message))?,
+            Some(id) => stream.find(id)?,
         };
-        let last = page.entries.last().map(|entry| entry.message.id.to_string());
-        let last = last.or_else(|| since.map(|id| id.to_string()));
-        let messages = page.entries.iter().map(|entry| message_shape(&entry.message)).collect();
-        Ok(Json(Messages { messages, last, has_more }))
+        let mut told = Messages { last: since.map(|id| id.to_string()), ..Messages::default() };
+        if limit == 0 {
+            told.last = stream.last(1)?.entries.pop().map(|entry| entry.message.id.to_string());
+            return Ok(Json(told));
+        }
+        let mut from = from;
+        while from < end && !told.has_more {
+            let page = stream.read(from, window::PAGE.min(limit.max(PIECE)))?;
+            if page.next == from {
+                break;
+            }
+            from = page.next;
+            told.take_in(page, end, limit, |message| wanted.is(message));
+        }
+        Ok(Json(told))
     })
     .await
 }

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use run_agent_core::RunId;
 use run_agent_core::world::Task;
+use run_agent_core::{RunId, TaskId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -20,6 +20,8 @@ use crate::shape::{FileText, Flat, FlatRun, Page, Run, V1Run, V1Runs};
 pub(crate) struct Newest {
     /// At most so many, the newest [1000].
     limit: Option<usize>,
+    /// Only runs whose id has this in it.
+    q: Option<String>,
 }
 
 /// Runs of all projects, newest first.
@@ -32,10 +34,12 @@ pub(crate) async fn v1_list(
     let state = app.live.state();
     let projects: Vec<_> = state.world.projects.keys().collect();
     let limit = query.limit.unwrap_or(LIMIT_MAX).min(LIMIT_MAX);
-    let mut newest: Vec<_> = projects
-        .iter()
-        .flat_map(|project| state.runs(project).take(limit).map(move |(run, task)| (run, *project, task)))
-        .collect();
+    let words = query.q.as_deref().unwrap_or_default();
+    let of = |project| {
+        let fits = move |(run, _): &(&RunId, &TaskId)| run.as_str().contains(words);
+        state.runs(project).filter(fits).take(limit).map(move |(run, task)| (run, project, task))
+    };
+    let mut newest: Vec<_> = projects.iter().flat_map(|project| of(*project)).collect();
     newest.sort_unstable_by(|a, b| b.cmp(a));
     newest.truncate(limit);
     let shape =
@@ -180,12 +184,16 @@ pub(crate) async fn file(
     State(app): State<Arc<App>>,
     Path((project, task, run)): Path<(String, String, String)>,
     Query(query): Query<tasks::File>,
-) -> Result<Json<FileText>, Refused> {
+) -> Result<Response, Refused> {
     let (project, id, run) = (project_id(&project)?, task_id(&task)?, RunId::parse(&run)?);
     app.live.ready().await;
     if !tasks::known(&app.live.state(), &project, &id)?.runs.contains_key(&run) {
         return Err(no_run(&run));
     }
     let path = files::named_of_run(&app.live.layout.task(&project, &id).run(&run), query.name())?;
-    files::read(&app.live, query.name(), &path, query.part()).map(Json)
+    if query.raw {
+        let part = files::read_raw(&app.live, query.name(), &path, query.part())?;
+        return Ok(([("content-type", "application/octet-stream")], part.bytes).into_response());
+    }
+    files::read(&app.live, query.name(), &path, query.part()).map(|text| Json(text).into_response())
 }

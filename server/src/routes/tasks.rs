@@ -7,12 +7,13 @@ use run_agent_core::{ProjectId, StreamKey, TaskId, inbox};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Query, project_id, projects, task_id};
+use super::{Query, aside, project_id, projects, task_id};
 use crate::App;
 use crate::error::{Code, ErrorBody, Refused};
 use crate::files::{self, Part};
 use crate::live::State as Known;
 use crate::shape::{Around, FileText, Page, Run, TaskDetail, TaskItem, V1Tasks, queue_position};
+use crate::work::Processes;
 
 /// The most that one answer lists.
 pub(crate) const LIMIT_MAX: usize = 1000;
@@ -28,6 +29,9 @@ pub(crate) struct List {
     status: Option<String>,
     /// Only tasks whose id or title has this in it.
     q: Option<String>,
+    /// Also look at their processes: which runs are of another machine, whose driver died.
+    #[serde(default)]
+    processes: bool,
 }
 
 /// The tasks of a project, newest activity first.
@@ -39,11 +43,19 @@ pub(crate) async fn list(
     Query(query): Query<List>,
 ) -> Result<Json<Page<TaskItem>>, Refused> {
     let project = project_id(&project)?;
+    app.live.ready().await;
+    let mut page = page(&app, &project, &query)?;
+    if query.processes {
+        page = aside(move || Ok(with_processes(&app, &project, page))).await?;
+    }
+    Ok(Json(page))
+}
+
+fn page(app: &App, project: &ProjectId, query: &List) -> Result<Page<TaskItem>, Refused> {
     let wanted = statuses(query.status.as_deref())?;
     let limit = query.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
-    app.live.ready().await;
     let state = app.live.state();
-    projects::must_be_there(&state, &project)?;
+    projects::must_be_there(&state, project)?;
     let words = query.q.as_deref().unwrap_or_default().to_lowercase();
     let fits = |id: &TaskId, task: &Task| {
         (wanted.is_empty() || wanted.contains(&task.status()))
@@ -53,17 +65,26 @@ pub(crate) async fn list(
     };
     let all = wanted.is_empty() && words.is_empty();
     let total = if all {
-        state.count_tasks(&project)
+        state.count_tasks(project)
     } else {
-        state.tasks(&project).filter(|(id, task)| fits(id, task)).count()
+        state.tasks(project).filter(|(id, task)| fits(id, task)).count()
     };
-    let shown = state.tasks(&project).filter(|(id, task)| all || fits(id, task));
-    let items = shown
-        .skip(query.offset)
-        .take(limit)
-        .map(|(id, task)| item(&app, &state, &project, id, task))
-        .collect();
-    Ok(Json(Page::new(items, total, limit, query.offset)))
+    let shown = state.tasks(project).filter(|(id, task)| all || fits(id, task));
+    let items =
+        shown.skip(query.offset).take(limit).map(|(id, task)| item(app, &state, project, id, task)).collect();
+    Ok(Page::new(items, total, limit, query.offset))
+}
+
+fn with_processes(app: &App, project: &ProjectId, mut page: Page<TaskItem>) -> Page<TaskItem> {
+    for item in &mut page.items {
+        // Of what is at rest no process is left.
+        let found = match TaskId::parse(&item.id) {
+            Ok(id) if item.active => app.live.work.processes(project, &id),
+            Ok(_) | Err(_) => Processes::default(),
+        };
+        item.processes = Some(found.into());
+    }
+    page
 }
 
 fn item(app: &App, state: &Known, project: &ProjectId, id: &TaskId, task: &Task) -> TaskItem {
@@ -221,6 +242,9 @@ pub(crate) struct File {
     limit: Option<u64>,
     /// Only the last so many lines.
     tail: Option<usize>,
+    /// Of a run's file: its bytes as they are.
+    #[serde(default)]
+    pub(crate) raw: bool,
 }
 
 impl File {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use run_agent_core::Message;
+use run_agent_core::store::{Damage, Page};
+use run_agent_core::{Cursor, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -42,7 +43,7 @@ pub(crate) struct LinkShape {
     pub(crate) kind: Option<String>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Messages {
     #[schema(value_type = Vec<MessageShape>)]
     pub(crate) messages: Vec<Box<RawValue>>,
@@ -50,6 +51,55 @@ pub(crate) struct Messages {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last: Option<String>,
     pub(crate) has_more: bool,
+    /// Stretches that cannot be read, where they stand among the messages.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) damage: Vec<DamageShape>,
+}
+
+/// A stretch of a stream that cannot be read.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DamageShape {
+    /// How many of the messages stand before it.
+    pub(crate) behind: usize,
+    pub(crate) place: String,
+    pub(crate) what: String,
+    /// What can still be made of it, for people alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<MessageShape>)]
+    pub(crate) shown: Option<Box<RawValue>>,
+}
+
+impl Messages {
+    /// Takes in what of a page stands before `end` and is wanted, up to so many messages.
+    pub(crate) fn take_in(
+        &mut self,
+        page: Page,
+        end: Cursor,
+        limit: usize,
+        wanted: impl Fn(&Message) -> bool,
+    ) {
+        let mut damage = page.damage.into_iter().filter(|damage| damage.at < end).peekable();
+        for entry in page.entries.iter().filter(|entry| entry.at < end) {
+            while let Some(damage) = damage.next_if(|damage| damage.at < entry.at) {
+                self.push_damage(damage);
+            }
+            if self.messages.len() == limit {
+                self.has_more = true;
+                return;
+            }
+            self.last = Some(entry.message.id.to_string());
+            if wanted(&entry.message) {
+                self.messages.push(one(&entry.message));
+            }
+        }
+        damage.for_each(|damage| self.push_damage(damage));
+    }
+
+    fn push_damage(&mut self, damage: Damage) {
+        let Damage { place, what, shown, .. } = damage;
+        let shown = shown.map(|message| one(&message));
+        self.damage.push(DamageShape { behind: self.messages.len(), place, what, shown });
+    }
 }
 
 /// The one way in which a message becomes JSON.

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 
+use run_agent_core::inbox::{self, Need};
 use run_agent_core::world::{Task, TaskRow, TaskStatus};
 use run_agent_core::{ProjectId, TaskId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Run;
+use crate::work::Processes;
 
 /// A task as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,6 +31,16 @@ pub(crate) struct TaskItem {
     /// How many wait for a slot before it.
     pub(crate) queue_position: Option<u32>,
     pub(crate) open_questions: usize,
+    /// A run or the loop has not ended.
+    pub(crate) active: bool,
+    /// The loop has not ended: whether its driver lives is another question.
+    pub(crate) loop_open: bool,
+    /// What needs a person.
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) needs: Vec<Need>,
+    /// How its processes stand, where that was asked for.
+    #[serde(flatten)]
+    pub(crate) processes: Option<ProcessesShape>,
     /// All that lists show of it.
     #[schema(value_type = Object)]
     pub(crate) row: TaskRow,
@@ -39,6 +51,20 @@ pub(crate) struct TaskItem {
 pub(crate) struct V1Tasks {
     pub(crate) tasks: Vec<TaskItem>,
     pub(crate) total: usize,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProcessesShape {
+    /// Active runs that were started on another machine or in another container.
+    foreign_runs: usize,
+    /// Its loop is open, and its driver died: nothing moves until somebody takes it up.
+    no_driver: bool,
+}
+
+impl From<Processes> for ProcessesShape {
+    fn from(Processes { foreign_runs, no_driver }: Processes) -> Self {
+        Self { foreign_runs, no_driver }
+    }
 }
 
 /// One task, whole.
@@ -61,7 +87,7 @@ pub(crate) struct TaskDetail {
     pub(crate) row: TaskRow,
     /// What needs a person.
     #[schema(value_type = Vec<Object>)]
-    pub(crate) needs: Vec<run_agent_core::inbox::Need>,
+    pub(crate) needs: Vec<Need>,
     /// Stretches of its stream that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) damage: Vec<String>,
@@ -118,6 +144,10 @@ impl TaskItem {
             last_run_output_size,
             queue_position: queue_position(task),
             open_questions: task.thread.open_questions.len(),
+            active: task.ralph.is_open() || task.active().next().is_some(),
+            loop_open: task.ralph.is_open(),
+            needs: inbox::of_task(task),
+            processes: None,
             row,
         }
     }

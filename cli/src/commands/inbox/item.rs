@@ -8,7 +8,7 @@ use run_agent_core::{MsgId, ProjectId, RunId, TaskId, Timestamp};
 use run_agent_runner::adopt::Driverless;
 use run_agent_runner::roster::{self, Row};
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, files};
+use run_agent_runner::{TaskView, Tree, files};
 
 use crate::config::Adopt;
 use crate::context::Context;
@@ -115,7 +115,7 @@ impl Found {
     }
 
     fn add_task(&mut self, context: &Context, name: &TaskName, row: Row) {
-        if is_left_alone(context, name, &row) {
+        if is_left_alone(&context.tree, name, row.loop_open) {
             self.items.push(Item {
                 project: name.project.clone(),
                 task: Some(name.task.clone()),
@@ -135,13 +135,13 @@ impl Found {
 }
 
 /// Its loop has lost its driver on this machine, and may go on.
-pub(crate) fn is_left_alone(context: &Context, name: &TaskName, row: &Row) -> bool {
-    if !row.loop_open || files::is_locked(&context.tree.task(name).loop_lock()).unwrap_or(true) {
+pub(crate) fn is_left_alone(tree: &Tree, name: &TaskName, loop_open: bool) -> bool {
+    if !loop_open || files::is_locked(&tree.task(name).loop_lock()).unwrap_or(true) {
         return false;
     }
     // The row may be older than the driver's last words.
-    let view = TaskView::open(&context.tree, name).ok();
-    view.and_then(|view| Driverless::of(&context.tree, &view)).is_some_and(|lost| !lost.foreign)
+    let view = TaskView::open(tree, name).ok();
+    view.and_then(|view| Driverless::of(tree, &view)).is_some_and(|lost| !lost.foreign)
 }
 
 impl Item {

@@ -7,20 +7,23 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use run_agent_core::world::Run;
 use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
 use run_agent_runner::agent::redact;
 use run_agent_runner::delete::{self, Deleted, Why};
-use run_agent_runner::supervise::close;
+use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::supervise::start::program;
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::{TaskView, Tree, files, make, marker};
-use run_agent_server::work::{Failed, Work};
+use run_agent_runner::{TaskView, Tree, files, make, marker, seen};
+use run_agent_server::work::{Failed, Processes, Seen, Work};
 use run_agent_store_shared::doorbell::{Listener, Ringer};
 use serde_json::Value;
 
+use super::super::inbox::is_left_alone;
+use super::super::{status, why};
 use super::webhook::Webhook;
 use crate::context::{Context, person};
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, chain};
 use crate::ringing;
 
 /// How long a thread that waits for appends looks away where there is no doorbell.
@@ -89,6 +92,24 @@ impl Work for Own {
         if let Err(error) = settled {
             tracing::debug!(task = %name, %error, "a task cannot be settled");
         }
+    }
+
+    fn processes(&self, project: &ProjectId, task: &TaskId) -> Processes {
+        let name = Self::name(project, task);
+        let no_driver = is_left_alone(&self.tree, &name, true);
+        let Ok(view) = TaskView::open(&self.tree, &name) else {
+            return Processes { foreign_runs: 0, no_driver };
+        };
+        let is_foreign =
+            |(id, run): &(&RunId, &Run)| matches!(close::life(&self.tree, &name, id, run), Ok(Life::Foreign));
+        Processes { foreign_runs: view.task().active().filter(is_foreign).count(), no_driver }
+    }
+
+    fn look(&self, project: &ProjectId, task: &TaskId) -> Result<Seen, String> {
+        let name = Self::name(project, task);
+        let view = status::look(&self.tree, &name).map_err(|error| chain(&error))?;
+        let why = why::of_task(&view, &seen::around(&self.tree, &view)).summary().to_owned();
+        Ok(Seen { notes: status::notes(&self.tree, &name, &view), why })
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
