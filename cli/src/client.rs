@@ -26,6 +26,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Response, Url};
 use run_agent_core::{ProjectId, StreamKey};
+use run_agent_runner::blocked::Blocked;
 use run_agent_runner::http;
 use run_agent_runner::tree::TaskName;
 use serde::Serialize;
@@ -34,7 +35,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Global, ServerArgs};
-use crate::context::{variable, with_task_split};
+use crate::context::{blocks, variable, with_task_split};
 use crate::error::{Exit, Failure};
 use crate::render;
 
@@ -105,6 +106,11 @@ impl Client {
         &self.url
     }
 
+    /// Held while a command waits for what happens there: the run that called it counts as waiting here.
+    pub(crate) fn blocks(&self) -> Blocked {
+        blocks()
+    }
+
     /// As flags of a command that is printed to be called here.
     pub(crate) fn flags(&self) -> String {
         format!(" --server {}", render::quoted_word(&self.url))
@@ -136,6 +142,11 @@ impl Client {
 
     pub(crate) fn bytes(&self, path: &Place) -> Result<Vec<u8>, Failure> {
         self.runtime.block_on(async { self.whole(self.ask(Method::GET, path, None).await?).await })
+    }
+
+    /// What an event says.
+    pub(crate) fn event<T: DeserializeOwned>(&self, data: &str) -> Result<T, Failure> {
+        self.read(&Place::new(["events"]), data.as_bytes())
     }
 
     /// From now on SIGINT and SIGTERM do not end this process but whatever it waits for.

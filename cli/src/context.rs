@@ -56,6 +56,12 @@ enum Manner {
     Looking,
 }
 
+/// As [`Context::blocks`].
+pub(crate) fn blocks() -> Blocked {
+    let folder = variable("JRUN_ID").and_then(|_| variable("JRUN_RUN_FOLDER"));
+    Blocked::begin(folder.map(|folder| run_socket(Path::new(&folder))).as_deref())
+}
+
 /// As [`Context::flags_for`].
 pub(crate) fn flags_for(tree: &Tree, name: &TaskName) -> String {
     let mut others = tree.projects().unwrap_or_default().into_iter().filter(|p| *p != name.project);
@@ -214,8 +220,7 @@ impl Context {
 
     /// Held while a command waits for somebody else: the run that called it counts as waiting, in whichever root it is.
     pub(crate) fn blocks(&self) -> Blocked {
-        let folder = variable("JRUN_ID").and_then(|_| variable("JRUN_RUN_FOLDER"));
-        Blocked::begin(folder.map(|folder| run_socket(Path::new(&folder))).as_deref())
+        blocks()
     }
 
     /// The run whose agent called this command, checked against the folder that it names: commands that act for a run

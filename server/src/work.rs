@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use run_agent_core::{ProjectId, RunId, StreamKey, TaskId};
+use run_agent_core::{Draft, ProjectId, RunId, StreamKey, TaskId};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -82,6 +82,12 @@ pub trait Work: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// What the command says.
     fn command(&self, words: &[String], stdin: &str) -> Result<Value, Failed>;
+
+    /// Moves a body that is too large for a message into an attachment.
+    ///
+    /// # Errors
+    /// In words, when it cannot be written.
+    fn fit(&self, key: &StreamKey, draft: &mut Draft) -> Result<(), String>;
 
     /// Makes a project whose agents work in this folder. False when it was there.
     ///

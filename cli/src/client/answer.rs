@@ -1,6 +1,6 @@
 //! What answers of the server have in them, as far as commands read it.
 
-use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use run_agent_core::inbox::Need;
 use run_agent_core::store::{Cursor, Damage, Page};
@@ -8,7 +8,10 @@ use run_agent_core::world::{RunStatus, TaskRow};
 use run_agent_core::{Entry, Message, MsgId, ProjectId, RunId, TaskId, Timestamp};
 use run_agent_runner::roster::Row;
 use run_agent_runner::tree::TaskName;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Exit, Failure};
+use crate::render;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Projects {
@@ -144,11 +147,12 @@ impl Messages {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// As `bus post --json` tells it, too.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Posted {
     pub(crate) msg_id: MsgId,
     pub(crate) timestamp: Timestamp,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attachment_path: Option<String>,
 }
 
@@ -175,10 +179,16 @@ pub(crate) enum LogStream {
 }
 
 /// An error that a stream tells of itself.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct StreamError {
-    pub(crate) message: String,
-    #[serde(flatten)]
-    pub(crate) other: BTreeMap<String, serde_json::Value>,
+    message: String,
+}
+
+impl StreamError {
+    pub(crate) fn failure(self, what: impl Display) -> Failure {
+        Failure::new(
+            Exit::Failed,
+            format!("{what} cannot be read there: {}", render::safe_line(&self.message)),
+        )
+    }
 }

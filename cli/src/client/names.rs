@@ -1,6 +1,6 @@
 //! From what a person types to what is there, at the server: the same rules as for what lies here.
 
-use run_agent_core::{ProjectId, RunId};
+use run_agent_core::{ProjectId, RunId, StreamKey, TaskId};
 use run_agent_runner::tree::TaskName;
 
 use super::answer::{Projects, Run, Runs, Task, Tasks};
@@ -81,11 +81,25 @@ impl Client {
 
     /// The task that the flags name, if they name one.
     pub(crate) fn task(&self) -> Result<Option<TaskName>, Failure> {
-        self.task_flag().map(|text| self.task_named(text)).transpose()
+        let Some(text) = self.task_flag() else { return Ok(None) };
+        if let (Some(project), Ok(task)) = (self.project_flag(), TaskId::parse(text)) {
+            // A full id says all; whether it is there, the next answer tells.
+            return Ok(Some(TaskName { project: project.clone(), task }));
+        }
+        self.task_named(text).map(Some)
     }
 
     pub(crate) fn required_task(&self) -> Result<TaskName, Failure> {
         self.task()?.ok_or_else(|| Failure::usage("which task? name it with --task"))
+    }
+
+    /// The stream of the task or project that the flags name.
+    pub(crate) fn stream(&self) -> Result<StreamKey, Failure> {
+        match (self.task()?, self.project_flag()) {
+            (Some(name), _) => Ok(name.key()),
+            (None, Some(project)) => Ok(StreamKey::project(project.clone())),
+            (None, None) => Err(Failure::usage("which message bus? name it with --project and --task")),
+        }
     }
 
     /// The run that a word names, with its task.

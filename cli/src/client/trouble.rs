@@ -16,6 +16,16 @@ struct Body {
 struct Told {
     code: String,
     message: String,
+    #[serde(default)]
+    details: Details,
+}
+
+/// What the command line said there.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    hint: Option<String>,
+    candidates: Vec<String>,
 }
 
 /// What every server of ours says of a path that it does not have.
@@ -40,7 +50,8 @@ pub(super) fn refused(url: &str, status: u16, body: &[u8], with_key: bool) -> Fa
     let Ok(Body { error }) = serde_json::from_slice(body) else { return strange(url) };
     let message = render::safe_line(&error.message);
     let failure = |exit| Failure::new(exit, format!("the server at {url} refuses: {message}"));
-    match status {
+    let Details { hint, candidates } = error.details;
+    let failed = match status {
         401 if with_key => {
             Failure::usage(format!("the server at {url} has another API key than the one that it was given"))
                 .hint("compare the file with the one that server.api_key_file names there")
@@ -55,6 +66,11 @@ pub(super) fn refused(url: &str, status: u16, body: &[u8], with_key: bool) -> Fa
         500.. => Failure::new(Exit::Failed, format!("the server at {url} failed: {message}")),
         _ if error.code == "BAD_REQUEST" => failure(Exit::Usage),
         _ => failure(Exit::Failed),
+    };
+    let failed = failed.candidates(candidates);
+    match hint {
+        Some(hint) => failed.hint(hint),
+        None => failed,
     }
 }
 

@@ -1,13 +1,16 @@
 //! `output`: a run's final answer, stdout, stderr, both merged; also as they come.
 
+mod print;
 mod tail;
 mod text;
+pub(crate) mod there;
 
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use run_agent_core::RunId;
 use run_agent_core::layout::RunPaths;
+use run_agent_core::world::{Run, Task};
 use run_agent_runner::TaskView;
 use run_agent_runner::output::tail_of;
 use run_agent_runner::supervise::close;
@@ -15,8 +18,10 @@ use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::Wake;
 
-pub(crate) use self::tail::{Shown, Tail};
+pub(crate) use self::print::Shown;
+pub(crate) use self::tail::Tail;
 use crate::args::{Global, OutputArgs};
+use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::{find, render};
@@ -25,22 +30,15 @@ use crate::{find, render};
 const TAIL_MAX: u64 = 16 * 1024 * 1024;
 
 pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
+    if let Some(client) = Client::of(global, &args.server)? {
+        return there::run(global, &client, args);
+    }
     let context = Context::open(global)?;
     let (name, id) = which(&context, args)?;
     let paths = context.tree.run(&name, &id);
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
-    if context.json && (args.follow || args.merged) {
-        return Err(Failure::usage("--json shows one whole file; leave out --follow and --merged"));
-    }
-    if args.follow && args.prompt {
-        return Err(Failure::usage("--follow shows what an agent prints; leave out --prompt"));
-    }
-    if args.raw && !(args.follow || args.merged) {
-        return Err(Failure::usage(
-            "--raw belongs to --follow and --merged; --stdout shows one file as it is",
-        ));
-    }
+    check(context.json, args)?;
     if args.follow {
         return follow(&context, &name, &id, args, &mut view);
     }
@@ -58,13 +56,8 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
         if error.kind() != io::ErrorKind::NotFound {
             return Err(Failure::unread(&path, &error));
         }
-        let active = view.run(&id).is_some_and(run_agent_core::world::Run::is_active);
-        let hint = if active && path == paths.output() {
-            "the run has not ended; see --stdout, or --follow"
-        } else {
-            "the run left none"
-        };
-        return Err(Failure::not_found(format!("{} is not there: {hint}", path.display())));
+        let why = why_none(view.run(&id), path == paths.output());
+        return Err(Failure::not_found(format!("{} is not there: {why}", path.display())));
     }
     match args.tail {
         Some(lines) => {
@@ -76,18 +69,45 @@ pub(crate) fn run(global: &Global, args: &OutputArgs) -> Outcome {
     Ok(Exit::Done)
 }
 
+fn check(json: bool, args: &OutputArgs) -> Result<(), Failure> {
+    if json && (args.follow || args.merged) {
+        return Err(Failure::usage("--json shows one whole file; leave out --follow and --merged"));
+    }
+    if args.follow && args.prompt {
+        return Err(Failure::usage("--follow shows what an agent prints; leave out --prompt"));
+    }
+    if args.raw && !(args.follow || args.merged) {
+        return Err(Failure::usage(
+            "--raw belongs to --follow and --merged; --stdout shows one file as it is",
+        ));
+    }
+    Ok(())
+}
+
+/// Why a file of a run is not there.
+fn why_none(run: Option<&Run>, is_output: bool) -> &'static str {
+    if is_output && run.is_some_and(Run::is_active) {
+        "the run has not ended; see --stdout, or --follow"
+    } else {
+        "the run left none"
+    }
+}
+
 fn which(context: &Context, args: &OutputArgs) -> Result<(TaskName, RunId), Failure> {
     if let Some(text) = &args.run {
         return find::run(&context.tree, context.task()?.as_ref(), text);
     }
     let name = context.required_task()?;
     let view = TaskView::open(&context.tree, &name)?;
-    // A task's answer is that of who was given it, not of a child that began later.
-    let runs = &view.task().runs;
-    match runs.iter().rfind(|(_, run)| run.parent.is_none()).or_else(|| runs.iter().next_back()) {
-        Some((id, _)) => Ok((name, id.clone())),
-        None => Err(Failure::not_found(format!("task {name} has no run yet"))),
-    }
+    let id = newest(&name, view.task())?;
+    Ok((name, id))
+}
+
+/// A task's answer is that of who was given it, not of a child that began later.
+fn newest(name: &TaskName, task: &Task) -> Result<RunId, Failure> {
+    let runs = &task.runs;
+    let found = runs.iter().rfind(|(_, run)| run.parent.is_none()).or_else(|| runs.iter().next_back());
+    found.map(|(id, _)| id.clone()).ok_or_else(|| Failure::not_found(format!("task {name} has no run yet")))
 }
 
 fn file(paths: &RunPaths, args: &OutputArgs) -> (&'static str, PathBuf) {
@@ -118,6 +138,10 @@ fn as_json(context: &Context, name: &TaskName, id: &RunId, args: &OutputArgs) ->
             String::from_utf8_lossy(&bytes).into_owned()
         }
     };
+    one_file(name, id, what, &content, size)
+}
+
+fn one_file(name: &TaskName, id: &RunId, what: &str, content: &str, size: u64) -> Outcome {
     render::json(&serde_json::json!({
         "project_id": name.project, "task_id": name.task, "run_id": id, "name": what, "content": content, "size_bytes": size,
     }))?;

@@ -237,16 +237,21 @@ async fn post(
     key: StreamKey,
     post: ProjectPost,
 ) -> Result<(StatusCode, Json<Posted>), Refused> {
-    let draft = draft(&key, post)?;
+    let mut draft = draft(&key, post)?;
     let durability = app.settings.durability;
     aside(move || {
         let stream = app.live.stream(&key)?;
+        app.live.work.fit(&key, &mut draft).map_err(|why| Refused::new(Code::Internal, why))?;
         let began = Instant::now();
         let appended = stream.append(vec![draft], durability)?;
         app.metrics.appended(durability, began.elapsed());
         let message =
             &appended.first().ok_or_else(|| Refused::new(Code::Internal, "nothing was appended"))?.message;
-        let posted = Posted { msg_id: message.id.to_string(), timestamp: message.ts.to_string() };
+        let posted = Posted {
+            msg_id: message.id.to_string(),
+            timestamp: message.ts.to_string(),
+            attachment_path: message.content.attachment_path.clone(),
+        };
         Ok((StatusCode::CREATED, Json(posted)))
     })
     .await

@@ -147,4 +147,7 @@ pub(crate) struct V1Post {
 pub(crate) struct Posted {
     pub(crate) msg_id: String,
     pub(crate) timestamp: String,
+    /// Where the whole of a body lies that was too large for a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) attachment_path: Option<String>,
 }

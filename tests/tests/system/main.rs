@@ -36,6 +36,7 @@ mod migrate;
 mod prompt;
 mod ralph;
 mod real_cli;
+mod remote;
 mod replay;
 mod rest;
 mod rim;

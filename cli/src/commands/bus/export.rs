@@ -210,7 +210,7 @@ fn write(
                     markdown::encode(&mut bytes, &entry.message);
                 }
                 Format::Ndjson => {
-                    let shown = Shown::new(context, key, entry.message, args.full);
+                    let shown = Shown::new(args.full.then_some(&context.tree), key, entry.message);
                     serde_json::to_writer(&mut bytes, &shown).map_err(|e| failed(&e.into()))?;
                     bytes.push(b'\n');
                 }

@@ -4,6 +4,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter as Complete;
 use run_agent_core::{Kind, Message, RunId};
 
+use crate::client::Place;
 use crate::commands::completion::runs;
 use crate::error::Failure;
 use crate::find;
@@ -40,6 +41,16 @@ impl Filter {
 
     pub(super) fn is_empty(&self) -> bool {
         self.kinds.is_empty() && self.run.is_none() && self.text.is_none()
+    }
+
+    /// As the server is asked for what the same filter lets through.
+    pub(super) fn asked(&self, place: Place) -> Place {
+        let kinds: Vec<&str> = self.kinds.iter().map(Kind::as_str).collect();
+        let kinds = Some(kinds.join(",")).filter(|kinds| !kinds.is_empty());
+        place
+            .with_some("type", kinds)
+            .with_some("run", self.run.as_ref())
+            .with_some("text", self.text.as_ref())
     }
 
     /// What may be a slip in the types, for whoever finds nothing.

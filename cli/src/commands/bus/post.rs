@@ -9,7 +9,9 @@ use run_agent_core::{Draft, Durability, Kind, Link, Message, MsgId, Parent, Stre
 use run_agent_runner::attach;
 
 use super::{answer, fields, ndjson};
-use crate::args::Global;
+use crate::args::{Global, ServerArgs};
+use crate::client::answer::Posted;
+use crate::client::{Client, Place};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::{find, render};
@@ -59,6 +61,8 @@ pub(crate) struct PostArgs {
     /// Go on behind a line that is refused; its id is an empty line, the exit code 2
     #[arg(long = "continue", requires = "stdin_ndjson")]
     go_on: bool,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
@@ -66,6 +70,9 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
     let kind = Kind::parse(&args.kind)?;
     decide::may_post(&kind)?;
     let (links, meta) = (links(args)?, meta(args)?);
+    if let Some(client) = Client::of(global, &args.server)? {
+        return there(global, &client, args, &kind, &links, meta);
+    }
     let context = Context::open_or_make(global)?;
     context.caller()?;
     let durability = args.durability.unwrap_or(context.tree.durability);
@@ -86,19 +93,45 @@ pub(super) fn run(global: &Global, args: &PostArgs) -> Outcome {
         attach::file(&context.tree, &key, &mut draft, source, durability)?;
     }
     let message = append(&context, stream.as_ref(), draft, durability)?;
-    if let Some(note) = find::note_on_type(&message.content.kind) {
+    let (msg_id, timestamp) = (message.id, message.ts);
+    let attachment_path = message.content.attachment_path;
+    told(context.json, &message.content.kind, Posted { msg_id, timestamp, attachment_path })
+}
+
+fn told(json: bool, kind: &Kind, posted: Posted) -> Outcome {
+    if let Some(note) = find::note_on_type(kind) {
         render::say(&note);
     }
-    if context.json {
-        let mut told = serde_json::json!({ "msg_id": message.id, "timestamp": message.ts });
-        if let Some(path) = message.content.attachment_path {
-            told["attachment_path"] = path.into();
-        }
-        render::json(&told)?;
+    if json {
+        render::json(&posted)?;
     } else {
-        render::out(&format!("{}\n", message.id))?;
+        render::out(&format!("{}\n", posted.msg_id))?;
     }
     Ok(Exit::Done)
+}
+
+fn there(
+    global: &Global,
+    client: &Client,
+    args: &PostArgs,
+    kind: &Kind,
+    links: &[Link],
+    meta: BTreeMap<String, String>,
+) -> Outcome {
+    let refused = [
+        (args.attach.is_some(), "--attach", "files do not go over yet"),
+        (args.stdin_ndjson, "--stdin-ndjson", "messages go over one by one"),
+        (args.durability.is_some(), "--durability", "the server's own storage.durability holds there"),
+    ];
+    if let Some((_, flag, why)) = refused.into_iter().find(|(given, ..)| *given) {
+        return Err(Failure::usage(format!("{flag} has no meaning with --server: {why}; leave it out")));
+    }
+    let key = client.stream()?;
+    let body = serde_json::json!({
+        "type": kind, "body": body(args)?, "parents": parents(args)?, "links": links, "meta": meta,
+        "blocking": args.blocking,
+    });
+    told(global.json, kind, client.post(&Place::of_stream(&key, &["messages"]), &body)?)
 }
 
 /// Appends one message, with a body of any size, and prints what is to be said about an answer that answers nothing.

@@ -1,5 +1,7 @@
 //! `bus read`, `follow` and `poll`: what is there, and what comes.
 
+mod there;
+
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,7 +12,8 @@ use run_agent_runner::wake::{LOOK_AGAIN, Wake};
 
 use super::filter::{Filter, FilterArgs};
 use super::show::{self, Printer};
-use crate::args::{Global, duration};
+use crate::args::{Global, ServerArgs, duration};
+use crate::client::Client;
 use crate::commands::reader;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
@@ -35,6 +38,8 @@ pub(crate) struct WhichArgs {
     /// With the text of attachments
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +72,13 @@ pub(crate) struct PollArgs {
     wait: Option<Duration>,
 }
 
+impl ReadArgs {
+    /// How many messages are shown at first. With --wait and nothing else only news count.
+    fn tail(&self) -> usize {
+        self.which.tail.unwrap_or(if self.wait.is_some() { 0 } else { TAIL })
+    }
+}
+
 impl PollArgs {
     pub(super) fn polling(&self) -> ReadArgs {
         ReadArgs { which: self.which.clone(), follow: false, wait: Some(self.wait.unwrap_or(POLL)) }
@@ -82,10 +94,14 @@ impl FollowArgs {
 pub(super) fn run(global: &Global, args: &ReadArgs) -> Outcome {
     let filter = Filter::new(&args.which.filter)?;
     let since = args.which.since.as_deref().map(MsgId::parse).transpose()?;
+    if let Some(client) = Client::of(global, &args.which.server)? {
+        return there::run(global, &client, args, filter, since);
+    }
     let context = Context::open(global)?;
     let key = context.stream()?;
     let notes = filter.notes();
-    let printer = Printer::new(&context, key.clone(), filter, args.which.full);
+    let full = args.which.full.then_some(&context.tree);
+    let printer = Printer::new(context.json, key.clone(), filter, full);
     let (mut reader, first) = match since {
         Some(id) => {
             let mut reader = Reader::open(&context, &key, From::After(id))?;
@@ -94,9 +110,7 @@ pub(super) fn run(global: &Global, args: &ReadArgs) -> Outcome {
         }
         None => {
             let reader = Reader::open(&context, &key, From::End)?;
-            // With --wait and nothing else only news count.
-            let count = args.which.tail.unwrap_or(if args.wait.is_some() { 0 } else { TAIL });
-            let first = reader.history(&printer, count)?;
+            let first = reader.history(&printer, args.tail())?;
             (reader, first)
         }
     };
@@ -182,8 +196,7 @@ impl<'a> Reader<'a> {
                 return Ok(Exit::Interrupted);
             }
             if left.is_zero() {
-                render::say("nothing new that matches; call again to wait on");
-                return Ok(Exit::TimeLimit);
+                return Ok(nothing_new());
             }
         }
     }
@@ -195,27 +208,36 @@ impl<'a> Reader<'a> {
             Ok(page) => {
                 let now = self.follow.incarnation();
                 if before != 0 && now != before {
-                    self.tell_of_replacement()?;
+                    tell_of_replacement(self.context.json, self.follow.stream().key())?;
                 }
                 Ok(page)
             }
-            Err(FollowError::Read(ReadError::UnknownId { key, id })) => Err(Failure::not_found(format!(
-                "the stream of {key} was replaced by one that does not hold {id}, the last message that was read; see what it holds with --tail"
-            ))),
+            Err(FollowError::Read(ReadError::UnknownId { key, id })) => Err(lost(&key, id.as_str())),
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    fn tell_of_replacement(&self) -> Result<(), Failure> {
-        let key = self.follow.stream().key();
-        render::say(&format!(
-            "note: the stream of {key} was edited or replaced; reading goes on behind the last message that was read"
-        ));
-        if self.context.json {
-            let mut out = String::new();
-            show::line(&mut out, &serde_json::json!({ "replaced": { "stream": key.to_string() } }))?;
-            render::out(&out)?;
-        }
-        Ok(())
+/// What was read is not there any more.
+fn lost(key: &StreamKey, last: &str) -> Failure {
+    Failure::not_found(format!(
+        "the stream of {key} was replaced by one that does not hold {last}, the last message that was read; see what it holds with --tail"
+    ))
+}
+
+fn tell_of_replacement(json: bool, key: &StreamKey) -> Result<(), Failure> {
+    render::say(&format!(
+        "note: the stream of {key} was edited or replaced; reading goes on behind the last message that was read"
+    ));
+    if json {
+        let mut out = String::new();
+        show::line(&mut out, &serde_json::json!({ "replaced": { "stream": key.to_string() } }))?;
+        render::out(&out)?;
     }
+    Ok(())
+}
+
+fn nothing_new() -> Exit {
+    render::say("nothing new that matches; call again to wait on");
+    Exit::TimeLimit
 }

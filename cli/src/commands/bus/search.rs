@@ -220,7 +220,7 @@ impl Search<'_> {
     }
 
     fn look_at(&self, key: &StreamKey, message: Message, out: &mut String) -> Result<bool, Failure> {
-        let shown = Shown::new(self.context, key, message, self.full);
+        let shown = Shown::new(self.full.then_some(&self.context.tree), key, message);
         let lines: Vec<Line<'_>> = shown
             .texts()
             .flat_map(str::lines)

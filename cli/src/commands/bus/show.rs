@@ -3,11 +3,11 @@
 
 use run_agent_core::store::{Damage, Page};
 use run_agent_core::{Cursor, Message, StreamKey};
+use run_agent_runner::Tree;
 use run_agent_runner::attach::{self, Payload};
 use serde::Serialize;
 
 use super::filter::Filter;
-use crate::context::Context;
 use crate::error::Failure;
 use crate::render;
 
@@ -23,9 +23,9 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// `full`: with its attachment.
-    pub(super) fn new(context: &Context, key: &StreamKey, mut message: Message, full: bool) -> Self {
-        let joined = if full { attach::join(&context.tree, key, &mut message) } else { None };
+    /// `full`: with its attachment, from there.
+    pub(super) fn new(full: Option<&Tree>, key: &StreamKey, mut message: Message) -> Self {
+        let joined = full.and_then(|tree| attach::join(tree, key, &mut message));
         let Payload { text, left_out } = joined.unwrap_or(Payload { text: String::new(), left_out: None });
         let attachment_text = Some(text).filter(|text| !text.is_empty());
         Self { message, attachment_text, attachment_left_out: left_out }
@@ -38,15 +38,16 @@ impl Shown {
 
 /// Shows what is read from one stream.
 pub(super) struct Printer<'a> {
-    context: &'a Context,
+    pub(super) json: bool,
     key: StreamKey,
     filter: Filter,
-    full: bool,
+    /// Where attachments lie that are shown.
+    full: Option<&'a Tree>,
 }
 
 impl<'a> Printer<'a> {
-    pub(super) fn new(context: &'a Context, key: StreamKey, filter: Filter, full: bool) -> Self {
-        Self { context, key, filter, full }
+    pub(super) fn new(json: bool, key: StreamKey, filter: Filter, full: Option<&'a Tree>) -> Self {
+        Self { json, key, filter, full }
     }
 
     pub(super) fn is_unfiltered(&self) -> bool {
@@ -54,7 +55,11 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) fn matches(&self, message: &Message) -> bool {
-        if self.full { self.wanted(message).is_some() } else { self.wants_envelope_and_body(message) }
+        if self.full.is_some() {
+            self.wanted(message).is_some()
+        } else {
+            self.wants_envelope_and_body(message)
+        }
     }
 
     fn wants_envelope_and_body(&self, message: &Message) -> bool {
@@ -63,12 +68,15 @@ impl<'a> Printer<'a> {
 
     fn wanted(&self, message: &Message) -> Option<Shown> {
         // Most of what a filter passes over is not copied, and its attachment not read.
-        let out =
-            if self.full { !self.filter.wants(message) } else { !self.wants_envelope_and_body(message) };
+        let out = if self.full.is_some() {
+            !self.filter.wants(message)
+        } else {
+            !self.wants_envelope_and_body(message)
+        };
         if out {
             return None;
         }
-        let shown = Shown::new(self.context, &self.key, message.clone(), self.full);
+        let shown = Shown::new(self.full, &self.key, message.clone());
         self.filter.wants_text(shown.texts()).then_some(shown)
     }
 
@@ -97,7 +105,7 @@ impl<'a> Printer<'a> {
     }
 
     fn message(&self, out: &mut String, shown: &Shown) -> Result<(), Failure> {
-        if self.context.json {
+        if self.json {
             return line(out, shown);
         }
         out.push_str(&render::message_text(&shown.message));
@@ -108,7 +116,7 @@ impl<'a> Printer<'a> {
                 out.push_str(&format!("    {line}\n"));
             }
         }
-        match (&shown.attachment_left_out, self.full) {
+        match (&shown.attachment_left_out, self.full.is_some()) {
             (Some(why), _) => out.push_str(&format!("    ┄┄ {}\n", render::safe_line(why))),
             (None, true) => {}
             (None, false) => out.push_str(&pointer(&shown.message)),
@@ -121,10 +129,10 @@ impl<'a> Printer<'a> {
     fn damage(&self, out: &mut String, damage: &Damage) -> Result<(), Failure> {
         let shown = damage.shown.as_deref().and_then(|message| self.wanted(message));
         // What is shown below says so itself.
-        if shown.is_none() || self.context.json {
+        if shown.is_none() || self.json {
             warn(damage);
         }
-        if self.context.json {
+        if self.json {
             let mut told = serde_json::json!({ "place": damage.place, "what": damage.what });
             if let Some(shown) = &shown {
                 told["shown"] = serde_json::json!(shown);

@@ -18,30 +18,11 @@ use run_agent_runner::{TaskView, Tree};
 
 use super::super::reader;
 use super::TAIL_MAX;
-use super::text::{Last, Text};
+use super::print::{Print, Shown};
 use crate::error::Failure;
-use crate::render;
 
 /// What is read of a file at once.
 const CHUNK: u64 = 1024 * 1024;
-
-/// How an agent's stdout is shown that has a form of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
-    Text,
-    Raw,
-}
-
-impl Shown {
-    pub(crate) fn of(raw: bool) -> Self {
-        if raw { Self::Raw } else { Self::Text }
-    }
-
-    /// As the flags of a command that may follow say it.
-    pub(crate) fn followed(follow: bool, raw: bool) -> Option<Self> {
-        follow.then(|| Self::of(raw))
-    }
-}
 
 /// Prints what agents print.
 #[derive(Debug)]
@@ -53,9 +34,7 @@ pub(crate) struct Tail {
     /// A mark was seen: what grew since is not in order yet.
     marked: bool,
     merge: Merge,
-    form: Form,
-    /// Nothing is printed before so many lines of what is there are known to be the last.
-    last: Option<Last>,
+    print: Print,
 }
 
 /// A file, and up to where it was printed.
@@ -65,25 +44,13 @@ struct Grows {
     at: u64,
 }
 
-/// How stdout is shown.
-#[derive(Debug)]
-enum Form {
-    Raw,
-    /// It is known when the agent has started.
-    NotKnown,
-    Text(Box<Text>),
-}
-
 impl Tail {
     /// Both streams, in the order that the run's marks tell.
     pub(crate) fn merged(tree: &Tree, paths: &RunPaths, shown: Shown) -> Self {
         Self {
             stderr: Some(Grows { path: paths.stderr(), at: 0 }),
             marks: Some(Marks::new(paths)),
-            form: match shown {
-                Shown::Text => Form::NotKnown,
-                Shown::Raw => Form::Raw,
-            },
+            print: Print::new(shown),
             ..Self::one(tree, paths.stdout())
         }
     }
@@ -97,14 +64,13 @@ impl Tail {
             marks: None,
             marked: false,
             merge: Merge::default(),
-            form: Form::Raw,
-            last: None,
+            print: Print::new(Shown::Raw),
         }
     }
 
     /// Of what is there when the first of it is printed, only the last lines: of each file, or of the text.
     pub(super) fn only_last(&mut self, lines: Option<usize>) {
-        self.last = lines.map(Last::new);
+        self.print.only_last(lines);
     }
 
     /// Prints until the run has ended and everything is out.
@@ -135,28 +101,20 @@ impl Tail {
     /// Prints all that is there.
     pub(crate) fn finish(&mut self, run: Option<&Run>) -> Result<(), Failure> {
         self.pump(run, true)?;
-        let mut rest = Vec::new();
-        if let Form::Text(text) = &mut self.form {
-            text.end(run.and_then(Run::end).map(|(end, _)| end), &mut rest);
-        }
-        self.put(&rest)?;
-        self.release()
+        self.print.end(run.and_then(Run::end).map(|(end, _)| end))
     }
 
     /// Prints what has grown. Unless it is the end, only what the marks have put in order.
     fn pump(&mut self, run: Option<&Run>, to_end: bool) -> Result<(), Failure> {
-        if let Form::NotKnown = self.form {
+        if self.print.needs_form() {
             // What it prints comes after its start was told.
             if run.and_then(Run::start).is_none() && !to_end {
                 return Ok(());
             }
-            let stream = run.and_then(Stream::of);
-            self.form = stream.map_or(Form::Raw, |stream| Form::Text(Box::new(Text::new(stream))));
+            self.print.begin(run.and_then(Stream::of));
         }
-        if let Form::Raw = self.form
-            && let Some(last) = self.last.take()
-        {
-            self.skip_to_last(last.lines())?;
+        if let Some(lines) = self.print.take_last_of_raw() {
+            self.skip_to_last(lines)?;
         }
         let (stdout, stderr) = (self.len_of(&self.stdout)?, self.len_of(&self.stderr)?);
         let end = Mark { ms: u64::MAX, stdout, stderr };
@@ -179,7 +137,7 @@ impl Tail {
         if let Some((source, range)) = self.merge.take() {
             self.copy(source, &range)?;
         }
-        if to_end { Ok(()) } else { self.release() }
+        if to_end { Ok(()) } else { self.print.release() }
     }
 
     fn advance(&mut self, mark: Mark) -> Result<(), Failure> {
@@ -225,30 +183,9 @@ impl Tail {
                 break;
             }
             left -= read as u64;
-            let shown = match &mut self.form {
-                Form::Raw | Form::NotKnown => chunk,
-                Form::Text(text) => text.of(source, &chunk),
-            };
-            match &mut self.last {
-                Some(last) => last.push(&shown),
-                None => render::bytes(&shown)?,
-            }
+            self.print.put(source, chunk)?;
         }
         Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match &mut self.last {
-            Some(last) => last.push(bytes),
-            None if bytes.is_empty() => {}
-            None => render::bytes(bytes)?,
-        }
-        Ok(())
-    }
-
-    /// From here on everything is printed when it comes.
-    fn release(&mut self) -> Result<(), Failure> {
-        self.last.take().map_or(Ok(()), |last| render::bytes(last.text()))
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use run_agent_core::world::Run;
-use run_agent_core::{Cause, ProjectId, RunId, StreamKey, TaskId};
+use run_agent_core::{Cause, Draft, ProjectId, RunId, StreamKey, TaskId};
 use run_agent_runner::agent::redact;
+use run_agent_runner::attach;
 use run_agent_runner::delete::{self, Deleted, Why};
 use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::supervise::start::program;
@@ -171,6 +172,10 @@ impl Work for Own {
         }
         let told = text.lines().rev().find_map(|line| serde_json::from_str::<Told>(line).ok());
         Err(told.map_or_else(|| unsaid(&said, &text), |told| told.error))
+    }
+
+    fn fit(&self, key: &StreamKey, draft: &mut Draft) -> Result<(), String> {
+        attach::fit(&self.tree, key, draft, self.tree.durability).map_err(|error| chain(&error))
     }
 
     fn make_project(&self, project: &ProjectId, home: &Path) -> Result<bool, Failed> {

@@ -1,0 +1,202 @@
+//! The same of a run on another machine: files come in parts, and what an agent prints comes line by line.
+
+use std::time::Duration;
+
+use run_agent_core::RunId;
+use run_agent_core::world::Run;
+use run_agent_runner::agent::Stream;
+use run_agent_runner::output::Source;
+use run_agent_runner::tree::TaskName;
+use run_agent_runner::wait::Waited;
+use run_agent_runner::wake::LOOK_AGAIN;
+use serde::Deserialize;
+
+use super::print::{Print, Shown};
+use super::{TAIL_MAX, check, newest, one_file, why_none};
+use crate::args::{Global, OutputArgs};
+use crate::client::answer::{LogLine, LogStream, StreamError};
+use crate::client::events::{Events, Next};
+use crate::client::{Client, Place};
+use crate::commands::reader;
+use crate::error::{Exit, Failure, Outcome};
+use crate::render;
+
+/// So much of a file comes at once.
+const PART: usize = 16 << 20;
+/// What is there comes without a pause: after one so long it was all.
+const PAUSE: Duration = Duration::from_millis(300);
+
+pub(super) fn run(global: &Global, client: &Client, args: &OutputArgs) -> Outcome {
+    check(global.json, args)?;
+    let (name, id) = match &args.run {
+        Some(text) => client.run_named(text)?,
+        None => {
+            let name = client.required_task()?;
+            let id = newest(&name, &client.view(&name)?.task)?;
+            (name, id)
+        }
+    };
+    if args.follow || args.merged {
+        if args.follow {
+            client.on_interrupt()?;
+        }
+        let _blocked = client.blocks();
+        let which = match (args.stdout, args.stderr) {
+            (true, _) => Some(LogStream::Stdout),
+            (_, true) => Some(LogStream::Stderr),
+            _ => None,
+        };
+        // One file is shown as it is.
+        let mut lines = Lines::new(client, &name, &id, Shown::of(args.raw || which.is_some()));
+        lines.which = which;
+        lines.until_now = !args.follow;
+        lines.print.only_last(args.tail);
+        return Ok(match lines.follow()? {
+            Waited::Interrupted => Exit::Interrupted,
+            Waited::AllEnded | Waited::TimeUp => Exit::Done,
+        });
+    }
+    let what = match (args.stdout, args.stderr, args.prompt) {
+        (true, ..) => "stdout",
+        (_, true, _) => "stderr",
+        (.., true) => "prompt",
+        _ => "output.md",
+    };
+    let shown = file(global, client, &name, &id, what, args.tail);
+    shown.map_err(|failure| match failure.exit() {
+        Exit::NotFound => none(client, &name, &id, what),
+        _ => failure,
+    })
+}
+
+fn none(client: &Client, name: &TaskName, id: &RunId, what: &str) -> Failure {
+    let view = match client.view(name) {
+        Ok(view) => view,
+        Err(failure) => return failure,
+    };
+    let why = why_none(view.task.runs.get(id), what == "output.md");
+    Failure::not_found(format!("{what} of run {id} is not there: {why}"))
+}
+
+/// What the server tells of a file beside its bytes.
+#[derive(Deserialize)]
+struct Part {
+    content: String,
+    size_bytes: u64,
+}
+
+fn file(
+    global: &Global,
+    client: &Client,
+    name: &TaskName,
+    id: &RunId,
+    what: &str,
+    tail: Option<usize>,
+) -> Outcome {
+    let place = Place::of_task(name, ["runs", id.as_str(), "file"]).with("name", what);
+    if let Some(lines) = tail {
+        let part: Part = client.get(&place.with("tail", lines).with("limit", TAIL_MAX))?;
+        if global.json {
+            return one_file(name, id, what, &part.content, part.size_bytes);
+        }
+        render::out(&part.content)?;
+        return Ok(Exit::Done);
+    }
+    let mut whole = Vec::new();
+    let mut at = 0;
+    loop {
+        let place = place.clone().with("raw", true).with("offset", at).with("limit", PART);
+        let part = client.bytes(&place)?;
+        at += part.len();
+        let is_last = part.len() < PART;
+        if global.json {
+            whole.extend(part);
+        } else {
+            render::bytes(&part)?;
+        }
+        if is_last {
+            break;
+        }
+    }
+    if global.json {
+        return one_file(name, id, what, &String::from_utf8_lossy(&whole), whole.len() as u64);
+    }
+    Ok(Exit::Done)
+}
+
+/// What an agent of another machine prints, line by line.
+pub(crate) struct Lines<'a> {
+    client: &'a Client,
+    name: &'a TaskName,
+    id: &'a RunId,
+    events: Events<'a>,
+    print: Print,
+    /// Only this stream.
+    which: Option<LogStream>,
+    /// Only what is there now.
+    until_now: bool,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn new(client: &'a Client, name: &'a TaskName, id: &'a RunId, shown: Shown) -> Self {
+        let place = Place::new(["v1", "runs", id.as_str(), "stream"]);
+        let (events, print) = (Events::new(client, place, None), Print::new(shown));
+        Self { client, name, id, events, print, which: None, until_now: false }
+    }
+
+    /// Prints until the run has ended and everything is out.
+    pub(crate) fn follow(&mut self) -> Result<Waited, Failure> {
+        let mut has_all = false;
+        loop {
+            match self.events.next(if has_all { LOOK_AGAIN } else { PAUSE })? {
+                Next::Opened => {}
+                Next::Event(event) => match event.name.as_str() {
+                    "log" => self.line(self.client.event(&event.data)?)?,
+                    "done" => {
+                        self.end()?;
+                        return Ok(Waited::AllEnded);
+                    }
+                    "error" => {
+                        let what = format!("what run {} prints", self.id);
+                        return Err(self.client.event::<StreamError>(&event.data)?.failure(what));
+                    }
+                    // How the run stands, which its end tells.
+                    _ => {}
+                },
+                Next::TimeUp if self.until_now => {
+                    self.end()?;
+                    return Ok(Waited::TimeUp);
+                }
+                Next::TimeUp => {
+                    has_all = true;
+                    self.print.release()?;
+                }
+                Next::Interrupted => return Ok(Waited::Interrupted),
+            }
+            reader::still_there()?;
+        }
+    }
+
+    fn line(&mut self, line: LogLine) -> Result<(), Failure> {
+        if self.which.is_some_and(|which| which != line.stream) {
+            return Ok(());
+        }
+        if self.print.needs_form() {
+            let view = self.client.view(self.name)?;
+            self.print.begin(view.task.runs.get(self.id).and_then(Stream::of));
+        }
+        let source = match line.stream {
+            LogStream::Stdout => Source::Stdout,
+            LogStream::Stderr => Source::Stderr,
+        };
+        let mut bytes = line.line.into_bytes();
+        bytes.push(b'\n');
+        self.print.put(source, bytes)
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        let view = self.client.view(self.name)?;
+        let end = view.task.runs.get(self.id).and_then(Run::end);
+        self.print.end(end.map(|(end, _)| end))
+    }
+}
