@@ -7,7 +7,7 @@
 //! | what stands in an answer? | `answer` |
 //! | which task or run does a word name there? | `names` |
 //! | how is a stream followed over breaks and restarts? | `events`, `sse` |
-//! | how does a task stand there, and what happens in it? | `view` |
+//! | how does a task stand there, and what happens in it? | `view`, `tasks` |
 //!
 //! Nothing of a runtime is started before there is something to ask.
 
@@ -15,6 +15,7 @@ pub(crate) mod answer;
 pub(crate) mod events;
 mod names;
 mod sse;
+pub(crate) mod tasks;
 mod trouble;
 pub(crate) mod view;
 
@@ -114,6 +115,11 @@ impl Client {
     /// As flags of a command that is printed to be called here.
     pub(crate) fn flags(&self) -> String {
         format!(" --server {}", render::quoted_word(&self.url))
+    }
+
+    /// As [`Client::flags`], of a command on a task.
+    pub(crate) fn flags_for(&self, name: &TaskName) -> String {
+        format!("{} --project {} --task {}", self.flags(), name.project, name.task)
     }
 
     pub(crate) fn project_flag(&self) -> Option<&ProjectId> {

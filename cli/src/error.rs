@@ -77,6 +77,8 @@ pub(crate) enum Code {
     Refused,
     /// Somebody holds the lock of a stream for too long.
     LockTimeout,
+    /// The server of another machine does not answer.
+    Unreached,
 }
 
 impl Code {
@@ -99,6 +101,7 @@ impl Code {
             Self::UnknownMessage => "unknown_message",
             Self::Refused => "refused",
             Self::LockTimeout => "lock_timeout",
+            Self::Unreached => "unreached",
         }
     }
 
@@ -208,6 +211,10 @@ impl Failure {
     /// Its first line, for a warning.
     pub(crate) fn line(&self) -> String {
         render::told(self.0.text.lines().next().unwrap_or_default())
+    }
+
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.0.code == code
     }
 
     pub(crate) fn exit(&self) -> Exit {

@@ -7,6 +7,7 @@
 //! | which project, task and run does a command mean? | `context`, `find` |
 //! | which folder is the root, may it be used, and which storage settings hold in it? | `root`, `store_file` |
 //! | how is the server of another machine asked? | `client` |
+//! | what does an entry change of a task that is looked at? | `folded` |
 //! | what does a command do? | `commands/<verb>` |
 //! | how is something shown? | `render` |
 //! | what may stand in `config.hcl`? | `config` |
@@ -22,6 +23,7 @@ mod config;
 mod context;
 mod error;
 mod find;
+mod folded;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod log;

@@ -38,7 +38,7 @@ pub(crate) struct Task {
     last_run_status: Option<RunStatus>,
     last_run_exit_code: Option<i32>,
     open_questions: usize,
-    active: bool,
+    pub(crate) active: bool,
     loop_open: bool,
     #[serde(default)]
     foreign_runs: usize,

@@ -35,13 +35,13 @@ const UNKNOWN_PATH: &str = "there is nothing at this path";
 pub(super) fn unreached(url: &str, error: &reqwest::Error) -> Failure {
     let what = if error.is_connect() { "no server answers at" } else { "there was no whole answer from" };
     Failure::new(Exit::Failed, format!("{what} {url}: {}", causes(error)))
-        .code(Code::Io)
+        .code(Code::Unreached)
         .hint("see that `run-agent serve` runs there, and that the tunnel to it is open")
 }
 
 pub(super) fn silent(url: &str) -> Failure {
     Failure::new(Exit::Failed, format!("the server at {url} takes too long to answer"))
-        .code(Code::Io)
+        .code(Code::Unreached)
         .hint("see how it does with `run-agent doctor` there")
 }
 

@@ -1,24 +1,26 @@
 //! `watch`: blocks until tasks are done. On a terminal a table that is redrawn in place, elsewhere a line for each
 //! change.
 
+mod here;
 mod screen;
 mod show;
-mod watched;
+mod there;
 
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap_complete::ArgValueCompleter as Complete;
 use run_agent_runner::tree::TaskName;
-use run_agent_runner::wake::Wake;
 
+use self::here::Here;
 use self::show::Show;
-use self::watched::Watched;
 use super::completion::tasks;
 use super::reader;
-use crate::args::{self, Global};
+use crate::args::{self, Global, ServerArgs};
+use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
+use crate::folded::{Folded, News};
 use crate::render;
 
 #[derive(Debug, Args)]
@@ -35,116 +37,90 @@ pub(crate) struct WatchArgs {
     /// How long at most, such as 10m [default: as long as it takes]
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Hints come when a stream grows; a process that was killed says nothing, so that each task is looked at now and then.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Tasks that are watched, wherever they lie.
+trait Watched {
+    /// From now on what is new wakes, and an interrupt does.
+    fn begin(&mut self) -> Result<(), Failure>;
+    fn count(&self) -> usize;
+    fn task(&self, n: usize) -> &Folded;
+    /// What is new of a task.
+    fn look(&mut self, n: usize) -> Result<Vec<News>, Failure>;
+    /// Its loop is open, but nobody drives it: it goes on only when somebody takes it up.
+    fn is_orphaned(&self, n: usize) -> bool;
+    /// The flags with which a command that is printed for a person finds this task.
+    fn flags_for(&self, name: &TaskName) -> String;
+    fn interrupted(&self) -> bool;
+    /// Sleeps until something may be new, so long at the most.
+    fn sleep(&mut self, limit: Duration) -> Result<(), Failure>;
+}
+
 pub(crate) fn run(global: &Global, args: &WatchArgs) -> Outcome {
+    if let Some(client) = Client::of(global, &args.server)? {
+        let _blocked = client.blocks();
+        return watch(global, args, &mut there::open(&client, &args.tasks)?);
+    }
     let context = Context::open(global)?;
-    let mut watched = Vec::new();
-    let named = named(&context, &args.tasks)?;
-    match &named {
-        Some(names) => {
-            for name in names {
-                watched.push(Watched::open(&context, name.clone())?);
-            }
-        }
-        None => watched = active(&context)?,
-    }
-    if watched.is_empty() {
-        render::say("nothing is active; name a task to wait for it");
-        return end(&context, &watched, Exit::Done);
-    }
-    let wake = Wake::new();
-    wake.on_interrupt().map_err(|e| Failure::io("cannot listen for signals", &e))?;
-    for task in &watched {
-        wake.watch_stream(&context.tree, &task.name);
-    }
+    let mut here = Here::open(&context, &args.tasks)?;
     let _blocked = context.blocks();
-    let mut show = Show::new(&context);
-    for task in &watched {
-        show.first(task)?;
+    watch(global, args, &mut here)
+}
+
+fn watch(global: &Global, args: &WatchArgs, watched: &mut impl Watched) -> Outcome {
+    let all = 0..watched.count();
+    if all.is_empty() {
+        render::say("nothing is active; name a task to wait for it");
+        return end(global, watched, Exit::Done);
+    }
+    watched.begin()?;
+    let mut show = Show::new(global.json);
+    for n in all.clone() {
+        show.first(watched.task(n))?;
     }
     let began = Instant::now();
     loop {
-        for task in watched.iter_mut().filter(|task| !task.is_done()) {
-            for happened in task.look(&context)? {
-                show.change(&task.name, &happened)?;
+        for n in all.clone() {
+            if watched.task(n).is_done() {
+                continue;
             }
-            show.note(task)?;
+            for news in watched.look(n)? {
+                show.news(watched.task(n), &news)?;
+            }
+            show.note(watched, n);
         }
-        show.table(&watched)?;
-        if watched.iter().all(Watched::is_done) {
-            let exit = watched.iter().map(Watched::exit).max_by_key(|exit| exit.code()).unwrap_or(Exit::Done);
-            return end(&context, &watched, exit);
+        show.table(watched)?;
+        let open = all.clone().filter(|n| !watched.task(*n).is_done()).count();
+        if open == 0 {
+            let exits = all.map(|n| watched.task(n).exit());
+            let exit = exits.max_by_key(|exit| exit.code()).unwrap_or(Exit::Done);
+            return end(global, watched, exit);
         }
         reader::still_there()?;
-        if wake.interrupted() {
-            return end(&context, &watched, Exit::Interrupted);
+        if watched.interrupted() {
+            return end(global, watched, Exit::Interrupted);
         }
         let left = args.timeout.map_or(LOOK_AGAIN, |limit| limit.saturating_sub(began.elapsed()));
         if left.is_zero() {
-            let open = watched.iter().filter(|task| !task.is_done()).count();
             render::say(&format!(
                 "{} not done yet; call again to watch on",
                 render::count(open as u64, "task")
             ));
-            return end(&context, &watched, Exit::TimeLimit);
+            return end(global, watched, Exit::TimeLimit);
         }
-        wake.sleep(left);
+        watched.sleep(left)?;
     }
-}
-
-/// The tasks that the caller names, or stands in.
-fn named(context: &Context, texts: &[String]) -> Result<Option<Vec<TaskName>>, Failure> {
-    if texts.is_empty() {
-        return Ok(context.task()?.map(|name| vec![name]));
-    }
-    let mut names = Vec::new();
-    for text in texts {
-        let name = context.task_named(text)?;
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Ok(Some(names))
-}
-
-/// Every task of the project, or of the root, that is not done.
-fn active(context: &Context) -> Result<Vec<Watched>, Failure> {
-    let projects = match context.existing_project()? {
-        Some(project) => vec![project],
-        None => {
-            let root = context.tree.layout.root();
-            context.tree.projects().map_err(|e| Failure::io(root.display(), &e))?
-        }
-    };
-    let mut found = Vec::new();
-    for project in projects {
-        let tasks = context.tree.tasks(&project).map_err(|e| {
-            let folder = context.tree.layout.project(&project);
-            Failure::io(format!("cannot read the project folder {}", folder.display()), &e)
-        })?;
-        for task in tasks {
-            let name = TaskName { project: project.clone(), task };
-            match Watched::open(context, name.clone()) {
-                Ok(task) if task.task().ralph.is_open() || task.task().active().next().is_some() => {
-                    found.push(task);
-                }
-                Ok(_) => {}
-                // One that cannot be read does not hide the others.
-                Err(failure) => render::say(&format!("warning: {name}: {}", failure.text())),
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// The last line, for programs: how every task ended.
-fn end(context: &Context, watched: &[Watched], exit: Exit) -> Outcome {
-    if context.json {
-        let tasks: Vec<serde_json::Value> = watched.iter().map(Watched::json).collect();
+fn end(global: &Global, watched: &impl Watched, exit: Exit) -> Outcome {
+    if global.json {
+        let tasks: Vec<serde_json::Value> = (0..watched.count()).map(|n| watched.task(n).json()).collect();
         render::json(&serde_json::json!({ "change": "end", "tasks": tasks, "exit_code": exit.code() }))?;
     }
     Ok(exit)
