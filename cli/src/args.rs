@@ -190,6 +190,8 @@ pub(crate) struct TaskArgs {
     /// With --follow: byte by byte, where an agent prints a form of its own, not as text
     #[arg(long, requires = "follow")]
     pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +254,8 @@ pub(crate) struct JobArgs {
     /// Time limit of the run, such as 30m; 0 is none [default: $JRUN_AGENT_TIMEOUT, else the agent's in the config]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -282,6 +286,8 @@ pub(crate) struct StopArgs {
     /// How long processes get after SIGTERM [default: stop.grace of the config, 30s]
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "force")]
     pub(crate) grace: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, Response};
+use run_agent_runner::http;
 
 use super::sse::{Event, Parser};
 use super::{CONNECT, Client, Place, Waited, trouble};
@@ -34,7 +35,6 @@ pub(crate) struct Events<'a> {
     last: Option<String>,
     open: Option<Open>,
     broken: Option<Broken>,
-    was_open: bool,
 }
 
 struct Open {
@@ -58,8 +58,9 @@ enum Piece {
 }
 
 impl<'a> Events<'a> {
+    /// To be followed behind `last`, of a server that has answered before: where it does not answer now it is waited for.
     pub(crate) fn new(client: &'a Client, place: Place, last: Option<String>) -> Self {
-        Self { client, place, last, open: None, broken: None, was_open: false }
+        Self { client, place, last, open: None, broken: None }
     }
 
     /// The id of the last event that had one.
@@ -67,7 +68,7 @@ impl<'a> Events<'a> {
         self.last.as_deref()
     }
 
-    /// What is next, within so long. The first time that no server answers is an error; later it is waited for.
+    /// What is next, within so long.
     pub(crate) fn next(&mut self, limit: Duration) -> Result<Next, Failure> {
         let deadline = Instant::now() + limit;
         loop {
@@ -141,33 +142,31 @@ impl<'a> Events<'a> {
         let sent = match client.wait(client.send(Method::GET, &self.place, None, last), CONNECT) {
             Waited::Came(sent) => sent,
             Waited::Interrupted => return Ok(Waited::Interrupted),
-            Waited::TimeUp if self.was_open => {
+            Waited::TimeUp => {
                 self.breaks("it does not answer");
                 return Ok(Waited::Came(false));
             }
-            Waited::TimeUp => return Err(trouble::silent(client.url())),
         };
         match sent {
             Ok(response) if response.status().is_success() => {
                 if let Some(Broken { tries: 1.., .. }) = self.broken.take() {
                     render::say(&format!("the server at {} is there again", client.url()));
                 }
-                self.was_open = true;
                 let (parser, events) = (Parser::default(), VecDeque::new());
                 self.open = Some(Open { response, parser, events, heard: Instant::now() });
                 Ok(Waited::Came(true))
             }
             // A tunnel without its other end, or a proxy, answers so.
-            Ok(response) if self.was_open && response.status().is_server_error() => {
+            Ok(response) if response.status().is_server_error() => {
                 self.breaks("it fails");
                 Ok(Waited::Came(false))
             }
             Ok(response) => Err(client.runtime.block_on(client.refused(response))),
-            Err(_) if self.was_open => {
+            Err(error) => {
+                tracing::info!(error = http::causes(&error), "a stream cannot be taken up");
                 self.breaks("it does not answer");
                 Ok(Waited::Came(false))
             }
-            Err(error) => Err(trouble::unreached(client.url(), &error)),
         }
     }
 

@@ -1,10 +1,11 @@
 //! `job`: one run of one agent.
 
+mod there;
+
 use run_agent_core::decide::Refusal;
 use run_agent_core::plan::reason::TIME_LIMIT;
-use run_agent_core::world::RunStatus;
-use run_agent_core::{Entry, Kind, RunId};
-use run_agent_runner::TaskView;
+use run_agent_core::world::{Run, RunStatus, Task};
+use run_agent_core::{Kind, Message, RunId};
 use run_agent_runner::below::IsLink;
 use run_agent_runner::link::Origin;
 use run_agent_runner::output::tail_of;
@@ -13,12 +14,14 @@ use run_agent_runner::supervise::{Streams, close};
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::{Waited, for_runs};
 use run_agent_runner::wake::Wake;
+use run_agent_runner::{TaskView, Tree};
 
 use super::batch::{self, JobCommand};
 use super::output::{Shown, Tail};
 use super::task::fleet::{self, LUCKY};
 use super::{prompt, sign_in, target};
 use crate::args::{self, Global, JobArgs};
+use crate::client::Client;
 use crate::context::{Context, variable};
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint};
@@ -33,6 +36,9 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         return Err(Failure::usage(
             "--follow prints what the agent prints, which is no JSON; leave out one of --follow and --json",
         ));
+    }
+    if let Some(client) = Client::of(global, &args.server)? {
+        return there::run(global, &client, args);
     }
     let context = Context::open_configured(global)?;
     context.caller()?;
@@ -102,7 +108,7 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
         Err(error) => return Err(error.into()),
     };
     if args.detach {
-        return detached(&context, &name, &run);
+        return detached(context.json, &name, &run);
     }
     let _waiting = match context.caller()? {
         Some(caller) => super::wait::written_down(&context, &caller.run, std::slice::from_ref(&run))?,
@@ -118,7 +124,10 @@ pub(crate) fn run(global: &Global, args: &JobArgs) -> Outcome {
 
 /// What stands before `batch` on the command line would be passed over in silence.
 fn batch_alone(args: &JobArgs) -> Result<(), Failure> {
-    let JobArgs { many: _, agent, prompt, cwd, detach, follow, raw: _, key, timeout: _ } = args;
+    let JobArgs { many: _, agent, prompt, cwd, detach, follow, raw: _, key, timeout: _, server } = args;
+    if server.server.is_some() {
+        return Err(Failure::usage("a batch runs where it is called; leave out --server"));
+    }
     let prompted = prompt.prompt.is_some() || prompt.prompt_file.is_some();
     if agent.is_some() || prompted || cwd.is_some() || *detach || *follow || key.is_some() {
         return Err(Failure::usage(
@@ -155,8 +164,8 @@ pub(crate) fn origin(context: &Context, name: &TaskName) -> Result<Option<Origin
     Ok(caller.map(|caller| Origin { name: caller.name.clone(), run: caller.run.clone() }))
 }
 
-fn detached(context: &Context, name: &TaskName, run: &RunId) -> Outcome {
-    if context.json {
+fn detached(json: bool, name: &TaskName, run: &RunId) -> Outcome {
+    if json {
         render::json(
             &serde_json::json!({ "project_id": name.project, "task_id": name.task, "run_id": run }),
         )?;
@@ -180,50 +189,91 @@ fn wait_for(
     } else {
         let progress = render::progress(format!("waiting for run {run}"));
         for_runs(&context.tree, view, std::slice::from_ref(run), None, wake, |view, new| {
-            warnings(run, new);
-            progress.stands(state_of(view, run));
+            new.iter().for_each(|entry| warning(run, &entry.message));
+            progress.stands(state_of(view.run(run)));
             progress.idle(view.run(run).and_then(|run| run.idle_since));
         })?
     };
     if waited == Waited::Interrupted {
-        render::say(&format!(
-            "interrupted; run {run} goes on\n  follow it: run-agent{root} output {run} --follow\n  stop it:   run-agent{root} stop --run {run}",
-            root = render::place()
-        ));
-        return Ok(Exit::Interrupted);
+        return Ok(interrupted(run, render::place()));
     }
-    finish(context, name, view, run, follow.is_some())
+    let left = Here { tree: &context.tree, name, run };
+    finish(context.json, view.task(), run, follow.is_some(), &left)
+}
+
+fn interrupted(run: &RunId, place: &str) -> Exit {
+    render::say(&format!(
+        "interrupted; run {run} goes on\n  follow it: run-agent{place} output {run} --follow\n  stop it:   run-agent{place} stop --run {run}"
+    ));
+    Exit::Interrupted
 }
 
 /// Tells what a person must know of a run or of its whole task, when it is posted.
-fn warnings(run: &RunId, new: &[Entry]) {
-    let warns = |entry: &&Entry| {
-        let content = &entry.message.content;
-        content.kind == Kind::WARNING && content.run.as_ref().is_none_or(|id| id == run)
-    };
-    for entry in new.iter().filter(warns) {
-        render::say(&format!("warning: {}", render::safe_line(entry.message.content.body.trim_end())));
+fn warning(run: &RunId, message: &Message) {
+    let content = &message.content;
+    if content.kind == Kind::WARNING && content.run.as_ref().is_none_or(|id| id == run) {
+        render::say(&format!("warning: {}", render::safe_line(content.body.trim_end())));
     }
 }
 
 /// What a wait for a run waits for.
 pub(super) fn waiting_for(view: &TaskView, id: &RunId) -> String {
-    format!("waiting for run {id}{}", state_of(view, id))
+    format!("waiting for run {id}{}", state_of(view.run(id)))
 }
 
 /// `, which is queued, …`, where there is something to say.
-fn state_of(view: &TaskView, id: &RunId) -> String {
-    let parked = view.run(id).and_then(|run| run.state.waits_for());
+fn state_of(run: Option<&Run>) -> String {
+    let parked = run.and_then(|run| run.state.waits_for());
     let parked = parked.map(|what| format!("queued, {what}"));
-    let what = parked.or_else(|| view.run(id).and_then(render::retrying));
+    let what = parked.or_else(|| run.and_then(render::retrying));
     what.map(|what| format!(", which is {what}")).unwrap_or_default()
 }
 
+/// What a run left behind, wherever that lies.
+trait Left {
+    fn name(&self) -> &TaskName;
+    /// The flags by which a command finds it.
+    fn place(&self) -> &str;
+    /// The end of its stderr. What cannot be read says nothing here; `output` tells why.
+    fn end_of_stderr(&self) -> String;
+    /// Prints its answer. An agent that left none has none to show.
+    fn print_answer(&self) -> Result<(), Failure>;
+}
+
+struct Here<'a> {
+    tree: &'a Tree,
+    name: &'a TaskName,
+    run: &'a RunId,
+}
+
+impl Left for Here<'_> {
+    fn name(&self) -> &TaskName {
+        self.name
+    }
+
+    fn place(&self) -> &str {
+        render::place()
+    }
+
+    fn end_of_stderr(&self) -> String {
+        let stderr = self.tree.run(self.name, self.run).stderr();
+        tail_of(self.tree, &stderr, LAST_LINES, LAST_BYTES).unwrap_or_default()
+    }
+
+    fn print_answer(&self) -> Result<(), Failure> {
+        let output = self.tree.run(self.name, self.run).output();
+        match self.tree.open(&output) {
+            Ok(_) => Tail::one(self.tree, output).finish(None),
+            Err(error) if IsLink::behind(&error).is_some() => Err(Failure::unread(&output, &error)),
+            // None, or something else of that name.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
 /// What the agent said last on stderr, which is mostly why its program broke down.
-fn last_words(context: &Context, name: &TaskName, id: &RunId) -> Option<String> {
-    let stderr = context.tree.run(name, id).stderr();
-    // What cannot be read says nothing here; `output` tells why.
-    let end = tail_of(&context.tree, &stderr, LAST_LINES, LAST_BYTES).unwrap_or_default();
+fn last_words(left: &impl Left) -> Option<String> {
+    let end = left.end_of_stderr();
     let last = end.lines().rev().map(str::trim).find(|line| !line.is_empty());
     last.map(|line| render::cut(&render::safe_line(line), LAST_SHOWN))
 }
@@ -233,8 +283,9 @@ const LAST_LINES: usize = 20;
 const LAST_BYTES: u64 = 64 * 1024;
 const LAST_SHOWN: usize = 300;
 
-fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown: bool) -> Outcome {
-    let Some(run) = view.run(id) else {
+fn finish(json: bool, task: &Task, id: &RunId, shown: bool, left: &impl Left) -> Outcome {
+    let name = left.name();
+    let Some(run) = task.runs.get(id) else {
         return Err(Failure::new(Exit::Failed, format!("run {id} is not in the stream of {name}")));
     };
     let (exit_code, reason) =
@@ -246,7 +297,7 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
         (_, Some(code)) if code != 0 => Exit::Agent(code),
         _ => Exit::Failed,
     };
-    if context.json {
+    if json {
         let mut row = serde_json::json!(run.row(&name.task, id));
         row["project_id"] = serde_json::json!(name.project);
         render::json(&row)?;
@@ -258,20 +309,14 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, id: &RunId, shown
         // On one line: where an agent called, its own last words are this.
         if !shown {
             let open = run.end().is_some_and(|(end, _)| !close::says_why(end));
-            let words = open.then(|| last_words(context, name, id)).flatten();
+            let words = open.then(|| last_words(left)).flatten();
             let words = words.map(|words| format!(": {words}")).unwrap_or_default();
-            text = format!("{text}{words}; see run-agent{} output {id} --merged", render::place());
+            text = format!("{text}{words}; see run-agent{} output {id} --merged", left.place());
         }
         render::say(&text);
     }
     if !shown {
-        let output = context.tree.run(name, id).output();
-        match context.tree.open(&output) {
-            Ok(_) => Tail::one(&context.tree, output).finish(None)?,
-            Err(error) if IsLink::behind(&error).is_some() => return Err(Failure::unread(&output, &error)),
-            // An agent that left none, or something else of that name, has no answer to show.
-            Err(_) => {}
-        }
+        left.print_answer()?;
     }
     Ok(exit)
 }

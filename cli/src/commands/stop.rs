@@ -1,18 +1,25 @@
 //! `stop`: a run and its children, or a task's loop and its whole tree.
 
+mod there;
+
 use std::time::Duration;
 
 use run_agent_core::RunId;
 use run_agent_core::world::TaskStatus;
 use run_agent_runner::TaskView;
 use run_agent_runner::stop::{How, Stopped, run as stop_run, task as stop_task};
+use run_agent_runner::tree::TaskName;
 
 use crate::args::{Global, StopArgs};
+use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Outcome};
 use crate::{find, render};
 
 pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
+    if let Some(client) = Client::of(global, &args.server)? {
+        return there::run(global, &client, args);
+    }
     let context = Context::open_to_steer(global)?;
     context.caller()?;
     let grace = match (args.force, args.grace) {
@@ -36,7 +43,11 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
             (format!("task {name}"), name, stopped)
         }
     };
-    let (text, runs, exit): (String, &[RunId], Exit) = match &stopped {
+    told(context.json, &what, &name, &stopped)
+}
+
+fn told(json: bool, what: &str, name: &TaskName, stopped: &Stopped) -> Outcome {
+    let (text, runs, exit): (String, &[RunId], Exit) = match stopped {
         Stopped::Done(runs) => {
             (format!("{what} stopped ({})", render::count(runs.len() as u64, "run")), runs, Exit::Done)
         }
@@ -82,7 +93,7 @@ pub(crate) fn run(global: &Global, args: &StopArgs) -> Outcome {
             )
         }
     };
-    if context.json {
+    if json {
         let key = if exit == Exit::Done { "stopped_runs" } else { "left_runs" };
         render::json(&serde_json::json!({
             "project_id": name.project, "task_id": name.task, key: runs,

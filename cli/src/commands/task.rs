@@ -7,6 +7,7 @@ pub(crate) mod detach;
 pub(crate) mod fleet;
 mod follow;
 mod teller;
+mod there;
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use clap::Subcommand;
 use run_agent_core::event::{LoopEnd, LoopOutcome};
 use run_agent_core::plan::reason;
 use run_agent_core::policy::agents::Pool;
-use run_agent_core::world::{Marker, TaskStatus};
+use run_agent_core::world::{Marker, Task, TaskStatus};
 use run_agent_core::{Cause, Timestamp};
 use run_agent_runner::drive::{Loop, drive};
 use run_agent_runner::make;
@@ -31,6 +32,7 @@ use super::output::Shown;
 use super::target::Origin;
 use super::{prompt, sign_in, target};
 use crate::args::{self, Global, TaskArgs, Verb};
+use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Exit, Failure, Outcome};
 use crate::render::{self, Hue, Paint};
@@ -45,6 +47,9 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
     if let Some(TaskCommand::Delete(delete)) = &args.other {
         delete_alone(args)?;
         return delete::run(global, delete);
+    }
+    if let Some(client) = Client::of(global, &args.server)? {
+        return there::run(global, client, args);
     }
     if args.attach {
         return attach::run(global, Shown::followed(args.follow, args.raw));
@@ -97,9 +102,9 @@ pub(crate) fn run(global: &Global, args: &TaskArgs) -> Outcome {
             context.flags_for(&name)
         ));
         if args.detach {
-            return detach::started(&context, &name, None);
+            return detach::started(context.json, &name, None);
         }
-        return finish(&context, &name, &view, None);
+        return finish(context.json, &context.flags_for(&name), &name, view.task(), None);
     }
     if args.detach {
         return detach::start(&context, &name, &settings, starting);
@@ -257,7 +262,7 @@ pub(crate) fn run_loop(
     }
     make::heal(&mut prepared.view, &prepared.prompt, &context.cause())?;
     let end = drive_loop(context, &mut prepared, driving)?;
-    let outcome = finish(context, name, &prepared.view, Some(&end));
+    let outcome = finish(context.json, &context.flags_for(name), name, prepared.view.task(), Some(&end));
     super::gc::keep_newest(context, &mut prepared.view);
     outcome
 }
@@ -305,7 +310,7 @@ fn drive_loop(context: &Context, prepared: &mut Prepared, driving: Driving<'_>) 
 }
 
 /// Says how it ended, and with which exit code.
-fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&LoopEnd>) -> Outcome {
+fn finish(json: bool, flags: &str, name: &TaskName, task: &Task, end: Option<&LoopEnd>) -> Outcome {
     let exit = match end {
         None => Exit::Done,
         Some(end) => match (end.outcome, end.reason.as_str()) {
@@ -316,17 +321,15 @@ fn finish(context: &Context, name: &TaskName, view: &TaskView, end: Option<&Loop
             (LoopOutcome::Stopped, _) => Exit::Failed,
         },
     };
-    let task = view.task();
     if exit == Exit::Interrupted {
         render::say(&format!(
-            "interrupted; what runs goes on\n  join it again: run-agent task{flags}\n  stop it:       run-agent stop{flags}",
-            flags = context.flags_for(name)
+            "interrupted; what runs goes on\n  join it again: run-agent task{flags}\n  stop it:       run-agent stop{flags}"
         ));
     }
     // An error that the loop posted was told as it came; on stdout stands what it came to.
     let reason = end.map_or_else(|| task.reason(), |end| end.reason.clone());
     let end_status = end.map_or_else(|| task.status().as_str().to_owned(), |end| end.outcome.to_string());
-    if context.json {
+    if json {
         render::json(&serde_json::json!({
             "project_id": name.project, "task_id": name.task, "status": end_status, "reason": reason,
             "restarts": task.ralph.restarts, "run_counts": task.run_counts(), "exit_code": exit.code(),

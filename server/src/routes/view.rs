@@ -1,6 +1,7 @@
 //! A task as another process of the same version needs it to show it as its own: folded, with what a look around finds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,9 +11,12 @@ use run_agent_core::world::WORLD_VERSION;
 use super::{aside, project_id, task_id, tasks};
 use crate::App;
 use crate::error::{Code, ErrorBody, Refused};
+use crate::live::State as Known;
 use crate::shape::{View, message_shape};
 use crate::work::Seen;
 
+/// So long is waited for what is in the stream to be folded.
+const FOLDED: Duration = Duration::from_secs(1);
 /// How many of the last messages go with it.
 const MESSAGES: usize = 5;
 
@@ -28,8 +32,13 @@ pub(crate) async fn one(
     app.live.ready().await;
     // Nothing is looked for that is not there.
     tasks::known(&app.live.state(), &project, &id)?;
+    let key = StreamKey::task(project.clone(), id.clone());
+    // Whoever has just started or posted something sees it.
+    let (asked, of) = (app.clone(), key.clone());
+    let end = aside(move || Ok(asked.live.stream(&of)?.end()?)).await?;
+    let is_folded = |state: &Known| state.place(&key).is_some_and(|place| place.cursor >= end);
+    app.live.wait_until(FOLDED, is_folded).await;
     aside(move || {
-        let key = StreamKey::task(project.clone(), id.clone());
         let Seen { notes, why } =
             app.live.work.look(&project, &id).map_err(|why| Refused::new(Code::Internal, why))?;
         let processes = app.live.work.processes(&project, &id);

@@ -3,12 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use run_agent_tests::{Done, Root, name, shell_args, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A server, and a folder from which it is asked that knows nothing of its root.
 struct There {
@@ -68,6 +68,11 @@ impl There {
         done.stdout.trim_end_matches('\n').to_owned()
     }
 
+    fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(args);
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+    }
+
     /// Asked there it is what is said here; the server may be a moment late.
     fn same(&self, args: &[&str]) {
         let here = self.root.run(args);
@@ -86,7 +91,8 @@ impl There {
         let mut command = self.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Following { child, out }
+        let err = BufReader::new(child.stderr.take().unwrap());
+        Following { child, out, err }
     }
 }
 
@@ -106,6 +112,7 @@ impl Drop for There {
 struct Following {
     child: Child,
     out: BufReader<ChildStdout>,
+    err: BufReader<ChildStderr>,
 }
 
 impl Following {
@@ -115,12 +122,26 @@ impl Following {
         line.trim_end_matches('\n').to_owned()
     }
 
+    /// The next line of its talk.
+    fn says(&mut self) -> String {
+        let mut line = String::new();
+        self.err.read_line(&mut line).unwrap();
+        line
+    }
+
     /// The rest of what it prints, its code and its talk.
     fn end(mut self) -> (String, Option<i32>, String) {
         let (mut out, mut err) = (String::new(), String::new());
         self.out.read_to_string(&mut out).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        self.err.read_to_string(&mut err).unwrap();
         (out, self.child.wait().unwrap().code(), err)
+    }
+
+    /// An interrupt does not kill it any more.
+    fn heeds_interrupts(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (Signal::SIGINT as u32 - 1)) != 0
     }
 
     fn interrupt(&self) {
@@ -318,4 +339,119 @@ fn whoever_cannot_be_asked_is_told_apart() {
     });
     refused(&there, &["list"], 1, "no `run-agent serve`");
     says.join().unwrap();
+}
+
+#[test]
+fn a_task_is_started_watched_and_told_from_afar() {
+    let (root, ..) = root();
+    let lets = root.scratch().join("go");
+    let mut there = There::new(root);
+    let script = format!("until [ -e {} ]; do sleep 0.02; done; echo made; run-agent done", lets.display());
+    let detached = there.json(&[
+        "task",
+        "--project",
+        "p",
+        "--task",
+        "afar",
+        "--agent",
+        "shell",
+        "--prompt",
+        &script,
+        "--detach",
+        "--json",
+    ]);
+    let task = detached["task_id"].as_str().unwrap().to_owned();
+    assert!(task.ends_with("-afar") && detached["driver_pid"].as_u64().is_some(), "{detached}");
+    there.same(&["list", "--active"]);
+    let mut watched = there.follow(&["watch", "afar", "--json"]);
+    let mut attached = there.follow(&["task", "--attach", "--task", "afar"]);
+    let first: Value = serde_json::from_str(&watched.line()).unwrap();
+    assert_eq!((&first["change"], &first["task_id"]), (&json!("task"), &json!(task)));
+    assert!(attached.says().starts_with("attached to p/"));
+    // Whatever the server does, the task goes on, and so does who watches it.
+    there.stop(Signal::SIGKILL);
+    there.root.lets("go");
+    let name = name_of(&task);
+    until("the loop has ended", || (there.root.count(&name, "LOOP_END") > 0).then_some(()), String::new);
+    there.start_again();
+    let (lines, code, talk) = watched.end();
+    assert_eq!(code, Some(0), "{lines}{talk}");
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["change"], &last["tasks"][0]["status"]),
+        (&json!("end"), &json!("completed")),
+        "{lines}"
+    );
+    // Nothing that happened meanwhile is left out.
+    let told: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        told.iter().any(|change| change["change"] == "run" && change["status"] == "completed"),
+        "{lines}"
+    );
+    let (out, code, talk) = attached.end();
+    assert_eq!(code, Some(0), "{out}{talk}");
+    assert!(out.starts_with(&format!("p/{task} completed")), "{out}{talk}");
+    // One that is there is gone on with, and told to its end; its prompt is not replaced in silence.
+    let again = there.run(&["task", "--task", "afar", "--prompt", "another"]);
+    assert_eq!(again.code, 2, "{again:?}");
+    let done = there.ok(&["task", "--project", "p", "--agent", "shell", "--prompt", "run-agent done"]);
+    assert!(done.contains(" completed"), "{done}");
+    let new = there.ok(&[
+        "task",
+        "--project",
+        "new",
+        "--cwd",
+        there.elsewhere.to_str().unwrap(),
+        "--agent",
+        "shell",
+        "--prompt",
+        "run-agent done",
+    ]);
+    assert!(new.starts_with("new/"), "{new}");
+}
+
+#[test]
+fn a_job_from_afar_ends_with_its_agents_code_and_an_interrupt_ends_the_following_alone() {
+    let (root, first, _) = root();
+    let there = There::new(root);
+    let job = ["job", "--task", first.as_str(), "--agent", "shell"];
+    let here = there.root.run(&[&job[..], &["--project", "p", "--prompt", "echo answer"]].concat());
+    let done = there.run(&[&job[..], &["--prompt", "echo answer"]].concat());
+    assert_eq!((done.code, &done.stdout), (0, &here.stdout), "{done:?}");
+    let failed = there.run(&[&job[..], &["--prompt", "echo why >&2; exit 7"]].concat());
+    assert!(failed.code == 7 && failed.stderr.contains("why"), "{failed:?}");
+    let none = there.run(&["job", "--agent", "shell", "--prompt", "true"]);
+    assert!(none.code == 2 && none.stderr.contains("which task"), "{none:?}");
+    let lets = there.root.scratch().join("go");
+    let script = format!("until [ -e {} ]; do sleep 0.02; done", lets.display());
+    let waits = there.follow(&[&job[..], &["--prompt", &script]].concat());
+    let name = name_of(&first);
+    let runs = || there.root.view(&name).task().active().next().map(|(id, _)| id.clone());
+    let run = until("the run is there", runs, String::new);
+    until("it is waited for", || waits.heeds_interrupts().then_some(()), String::new);
+    waits.interrupt();
+    let (_, code, talk) = waits.end();
+    assert_eq!(code, Some(130), "{talk}");
+    assert!(talk.contains(&format!("output {run} --follow")) && talk.contains(&there.url), "{talk}");
+    assert_eq!(runs(), Some(run.clone()), "it goes on");
+    let stopped = there.ok(&["stop", "--run", run.as_str(), "--force"]);
+    assert_eq!(stopped, format!("run {run} stopped (1 run)"));
+    assert_eq!(there.ok(&["stop", "--run", run.as_str()]), format!("run {run} had ended already: stopped"));
+}
+
+#[test]
+fn a_task_of_another_machine_is_stopped_with_all_that_runs_in_it() {
+    let (root, ..) = root();
+    let there = There::new(root);
+    let start =
+        ["task", "--project", "p", "--task", "long", "--agent", "shell", "--prompt", "sleep 600", "--detach"];
+    let task = there.ok(&start);
+    let stopped = there.json(&["stop", "--task", "long", "--grace", "1s", "--json"]);
+    assert_eq!(stopped["stopped_runs"].as_array().map(Vec::len), Some(1), "{stopped}");
+    assert_eq!(stopped["had_ended"], json!(false));
+    assert_eq!(there.root.view(&name_of(&task)).task().active().count(), 0);
+    let again = there.json(&["stop", "--task", "long", "--json"]);
+    assert_eq!((&again["had_ended"], &again["task_id"]), (&json!(true), &json!(task)));
+    there.same(&["status", "long"]);
+    assert_eq!(there.run(&["stop", "--task", "nothing"]).code, 5);
 }

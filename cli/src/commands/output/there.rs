@@ -62,7 +62,7 @@ pub(super) fn run(global: &Global, client: &Client, args: &OutputArgs) -> Outcom
         (.., true) => "prompt",
         _ => "output.md",
     };
-    let shown = file(global, client, &name, &id, what, args.tail);
+    let shown = file(global.json, client, &name, &id, what, args.tail);
     shown.map_err(|failure| match failure.exit() {
         Exit::NotFound => none(client, &name, &id, what),
         _ => failure,
@@ -85,8 +85,29 @@ struct Part {
     size_bytes: u64,
 }
 
+/// The last lines of a run's stderr.
+pub(crate) fn end_of(
+    client: &Client,
+    name: &TaskName,
+    id: &RunId,
+    lines: usize,
+    bytes: u64,
+) -> Result<String, Failure> {
+    let place = Place::of_task(name, ["runs", id.as_str(), "file"]).with("name", "stderr");
+    let part: Part = client.get(&place.with("tail", lines).with("limit", bytes))?;
+    Ok(part.content)
+}
+
+/// Prints a run's answer, if it left one.
+pub(crate) fn answer(client: &Client, name: &TaskName, id: &RunId) -> Result<(), Failure> {
+    match file(false, client, name, id, "output.md", None) {
+        Err(failure) if failure.exit() == Exit::NotFound => Ok(()),
+        printed => printed.map(drop),
+    }
+}
+
 fn file(
-    global: &Global,
+    json: bool,
     client: &Client,
     name: &TaskName,
     id: &RunId,
@@ -96,7 +117,7 @@ fn file(
     let place = Place::of_task(name, ["runs", id.as_str(), "file"]).with("name", what);
     if let Some(lines) = tail {
         let part: Part = client.get(&place.with("tail", lines).with("limit", TAIL_MAX))?;
-        if global.json {
+        if json {
             return one_file(name, id, what, &part.content, part.size_bytes);
         }
         render::out(&part.content)?;
@@ -109,7 +130,7 @@ fn file(
         let part = client.bytes(&place)?;
         at += part.len();
         let is_last = part.len() < PART;
-        if global.json {
+        if json {
             whole.extend(part);
         } else {
             render::bytes(&part)?;
@@ -118,7 +139,7 @@ fn file(
             break;
         }
     }
-    if global.json {
+    if json {
         return one_file(name, id, what, &String::from_utf8_lossy(&whole), whole.len() as u64);
     }
     Ok(Exit::Done)

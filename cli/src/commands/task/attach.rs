@@ -2,7 +2,7 @@
 //! nothing is written but what every look closes.
 
 use run_agent_core::event::LoopEnd;
-use run_agent_core::world::RalphState;
+use run_agent_core::world::{RalphState, Task};
 use run_agent_runner::TaskView;
 use run_agent_runner::adopt::DriverLife;
 use run_agent_runner::supervise::close;
@@ -26,9 +26,9 @@ pub(super) fn run(global: &Global, follow: Option<Shown>) -> Outcome {
     wake.watch_stream(&context.tree, &name);
     let mut view = TaskView::open(&context.tree, &name)?;
     close::close_dead(&context.tree, &mut view)?;
-    if let Some(end) = ended(&view) {
+    if let Some(end) = ended(view.task()) {
         render::say(&format!("the loop of {name} has ended; there is nothing to attach to"));
-        return finish(&context, &name, &view, Some(&end));
+        return finish(context.json, &context.flags_for(&name), &name, view.task(), Some(&end));
     }
     match view.driver(&context.tree) {
         DriverLife::Alive => {}
@@ -56,15 +56,18 @@ pub(super) fn run(global: &Global, follow: Option<Shown>) -> Outcome {
     let outcome = watch(&context, &name, &mut view, &wake, &mut teller);
     teller.end(matches!(outcome, Ok(Some(_))));
     match outcome? {
-        Some(end) => finish(&context, &name, &view, Some(&end)),
+        Some(end) => finish(context.json, &context.flags_for(&name), &name, view.task(), Some(&end)),
         None => {
-            render::say(&format!(
-                "no longer attached; the loop goes on\n  attach again: run-agent task --attach{flags}\n  stop it:      run-agent stop{flags}",
-                flags = context.flags_for(&name)
-            ));
+            say_how_to_come_back(&context.flags_for(&name));
             Ok(Exit::Interrupted)
         }
     }
+}
+
+pub(super) fn say_how_to_come_back(flags: &str) {
+    render::say(&format!(
+        "no longer attached; the loop goes on\n  attach again: run-agent task --attach{flags}\n  stop it:      run-agent stop{flags}"
+    ));
 }
 
 /// Tells the story until the loop ends; `None` when the caller interrupted it.
@@ -78,7 +81,7 @@ fn watch(
     loop {
         close::close_dead(&context.tree, view)?;
         teller.story(&view.refresh()?);
-        if let Some(end) = ended(view) {
+        if let Some(end) = ended(view.task()) {
             return Ok(Some(end));
         }
         if wake.interrupted() {
@@ -93,8 +96,8 @@ fn watch(
 }
 
 /// How the loop ended, once it has.
-fn ended(view: &TaskView) -> Option<LoopEnd> {
-    let ralph = &view.task().ralph;
+pub(super) fn ended(task: &Task) -> Option<LoopEnd> {
+    let ralph = &task.ralph;
     match &ralph.state {
         RalphState::Ended { outcome, reason, .. } => Some(LoopEnd {
             outcome: *outcome,

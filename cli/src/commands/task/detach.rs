@@ -106,7 +106,7 @@ pub(crate) fn start(context: &Context, name: &TaskName, settings: &Settings, sta
         origin: Origin::of_caller(context, name)?,
     };
     let pid = Parcel::pack(context, name, context.config_named(), &order)?.send(Some(starting))?;
-    started(context, name, Some(pid))
+    started(context.json, name, Some(pid))
 }
 
 /// All that is needed to start a driver, without the context: several are started at once.
@@ -193,8 +193,8 @@ fn flags(context: &Context, name: &TaskName, config: Option<&Path>) -> Result<Ve
 }
 
 /// Says which task is driven.
-pub(super) fn started(context: &Context, name: &TaskName, pid: Option<u32>) -> Outcome {
-    if context.json {
+pub(super) fn started(json: bool, name: &TaskName, pid: Option<u32>) -> Outcome {
+    if json {
         render::json(&serde_json::json!({
             "project_id": name.project, "task_id": name.task, "driver_pid": pid,
         }))?;

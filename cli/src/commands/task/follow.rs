@@ -33,12 +33,21 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn begin(tree: &Tree, name: &TaskName, shown: Shown) -> Result<Self, Failure> {
-        let (roots, given) = channel();
         let (tree, name) = (tree.clone(), name.clone());
-        let print = move || {
-            let printed = TaskView::open(&tree, &name)
+        Self::with(move |given| {
+            TaskView::open(&tree, &name)
                 .map_err(Failure::from)
-                .and_then(|mut view| print(&tree, &mut view, &given, shown));
+                .and_then(|mut view| print(&tree, &mut view, given, shown))
+        })
+    }
+
+    /// `print` prints what those runs print that it is given.
+    pub(super) fn with(
+        print: impl FnOnce(&Receiver<RunId>) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let (roots, given) = channel();
+        let print = move || {
+            let printed = print(&given);
             // A reader that went away wants no more; the loop goes on.
             if let Err(failure) = printed
                 && failure.exit() != Exit::Done
