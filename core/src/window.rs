@@ -106,6 +106,8 @@ pub const PAGE: usize = 1024;
 
 #[cfg(all(test, feature = "testkit"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::testkit::MemoryStore;
     use crate::{Draft, Durability, Kind, ProjectId, Store, StreamKey};

@@ -54,7 +54,7 @@ impl Parser {
             "event" => value.clone_into(&mut self.event.name),
             // It goes back in a header.
             "id" if value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => {
-                self.event.id = Some(value.to_owned())
+                self.event.id = Some(value.to_owned());
             }
             "data" => {
                 if !self.event.data.is_empty() {
