@@ -46,7 +46,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Tasks that are watched, wherever they lie.
 trait Watched {
-    /// From now on what is new wakes, and an interrupt does.
+    /// From now on what is new wakes, and an interrupt does; and the caller waits for others.
     fn begin(&mut self) -> Result<(), Failure>;
     fn count(&self) -> usize;
     fn task(&self, n: usize) -> &Folded;
@@ -63,13 +63,10 @@ trait Watched {
 
 pub(crate) fn run(global: &Global, args: &WatchArgs) -> Outcome {
     if let Some(client) = Client::of(global, &args.server)? {
-        let _blocked = client.blocks();
         return watch(global, args, &mut there::open(&client, &args.tasks)?);
     }
     let context = Context::open(global)?;
-    let mut here = Here::open(&context, &args.tasks)?;
-    let _blocked = context.blocks();
-    watch(global, args, &mut here)
+    watch(global, args, &mut Here::open(&context, &args.tasks)?)
 }
 
 fn watch(global: &Global, args: &WatchArgs, watched: &mut impl Watched) -> Outcome {

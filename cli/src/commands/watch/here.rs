@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use run_agent_runner::blocked::Blocked;
 use run_agent_runner::supervise::close;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wake::Wake;
@@ -17,6 +18,7 @@ pub(super) struct Here<'a> {
     context: &'a Context,
     wake: Wake,
     tasks: Vec<One>,
+    blocked: Option<Blocked>,
 }
 
 struct One {
@@ -65,7 +67,7 @@ impl<'a> Here<'a> {
             }
             None => active(context)?,
         };
-        Ok(Self { context, wake: Wake::new(), tasks })
+        Ok(Self { context, wake: Wake::new(), tasks, blocked: None })
     }
 }
 
@@ -75,6 +77,7 @@ impl Watched for Here<'_> {
         for one in &self.tasks {
             self.wake.watch_stream(&self.context.tree, &one.folded.name);
         }
+        self.blocked = Some(self.context.blocks());
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use run_agent_runner::blocked::Blocked;
 use run_agent_runner::tree::TaskName;
 
 use super::{LOOK_AGAIN, Watched};
@@ -13,6 +14,7 @@ use crate::folded::{Folded, News};
 pub(super) struct There<'a> {
     client: &'a Client,
     tasks: Tasks<'a>,
+    blocked: Option<Blocked>,
 }
 
 /// The tasks that are named, or all of the project, or of the server, that are not done.
@@ -30,7 +32,7 @@ pub(super) fn open<'a>(client: &'a Client, texts: &[String]) -> Result<There<'a>
             None => names = active(client)?,
         }
     }
-    Ok(There { client, tasks: Tasks::open(client, names)? })
+    Ok(There { client, tasks: Tasks::open(client, names)?, blocked: None })
 }
 
 fn active(client: &Client) -> Result<Vec<TaskName>, Failure> {
@@ -45,7 +47,9 @@ fn active(client: &Client) -> Result<Vec<TaskName>, Failure> {
 
 impl Watched for There<'_> {
     fn begin(&mut self) -> Result<(), Failure> {
-        self.client.on_interrupt()
+        self.client.on_interrupt()?;
+        self.blocked = Some(self.client.blocks());
+        Ok(())
     }
 
     fn count(&self) -> usize {
