@@ -169,6 +169,9 @@ pub(crate) struct Started {
 pub(crate) struct LogLine {
     pub(crate) stream: LogStream,
     pub(crate) line: String,
+    /// A piece of a line that is long.
+    #[serde(default)]
+    pub(crate) continues: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -75,15 +75,13 @@ impl There {
 
     /// Asked there it is what is said here; the server may be a moment late.
     fn same(&self, args: &[&str]) {
-        let here = self.root.run(args);
-        assert!(here.code == 0 && !here.stdout.is_empty(), "{here:?}");
+        let both = || (self.root.run(args), self.run(args));
         let same = || {
-            let there = self.run(args);
+            let (here, there) = both();
+            assert!(here.code == 0 && !here.stdout.is_empty(), "{here:?}");
             (there.code == here.code && there.stdout == here.stdout).then_some(())
         };
-        until(&format!("{args:?} is told as here"), same, || {
-            format!("here: {here:?}\nthere: {:?}", self.run(args))
-        });
+        until(&format!("{args:?} is told as here"), same, || format!("here and there: {:#?}", both()));
     }
 
     /// Starts a command that follows something.
@@ -454,4 +452,75 @@ fn a_task_of_another_machine_is_stopped_with_all_that_runs_in_it() {
     assert_eq!((&again["had_ended"], &again["task_id"]), (&json!(true), &json!(task)));
     there.same(&["status", "long"]);
     assert_eq!(there.run(&["stop", "--task", "nothing"]).code, 5);
+}
+
+#[test]
+fn what_an_agent_prints_is_followed_from_afar_over_a_restart_of_the_server() {
+    let root = Root::new();
+    let task = name("prints");
+    let (go, end) = (root.scratch().join("go"), root.scratch().join("end"));
+    let until_there =
+        |path: &std::path::Path| format!("until [ -e {} ]; do sleep 0.02; done;", path.display());
+    let script = format!(
+        "echo one; echo two >&2; {} echo three; {} echo four; run-agent done",
+        until_there(&go),
+        until_there(&end)
+    );
+    let _ = root.ok(&shell_args("task", &task, &script, &["--detach"]));
+    let mut there = There::new(root);
+    let mut follows = there.follow(&["output", "--task", "prints", "--follow"]);
+    let mut told = vec![follows.line(), follows.line()];
+    there.stop(Signal::SIGKILL);
+    there.root.lets("go");
+    there.start_again();
+    told.push(follows.line());
+    let mut one = there.follow(&["output", "--task", "prints", "--follow", "--stderr"]);
+    assert_eq!(one.line(), "two");
+    there.root.lets("end");
+    let (rest, code, talk) = follows.end();
+    told.extend(rest.lines().map(str::to_owned));
+    assert_eq!(
+        (told, code),
+        (["one", "two", "three", "four"].map(str::to_owned).to_vec(), Some(0)),
+        "{talk}"
+    );
+    assert_eq!(one.end().1, Some(0));
+    let args = ["output", "--task", "prints"];
+    for more in [
+        &["--merged"][..],
+        &["--merged", "--tail", "2"],
+        &["--follow"],
+        &["--follow", "--stdout", "--tail", "1"],
+    ] {
+        there.same(&[&args[..], more].concat());
+    }
+    let task = task.task.to_string();
+    let job = [
+        "job",
+        "--project",
+        "p",
+        "--task",
+        task.as_str(),
+        "--agent",
+        "shell",
+        "--prompt",
+        "echo a; echo b; exit 3",
+        "--follow",
+    ];
+    let (here, done) = (there.root.run(&job), there.run(&job));
+    assert_eq!((done.code, &done.stdout), (here.code, &here.stdout), "{done:?}");
+    let again = [
+        "task",
+        "--project",
+        "p",
+        "--task",
+        "again",
+        "--agent",
+        "shell",
+        "--prompt",
+        "echo out; run-agent done",
+        "--follow",
+    ];
+    let done = there.ok(&again);
+    assert!(done.starts_with("out\np/") && done.contains(" completed"), "{done}");
 }

@@ -1,8 +1,8 @@
 //! In which form an agent's output is printed, and how much of what is there at first.
 
 use run_agent_core::event::RunEnd;
+use run_agent_core::output::Source;
 use run_agent_runner::agent::Stream;
-use run_agent_runner::output::Source;
 
 use super::text::{Last, Text};
 use crate::error::Failure;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use run_agent_core::RunId;
+use run_agent_core::output::Source;
 use run_agent_core::world::Run;
 use run_agent_runner::agent::Stream;
-use run_agent_runner::output::Source;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::wait::Waited;
 use run_agent_runner::wake::LOOK_AGAIN;
@@ -156,13 +156,45 @@ pub(crate) struct Lines<'a> {
     which: Option<LogStream>,
     /// Only what is there now.
     until_now: bool,
+    held: Option<Held>,
+}
+
+/// The last lines of each stream of what is there, which is printed as it is.
+struct Held {
+    most: usize,
+    lines: Vec<(Source, Vec<u8>)>,
+}
+
+impl Held {
+    fn push(&mut self, source: Source, line: Vec<u8>) {
+        self.lines.push((source, line));
+        // Cut now and then, not for every line.
+        if self.lines.len() > self.most.saturating_mul(4).saturating_add(4096) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let mut kept: [usize; 2] = [0, 0];
+        let mut last: Vec<_> = std::mem::take(&mut self.lines)
+            .into_iter()
+            .rev()
+            .filter(|(source, _)| {
+                let count = &mut kept[usize::from(*source == Source::Stderr)];
+                *count += 1;
+                *count <= self.most
+            })
+            .collect();
+        last.reverse();
+        self.lines = last;
+    }
 }
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(client: &'a Client, name: &'a TaskName, id: &'a RunId, shown: Shown) -> Self {
         let place = Place::new(["v1", "runs", id.as_str(), "stream"]);
         let (events, print) = (Events::new(client, place, None), Print::new(shown));
-        Self { client, name, id, events, print, which: None, until_now: false }
+        Self { client, name, id, events, print, which: None, until_now: false, held: None }
     }
 
     /// Prints until the run has ended and everything is out.
@@ -177,6 +209,10 @@ impl<'a> Lines<'a> {
                         self.end()?;
                         return Ok(Waited::AllEnded);
                     }
+                    "reset" => render::say(&format!(
+                        "note: what run {} prints was replaced; all of it follows",
+                        self.id
+                    )),
                     "error" => {
                         let what = format!("what run {} prints", self.id);
                         return Err(self.client.event::<StreamError>(&event.data)?.failure(what));
@@ -190,7 +226,7 @@ impl<'a> Lines<'a> {
                 }
                 Next::TimeUp => {
                     has_all = true;
-                    self.print.release()?;
+                    self.release()?;
                 }
                 Next::Interrupted => return Ok(Waited::Interrupted),
             }
@@ -211,11 +247,34 @@ impl<'a> Lines<'a> {
             LogStream::Stderr => Source::Stderr,
         };
         let mut bytes = line.line.into_bytes();
-        bytes.push(b'\n');
-        self.print.put(source, bytes)
+        if !line.continues {
+            bytes.push(b'\n');
+        }
+        if let Some(most) = self.print.take_last_of_raw() {
+            self.held = Some(Held { most, lines: Vec::new() });
+        }
+        match &mut self.held {
+            Some(held) => held.push(source, bytes),
+            None => self.print.put(source, bytes)?,
+        }
+        Ok(())
+    }
+
+    /// From here on everything is printed when it comes.
+    fn release(&mut self) -> Result<(), Failure> {
+        if let Some(mut held) = self.held.take() {
+            held.cut();
+            for (source, line) in held.lines {
+                self.print.put(source, line)?;
+            }
+        }
+        self.print.release()
     }
 
     fn end(&mut self) -> Result<(), Failure> {
+        if self.held.is_some() {
+            self.release()?;
+        }
         let view = self.client.view(self.name)?;
         let end = view.task.runs.get(self.id).and_then(Run::end);
         self.print.end(end.map(|(end, _)| end))
