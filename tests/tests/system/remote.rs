@@ -116,7 +116,7 @@ struct Following {
 impl Following {
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.out.read_line(&mut line).unwrap();
+        assert!(self.out.read_line(&mut line).unwrap() > 0, "it says nothing more");
         line.trim_end_matches('\n').to_owned()
     }
 
@@ -366,6 +366,10 @@ fn a_task_is_started_watched_and_told_from_afar() {
     let first: Value = serde_json::from_str(&watched.line()).unwrap();
     assert_eq!((&first["change"], &first["task_id"]), (&json!("task"), &json!(task)));
     assert!(attached.says().starts_with("attached to p/"));
+    // Told as it happens, and not only when it is looked for.
+    let asked = ["bus", "post", "--project", "p", "--task", &task, "--type", "QUESTION", "--body", "so?"];
+    let _ = there.root.ok(&asked);
+    while !watched.line().contains("question_asked") {}
     // Whatever the server does, the task goes on, and so does who watches it.
     there.stop(Signal::SIGKILL);
     there.root.lets("go");
