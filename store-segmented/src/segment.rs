@@ -187,12 +187,14 @@ impl Walk<'_> {
         Ok(frame::decode(bytes, at, salt).ok())
     }
 
-    /// Where at or behind `from` the next frame begins that verifies and whose number is above `lsn`.
+    /// Where at or behind `from` the next frame begins that verifies and whose number is above `lsn`. It
+    /// reads wide: false beginnings that claim to be long are not read once each.
     pub(crate) fn next_frame(&mut self, from: u64, lsn: u64) -> io::Result<Option<(u64, u64)>> {
         let finder = memchr::memmem::Finder::new(&MAGIC);
         let mut at = from.next_multiple_of(ALIGN as u64);
+        self.window = WIDE;
         while at < self.end {
-            let bytes = self.look(at, WIDE)?;
+            let bytes = self.look(at, frame::HEADER)?;
             if bytes.len() < frame::HEADER {
                 break;
             }
@@ -218,7 +220,7 @@ impl Walk<'_> {
         let mut at = from;
         let mut last = None;
         while at < self.end {
-            let bytes = self.look(at, WIDE)?;
+            let bytes = self.look(at, 1)?;
             if bytes.is_empty() {
                 break;
             }

@@ -56,6 +56,8 @@ pub(crate) fn survey(segment: &Segment) -> io::Result<Survey> {
     };
     let mut known = Known { durable: 0, boot: None, all: false };
     let mut last_batch = None;
+    // The last byte of the file that is not zero, once it was looked for.
+    let mut written = None;
     loop {
         if let Some(frame) = walk.frame_at(survey.offset)?
             && follows(&frame, survey.lsn, last_batch)
@@ -71,20 +73,21 @@ pub(crate) fn survey(segment: &Segment) -> io::Result<Survey> {
             survey.lsn += 1;
             continue;
         }
-        let Some(last) = walk.last_written(survey.offset)? else { break };
+        let last = match written {
+            Some(last) => last,
+            None => *written.insert(walk.last_written(survey.offset)?),
+        };
+        let Some(last) = last.filter(|last| *last >= survey.offset) else { break };
         known.take_behind(&mut walk, survey.offset)?;
         // Behind a damaged frame that was synced, or that no power cut can have damaged, others count.
         let damage = survey.lsn < known.durable || !known.rebooted();
-        match believable(&mut walk, survey.offset, survey.lsn)? {
-            Some((offset, lsn)) if damage => {
-                (survey.offset, survey.lsn, survey.holed) = (offset, lsn, lsn);
-                last_batch = walk.frame_at(offset)?.map(|frame| frame.head.batch);
-            }
-            Some(_) | None => {
-                survey.end = End::Cut { last };
-                break;
-            }
-        }
+        let next = if damage { believable(&mut walk, survey.offset, survey.lsn)? } else { None };
+        let Some((offset, lsn)) = next else {
+            survey.end = End::Cut { last };
+            break;
+        };
+        (survey.offset, survey.lsn, survey.holed) = (offset, lsn, lsn);
+        last_batch = walk.frame_at(offset)?.map(|frame| frame.head.batch);
     }
     survey.durable = known.durable.min(survey.lsn);
     survey.rebooted = known.rebooted();
@@ -100,7 +103,11 @@ impl Known {
         self.boot = Some(frame.head.boot);
     }
 
+    /// Those behind the first damage, however many others follow.
     fn take_behind(&mut self, walk: &mut Walk<'_>, from: u64) -> io::Result<()> {
+        if self.all {
+            return Ok(());
+        }
         let mut at = from;
         while let Some((place, _)) = walk.next_frame(at, 0)? {
             let Some(frame) = walk.frame_at(place)? else { break };
@@ -142,7 +149,8 @@ fn believable(walk: &mut Walk<'_>, from: u64, lsn: u64) -> io::Result<Option<(u6
             }
             (behind, next) = (behind + frame.len as u64, next + 1);
         }
-        at = place + 1;
+        // What is true of this frame is true of those of its batch that were walked over.
+        at = behind;
     }
     Ok(None)
 }
