@@ -20,6 +20,7 @@ pub(crate) use self::reseal::Mend;
 pub use self::reseal::{Checked, Finding};
 use self::reseal::{gone, mend, reseal};
 use crate::lock::{LockError, LockFile};
+use crate::os;
 use crate::store::FsStore;
 
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ impl Edit {
             return Err(EditError::NotThere { path: edit.bus });
         }
         let lock = edit.hold()?;
-        let original = std::fs::read(&edit.bus);
+        let original = os::read(&edit.bus, u64::MAX);
         lock.unlock();
         edit.original = original.map_err(|e| edit.error("it cannot be read", e))?;
         Ok(edit)
@@ -115,14 +116,14 @@ impl Edit {
     }
 
     fn replace(&self, bytes: &[u8]) -> Result<usize, EditError> {
-        let now = std::fs::read(&self.bus).map_err(|e| self.error("it cannot be read again", e))?;
+        let now = os::read(&self.bus, u64::MAX).map_err(|e| self.error("it cannot be read again", e))?;
         let Some(appended) = now.strip_prefix(self.original.as_slice()) else {
             return Err(EditError::Changed { path: self.bus.clone() });
         };
         let name = self.bus.file_name().unwrap_or_default().to_string_lossy();
         let beside = self.bus.with_file_name(format!(".{name}.edit-{}", std::process::id()));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&beside)?;
+            let mut file = os::create_new(&beside)?;
             file.set_permissions(std::fs::metadata(&self.bus)?.permissions())?;
             file.write_all(bytes)?;
             // An edge begins a line of its own.

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-pub(crate) use run_agent_store_shared::os::{open, open_to_read, sync_folder};
+pub(crate) use run_agent_store_shared::os::{create_new, open, open_to_read, read, sync_folder};
 
 /// Which file, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,8 @@ use crate::frame::{Salt, u32_at, u64_at};
 const VERSION: u32 = 1;
 const META_MAGIC: [u8; 8] = *b"RUNAMETA";
 const META_COPY: usize = 1024;
+/// The length of `META`.
+pub(crate) const META_LEN: u64 = 2 * META_COPY as u64;
 const HEADER_MAGIC: [u8; 8] = *b"RUNASEGM";
 const HEADER_COPY: usize = 64;
 

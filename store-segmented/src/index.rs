@@ -58,7 +58,9 @@ fn checksum(salt: Salt, entry: &[u8]) -> u32 {
 
 /// The entries that hold, in order. An index that cannot be read is an empty one.
 pub(crate) fn read(folder: &Path, segment: &Segment) -> Vec<Anchor> {
-    let bytes = std::fs::read(index_path(folder, segment.base())).unwrap_or_default();
+    let most = |len| (len / STRIDE + 1) * ENTRY as u64;
+    let bytes = segment.len().and_then(|len| os::read(&index_path(folder, segment.base()), most(len)));
+    let bytes = bytes.unwrap_or_default();
     let mut anchors: Vec<Anchor> = Vec::with_capacity(bytes.len() / ENTRY);
     for entry in bytes.chunks_exact(ENTRY) {
         if let Some(anchor) = Anchor::decode(entry, segment.salt())

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use run_agent_core::store::ReadError;
 
-use crate::block::Meta;
+use crate::block::{META_LEN, Meta};
 use crate::control::{self, Control};
 use crate::os;
 use crate::page::{Ends, Set, Tail};
@@ -191,7 +191,7 @@ impl SegmentedStream {
 }
 
 pub(crate) fn read_meta(folder: &Path) -> io::Result<Option<Meta>> {
-    match std::fs::read(folder.join("META")) {
+    match os::read(&folder.join("META"), META_LEN) {
         Ok(bytes) => Ok(Meta::decode(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

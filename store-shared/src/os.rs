@@ -3,7 +3,7 @@
 //! well makes the kernel write a fresh one at the next write, which costs more than the write itself.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -32,6 +32,18 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
 /// As [`open`].
 pub fn open_to_read(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true))
+}
+
+/// Reads a file of a stream, at most so many bytes of it.
+///
+/// # Errors
+/// As [`open`], and when it is not a regular file.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open_to_read(path)?;
+    identity(&file)?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// # Errors

@@ -171,6 +171,23 @@ fn what_was_appended_meanwhile_stands_behind_the_edit_and_readers_learn_of_it() 
 }
 
 #[test]
+fn a_bus_that_is_a_link_is_not_edited() {
+    let scene = Scene::new();
+    scene.post("one");
+    let edit = scene.begin();
+    let outside = scene.layout.root().join("outside.md");
+    std::fs::rename(&edit.bus, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &edit.bus).unwrap();
+    let begun = Edit::begin(&scene.layout, &scene.options, &key()).map(drop);
+    for refused in [begun, edit.finish(&change(&edit, "\none\n", "\nno\n")).map(drop)] {
+        let error = refused.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("symbolic link"), "{error}: {cause}");
+    }
+    assert_eq!(std::fs::read(&outside).unwrap(), edit.original());
+}
+
+#[test]
 fn a_bus_that_was_rotated_or_edited_meanwhile_is_left_as_it_is() {
     let scene = Scene::new();
     scene.post("one");
