@@ -1,6 +1,7 @@
 //! Reading and checking everything: what `store verify` tells.
 
 use std::io;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use run_agent_core::Cursor;
@@ -9,6 +10,7 @@ use run_agent_core::store::{AppendError, Damage, ReadError, Report};
 use crate::block::{HEADER_LEN, Header};
 use crate::os;
 use crate::page::{Ends, Tail};
+use crate::read::TRIES;
 use crate::segment::{Segment, log_path, read_at};
 use crate::store::SegmentedStream;
 use crate::survey::{End, survey};
@@ -39,8 +41,21 @@ impl SegmentedStream {
         Ok(report)
     }
 
-    /// What costs no message: damaged copies of headers, and what recovery cut off.
+    /// Looks at the files of what is in view; when a segment was replaced meanwhile, at those of the next view.
     fn check_files(&self, end: Cursor) -> io::Result<Vec<Damage>> {
+        for _ in 0..TRIES {
+            match self.check_in_view(end) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.reader.lock().unwrap_or_else(PoisonError::into_inner).forget();
+                }
+                other => return other,
+            }
+        }
+        self.check_in_view(end)
+    }
+
+    /// What costs no message: damaged copies of headers, and what recovery cut off.
+    fn check_in_view(&self, end: Cursor) -> io::Result<Vec<Damage>> {
         let mut found = Vec::new();
         let control = self.control()?;
         let Some(view) = self.view().map_err(io::Error::other)? else {

@@ -24,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const NAP: Duration = Duration::from_millis(5);
 const NAP_MAX: Duration = Duration::from_millis(250);
 /// A segment that is replaced while it is opened is looked for again.
-const TRIES: u32 = 20;
+pub(crate) const TRIES: u32 = 20;
 
 impl SegmentedStream {
     pub(crate) fn read_from(&self, from: Cursor, limit: usize) -> Result<Page, ReadError> {

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use common::{Bus, draft, post, stream_at};
@@ -192,4 +194,40 @@ fn what_a_removal_leaves_that_was_killed_is_no_message_that_was_not_written_and_
 fn a_folder_that_is_deleted_under_readers_and_writers_is_told_by_its_name() {
     let bus = Bus::with(&[]);
     denied::folder_is_deleted(|| bus.open(), bus.files.parent().unwrap());
+}
+
+/// A rescue puts one segment into the place of many, again and again.
+#[test]
+fn a_check_while_segments_are_replaced_finds_no_damage() {
+    const ROUNDS: usize = 15;
+    const SEGMENTS: usize = 20;
+    let bus = Bus::with(&["first"]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let checks = scope.spawn(|| {
+            let mut checks = 0;
+            while !done.load(Relaxed) {
+                assert_eq!(bus.open().verify().unwrap().damage, []);
+                checks += 1;
+            }
+            checks
+        });
+        let writer = bus.open();
+        for _ in 0..ROUNDS {
+            for _ in 0..SEGMENTS {
+                writer.rotate().unwrap();
+                post(&*writer, "more");
+            }
+            // The mark of a writer that died while it synced all of them.
+            let end = writer.end().unwrap().get();
+            let mark = [0, end, 1].map(u64::to_le_bytes).concat();
+            let page = std::fs::File::options().write(true).open(bus.files.join("ctl")).unwrap();
+            page.write_all_at(&mark, 288).unwrap();
+            post(&*writer, "writes them again");
+            assert_eq!(bus.logs().len(), 1, "the rescue put one segment into the place of all");
+        }
+        done.store(true, Relaxed);
+        assert!(checks.join().unwrap() > 0);
+    });
+    assert_eq!(bus.bodies().len(), 1 + ROUNDS * (SEGMENTS + 1));
 }
