@@ -145,14 +145,17 @@ impl SegmentedStream {
     }
 
     fn open_lock(&self) -> io::Result<LockFile> {
-        let path = self.folder.join("append.lock");
-        match LockFile::open(&path) {
+        let open = || {
+            os::no_link(&self.folder)?;
+            LockFile::open(&self.folder.join("append.lock"))
+        };
+        match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match std::fs::create_dir(&self.folder) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                     Ok(()) | Err(_) => {}
                 }
-                LockFile::open(&path)
+                open()
             }
             other => other,
         }

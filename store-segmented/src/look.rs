@@ -45,6 +45,7 @@ impl SegmentedStream {
         {
             return Ok(Some(control.clone()));
         }
+        os::no_link(&self.folder)?;
         *known = control::open(&self.folder)?.map(Arc::new);
         Ok(known.clone())
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 
 pub(crate) use run_agent_store_shared::os::{
-    boot, create_new, len, open, open_to_read, open_to_write, read, sleep_on, sync_folder, unfit,
+    boot, create_new, len, no_link, open, open_to_read, open_to_write, read, sleep_on, sync_folder, unfit,
 };
 
 /// Reserves space up to `len`, so that a full disk is met before anything is written.

@@ -40,6 +40,7 @@ pub(crate) fn of(folder: &Path, key: &StreamKey) -> Result<Option<StreamVersion>
 }
 
 fn by_page(folder: &Path) -> io::Result<Option<StreamVersion>> {
+    os::no_link(folder)?;
     let file = match os::open_to_read(&control::path(folder)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

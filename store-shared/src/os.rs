@@ -21,11 +21,21 @@ pub type Identity = (u64, u64);
 pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let file = options.clone().custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).mode(0o600).open(path);
     file.map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => {
-            io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, which is not followed")
-        }
+        Some(libc::ELOOP) => is_link(),
         _ => error,
     })
+}
+
+/// Refuses a folder of a stream that is a link, as [`open`] refuses a file; whatever else it is, others tell.
+///
+/// # Errors
+/// When it is a link.
+pub fn no_link(folder: &Path) -> io::Result<()> {
+    if folder.is_symlink() { Err(is_link()) } else { Ok(()) }
+}
+
+fn is_link() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, which is not followed")
 }
 
 /// # Errors
