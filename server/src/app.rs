@@ -60,6 +60,8 @@ pub struct App {
     pub(crate) document: String,
     /// Turns to read much.
     reads: Arc<Semaphore>,
+    /// Turns to read pieces of streams.
+    pub(crate) pieces: Arc<Semaphore>,
     /// Turns to run commands.
     pub(crate) commands: Arc<Semaphore>,
     /// True once the server ends: whatever streams ends then.
@@ -80,6 +82,7 @@ impl App {
             settings,
             began: Instant::now(),
             reads: Arc::new(Semaphore::new(READS)),
+            pieces: Arc::new(Semaphore::new(READS)),
             commands: Arc::new(Semaphore::new(COMMANDS)),
             ends: watch::Sender::new(false),
             logs,

@@ -3,12 +3,13 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use run_agent_core::Timestamp;
@@ -36,7 +37,13 @@ impl Audit {
 
     fn write(&self, line: &str) -> io::Result<()> {
         let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().and_then(|file| file.metadata().ok()).is_some_and(|meta| meta.len() > LOG_MAX) {
+        // Another server may have begun a new one, or somebody moved it away.
+        let own = held.as_ref().and_then(|file| file.metadata().ok()).map(|meta| (meta.dev(), meta.ino()));
+        let there = self.path.symlink_metadata().ok();
+        if own != there.as_ref().map(|meta| (meta.dev(), meta.ino())) {
+            *held = None;
+        }
+        if there.is_some_and(|meta| meta.is_file() && meta.len() > LOG_MAX) {
             std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
             *held = None;
         }
@@ -44,7 +51,14 @@ impl Audit {
             if let Some(folder) = self.path.parent() {
                 DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             }
-            *held = Some(File::options().append(true).create(true).mode(0o600).open(&self.path)?);
+            // No link is written through, and no pipe waited for.
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file =
+                File::options().append(true).create(true).mode(0o600).custom_flags(flags).open(&self.path)?;
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other("it is no regular file"));
+            }
+            *held = Some(file);
         }
         // In one piece, so that the lines of two servers stay whole.
         held.as_mut().map_or(Ok(()), |file| file.write_all(line.as_bytes()))
@@ -54,7 +68,7 @@ impl Audit {
 /// Lets a request through, and writes down what it was and what it came to.
 pub(crate) async fn log(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     let from_page = guard::is_from_page(request.headers());
-    let is_message = request.uri().path().ends_with("/messages");
+    let is_message = request.method() == Method::POST && request.uri().path().ends_with("/messages");
     if !guard::may_change(request.method()) || (is_message && !from_page) {
         return next.run(request).await;
     }

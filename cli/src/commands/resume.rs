@@ -68,8 +68,13 @@ pub(crate) fn run(global: &Global, args: &ResumeArgs) -> Outcome {
         dependencies::update(&context, &name, depends_on)?;
     }
     if marker != Marker::Absent {
-        std::fs::remove_file(&done)
-            .map_err(|e| Failure::io(format!("cannot remove {}", done.display()), &e))?;
+        match std::fs::remove_file(&done) {
+            // Another one who takes it up was first.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::io(format!("cannot remove {}", done.display()), &error));
+            }
+            Ok(()) | Err(_) => {}
+        }
     }
     if args.no_start {
         if context.json {

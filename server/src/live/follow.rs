@@ -66,6 +66,7 @@ impl Live {
         let now = Instant::now();
         let mut due =
             Due { active: now + ACTIVE_EVERY, all: now + SECOND_LOOK, settle: now, keep: now + KEEP_EVERY };
+        let mut renew = now + LOOK_UP;
         while !self.stops.load(Relaxed) {
             let next = due.active.min(due.all).min(due.settle);
             let left = next.saturating_duration_since(Instant::now()).min(LOOK_UP);
@@ -76,6 +77,13 @@ impl Live {
             }
             if !rung.is_empty() {
                 self.look_at_rung(&rung, &mut folders);
+            }
+            if Instant::now() >= renew {
+                renew = Instant::now() + LOOK_UP;
+                // The page was deleted or made anew: what was appended meanwhile rang nobody.
+                if self.work.renew() {
+                    due.all = due.all.min(Instant::now() + SECOND_LOOK);
+                }
             }
             self.look_at_due(&mut due, &mut folders);
         }

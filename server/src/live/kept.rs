@@ -63,7 +63,7 @@ impl Live {
     }
 
     fn load_project(&self, project: &ProjectId, path: &Path) -> std::io::Result<()> {
-        let mut lines = Lines(BufReader::with_capacity(1 << 18, File::open(path)?));
+        let mut lines = Lines(BufReader::with_capacity(1 << 18, self.work.open(path)?));
         let header = lines.next()?.and_then(|line| serde_json::from_slice::<Header>(text(&line)).ok());
         if header != Some(Header::own()) {
             return Ok(());
@@ -126,7 +126,12 @@ impl Live {
         // What agents said is for their owner alone.
         DirBuilder::new().recursive(true).mode(0o700).create(self.layout.projections())?;
         let new = path.with_extension(format!("{}.new", std::process::id()));
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // Whatever lies there is not written through.
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
         let mut out = BufWriter::with_capacity(1 << 18, file);
         write_line(&mut out, &Header::own())?;
         let own = StreamKey::project(project.clone());

@@ -1,11 +1,11 @@
 //! What was folded last, in the order in which it was, for all who watch: each reads it at a pace of its own, and what the
 //! ring holds is bounded whatever they do.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use run_agent_core::world::Change;
-use run_agent_core::{Entry, StreamKey};
+use run_agent_core::{Entry, Message, StreamKey};
 use tokio::sync::watch;
 
 /// Events that are kept, at the most …
@@ -46,12 +46,23 @@ impl Event {
 
     fn bytes(&self) -> usize {
         match &self.what {
-            What::Appended { entry, changes } => {
-                entry.message.content.body.len() * 2 + changes.len() * 512 + 1024
-            }
+            What::Appended { entry, changes } => held(&entry.message) * 2 + changes.len() * 512 + 1024,
             What::Replaced | What::Gone => 256,
         }
     }
+}
+
+/// What a message says, in bytes.
+pub(crate) fn held(message: &Message) -> usize {
+    let content = &message.content;
+    let of_meta = |meta: &BTreeMap<String, String>| {
+        meta.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
+    };
+    let links =
+        content.links.iter().map(|link| link.url.len() + link.label.as_ref().map_or(0, String::len) + 64);
+    let parents =
+        content.parents.iter().map(|parent| parent.msg_id.as_str().len() + of_meta(&parent.meta) + 64);
+    content.body.len() + of_meta(&content.meta) + links.sum::<usize>() + parents.sum::<usize>()
 }
 
 /// Why a reader cannot go on where it was.

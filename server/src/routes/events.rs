@@ -17,6 +17,8 @@ use crate::sse::{self, Source};
 
 /// Events that one piece has at the most.
 const PIECE: usize = 200;
+/// A piece that has so many bytes gets no more.
+const PIECE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -106,10 +108,15 @@ impl Source for Watcher {
             let Some(seq) = self.seq else { return Some(self.reset()) };
             let Ok(events) = self.app.live.ring.since(seq, PIECE) else { return Some(self.reset()) };
             let mut text = String::new();
-            for event in events.iter().filter(|event| self.concerns(event)) {
-                self.tell(&mut text, event);
+            for event in &events {
+                self.seq = Some(event.seq);
+                if self.concerns(event) {
+                    self.tell(&mut text, event);
+                }
+                if text.len() >= PIECE_BYTES {
+                    break;
+                }
             }
-            self.seq = events.last().map_or(self.seq, |event| Some(event.seq));
             if !text.is_empty() {
                 return Some(text);
             }

@@ -24,6 +24,10 @@ const LIMIT: usize = 1000;
 const LIMIT_MAX: usize = 5000;
 /// Messages that one piece of a stream has at the most.
 const PIECE: usize = 200;
+/// A piece that has so many bytes gets no more.
+const PIECE_BYTES: usize = 1 << 20;
+/// Messages that are read at once: of the largest, a few mebibytes.
+const STEP: usize = 32;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -206,7 +210,9 @@ async fn read(
 ) -> Result<Json<Messages>, Refused> {
     let since = since.map(|id| MsgId::parse(&id)).transpose()?;
     let limit = limit.unwrap_or(LIMIT).min(LIMIT_MAX);
+    let turn = app.pieces.clone().acquire_owned().await.map_err(|error| Refused::internal(&error))?;
     aside(move || {
+        let _turn = turn;
         let stream = app.live.stream(&key)?;
         let end = stream.end()?;
         let from = match &since {
@@ -356,25 +362,38 @@ impl Follower {
     }
 
     async fn history(&mut self, from: Cursor, until: Cursor, seq: u64) -> Option<String> {
+        // Whoever gives up waiting for it comes again for the same.
+        self.at = At::History { from, until, seq };
         let (app, key) = (self.app.clone(), self.key.clone());
-        let page = aside(move || Ok(app.live.stream(&key)?.read(from, PIECE)?)).await;
-        let page = match page {
-            Ok(page) => page,
+        // Many who read at once would hold up all others.
+        let turn = app.pieces.clone().acquire_owned().await.ok()?;
+        let piece = aside(move || {
+            let _turn = turn;
+            let stream = app.live.stream(&key)?;
+            let (mut text, mut at, mut told) = (String::new(), from, 0);
+            while told < PIECE && text.len() < PIECE_BYTES && at < until {
+                let page = stream.read(at, STEP)?;
+                for entry in page.entries.iter().filter(|entry| entry.at < until) {
+                    tell(&mut text, entry.message.id.as_str(), message_shape(&entry.message).get());
+                }
+                if page.next == at {
+                    return Ok((text, until));
+                }
+                told += page.entries.len();
+                at = page.next;
+            }
+            Ok((text, at))
+        });
+        match piece.await {
+            Ok((text, at)) => {
+                self.at = if at >= until { At::Live { seq } } else { At::History { from: at, until, seq } };
+                Some(text)
+            }
             Err(refused) => {
                 self.at = At::Ended;
-                return Some(failed(&refused));
+                Some(failed(&refused))
             }
-        };
-        let mut text = String::new();
-        for entry in page.entries.iter().filter(|entry| entry.at < until) {
-            tell(&mut text, entry.message.id.as_str(), message_shape(&entry.message).get());
         }
-        self.at = if page.next >= until || page.next == from {
-            At::Live { seq }
-        } else {
-            At::History { from: page.next, until, seq }
-        };
-        Some(text)
     }
 
     /// Waits for what is new of this stream.
@@ -389,12 +408,17 @@ impl Follower {
                     return Some(sse::DROPPED.to_owned());
                 }
                 Ok(events) if !events.is_empty() => {
-                    seq = events.last().map_or(seq, |event| event.seq);
-                    self.at = At::Live { seq };
                     let mut text = String::new();
                     let key = self.key.clone();
-                    for event in events.iter().filter(|event| event.key == key) {
-                        self.tell(&mut text, event);
+                    for event in &events {
+                        seq = event.seq;
+                        self.at = At::Live { seq };
+                        if event.key == key {
+                            self.tell(&mut text, event);
+                        }
+                        if text.len() >= PIECE_BYTES || matches!(self.at, At::Ended) {
+                            break;
+                        }
                     }
                     if !text.is_empty() {
                         return Some(text);

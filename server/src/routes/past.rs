@@ -51,8 +51,10 @@ pub(crate) async fn events(
     let from = query.from.as_deref().map(Moment::parse).transpose()?;
     let limit = query.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
     app.live.ready().await;
-    let _turn = app.turn().await?;
+    let turn = app.turn().await?;
     aside(move || {
+        // Its own, and not the client's, who may hang up.
+        let _turn = turn;
         let (found, has_more) = scope.events(&app.live, from.as_ref(), limit)?;
         let last = found.last().map(|told| told.entry.message.id.to_string());
         let happened = |Told { key, entry, changes }: Told| Happened {
@@ -76,8 +78,10 @@ pub(crate) async fn state(
     let scope = scope(&query.project, query.task.as_deref())?;
     let at = query.at.as_deref().map(Moment::parse).transpose()?;
     app.live.ready().await;
-    let _turn = app.turn().await?;
+    let turn = app.turn().await?;
     aside(move || {
+        // Its own, and not the client's, who may hang up.
+        let _turn = turn;
         let (world, last) = scope.at(&app.live, at.as_ref())?;
         let (time, message) = last.unzip();
         let mut shape = PastState {

@@ -56,8 +56,10 @@ pub(crate) async fn search(
         (_, project) => project,
     };
     let (streams, runs) = scope(&app, project.as_ref(), task.as_ref())?;
-    let _turn = app.turn().await?;
+    let turn = app.turn().await?;
     aside(move || {
+        // Its own, and not the client's, who may hang up.
+        let _turn = turn;
         let limit = what.limit.unwrap_or(LIMIT).min(LIMIT_MAX);
         let mut search =
             Search { app: &app, words, limit, until: Instant::now() + TIME_MAX, found: Vec::new() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use run_agent_core::message::{Kind, Parent};
+use run_agent_core::message::{BODY_MAX, Kind, Parent};
 use run_agent_core::world::{Task, TaskStatus};
 use run_agent_core::{Draft, MsgId, ProjectId, RunId, StreamKey, TaskId};
 
@@ -41,14 +41,19 @@ pub(crate) async fn task(
         (AttachMode::Create, Some(status), Some(id)) => Err(is_there(id, status)),
         (AttachMode::Create, ..) => {
             let prompt = prompt.ok_or_else(|| Refused::bad("`prompt` is empty: what is the agent to do?"))?;
+            if prompt.contains('\0') {
+                return Err(Refused::bad("`prompt` has a NUL in it, which no program can be given"));
+            }
+            // What is wrong with the thread is told before anything is made.
+            let thread = match &new.thread_parent {
+                Some(parent) => Some(thread(parent, new.thread_message_type.as_deref(), prompt)?),
+                None => None,
+            };
             let home = make_project(&app, &project, given(new.project_root.as_deref())).await?;
             words.extend(named.iter().map(|id| format!("--task={id}")));
             words.extend(["task", "--detach", "--prompt-file=-"].map(str::to_owned));
             words.extend(home.map(|home| format!("--cwd={home}")));
-            let thread = new.thread_parent.as_ref().map(|parent| parent.message_id.as_str());
-            words.extend(
-                given(thread).map(MsgId::parse).transpose()?.map(|id| format!("--thread-parent={id}")),
-            );
+            words.extend(thread.as_ref().map(|(_, parent)| format!("--thread-parent={}", parent.msg_id)));
             add_agent(&mut words, new.agent_type.as_deref())?;
             add_config(&mut words, new.config)?;
             for id in &new.depends_on {
@@ -57,8 +62,8 @@ pub(crate) async fn task(
             let made = act::command(&app, words, prompt.to_owned()).await?;
             let id = made["task_id"].as_str().map(task_id).transpose()?;
             let id = id.ok_or_else(|| Refused::new(Code::Internal, "the task that was made has no id"))?;
-            if let Some(parent) = new.thread_parent {
-                open_thread(&app, &project, &id, parent, new.thread_message_type, prompt).await?;
+            if let Some((kind, parent)) = thread {
+                open_thread(&app, &project, &id, kind, parent, prompt).await?;
             }
             Ok((StatusCode::CREATED, Json(started(&app, &project, &id).await?)))
         }
@@ -246,26 +251,39 @@ fn must_have(app: &App, project: &ProjectId, id: &TaskId, prompt: Option<&str>) 
     Err(Refused::bad(format!("task {id} has another prompt: leave `prompt` out, or make a new task with it")))
 }
 
+/// Type and parent of the message that opens a new task's stream.
+fn thread(parent: &ThreadParent, kind: Option<&str>, prompt: &str) -> Result<(Kind, Parent), Refused> {
+    let kind = match given(kind) {
+        Some(kind) => Kind::parse(kind).map_err(|error| Refused::bad(error.to_string()))?,
+        None => Kind::USER,
+    };
+    super::messages::must_be_free(&kind)?;
+    if prompt.len() > BODY_MAX {
+        let message = format!("`prompt` is longer than {BODY_MAX} bytes, the most that opens a thread");
+        return Err(Refused::bad(message));
+    }
+    let mut meta = std::collections::BTreeMap::new();
+    if let Some(project) = given(parent.project_id.as_deref()) {
+        meta.insert("project_id".to_owned(), project_id(project)?.to_string());
+    }
+    if let Some(task) = given(parent.task_id.as_deref()) {
+        meta.insert("task_id".to_owned(), task_id(task)?.to_string());
+    }
+    let msg_id = MsgId::parse(&parent.message_id)?;
+    Ok((kind, Parent { msg_id, kind: Some("thread".to_owned()), meta }))
+}
+
 /// The new task's stream begins with what it was started from.
 async fn open_thread(
     app: &Arc<App>,
     project: &ProjectId,
     task: &TaskId,
-    parent: ThreadParent,
-    kind: Option<String>,
+    kind: Kind,
+    parent: Parent,
     prompt: &str,
 ) -> Result<(), Refused> {
-    let kind = match given(kind.as_deref()) {
-        Some(kind) => Kind::parse(kind).map_err(|error| Refused::bad(error.to_string()))?,
-        None => Kind::USER,
-    };
-    super::messages::must_be_free(&kind)?;
-    let mut meta = std::collections::BTreeMap::new();
-    meta.extend(parent.project_id.map(|id| ("project_id".to_owned(), id)));
-    meta.extend(parent.task_id.map(|id| ("task_id".to_owned(), id)));
     let mut draft = Draft::new(kind, project.clone(), Some(task.clone()), prompt.to_owned());
-    let msg_id = MsgId::parse(&parent.message_id)?;
-    draft.parents.push(Parent { msg_id, kind: Some("thread".to_owned()), meta });
+    draft.parents.push(parent);
     let (app, key) = (app.clone(), StreamKey::task(project.clone(), task.clone()));
     let durability = app.settings.durability;
     aside(move || Ok(app.live.stream(&key)?.append(vec![draft], durability).map(drop)?)).await

@@ -314,3 +314,49 @@ fn chosen_events_reach_the_webhook_signed_in_order_and_again_where_it_failed() {
     }
     assert_eq!(bodies, ["one", "one", "two"], "the first was refused once");
 }
+
+#[test]
+fn a_thread_that_cannot_be_opened_starts_nothing() {
+    let (_root, server, _) = served();
+    for (parent, kind) in [
+        (json!({ "message_id": "MSG-1" }), "RUN_START"),
+        (json!({ "message_id": "MSG-1" }), "lower case"),
+        (json!({ "message_id": "" }), "USER"),
+        (json!({ "message_id": "MSG-1", "project_id": "x".repeat(100_000) + "/" }), "USER"),
+    ] {
+        let new = json!({
+            "project_id": "p", "agent_type": "shell", "prompt": "sleep 600", "thread_parent": parent,
+            "thread_message_type": kind,
+        });
+        let (status, answer) = server.post("/api/v1/tasks", &new);
+        assert!((400..=403).contains(&status), "{answer}");
+    }
+    assert_eq!(server.get("/api/v1/tasks")["tasks"], json!([]));
+}
+
+#[test]
+fn the_audit_log_and_projections_are_written_through_no_link_and_nothing_waits_for_a_pipe() {
+    use std::os::unix::fs::symlink;
+    let (root, server, _) = served();
+    let own = root.path().join(".run-agent");
+    let victim = root.scratch().join("victim");
+    std::fs::write(&victim, "as it was").unwrap();
+    std::fs::remove_file(own.join("audit.log")).unwrap();
+    symlink(&victim, own.join("audit.log")).unwrap();
+    let post = || server.post("/api/projects/p/gc", &json!({ "dry_run": true, "older_than": "7d" })).0;
+    assert_eq!(post(), 200);
+    std::fs::remove_file(own.join("audit.log")).unwrap();
+    nix::unistd::mkfifo(&own.join("audit.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(post(), 200, "nobody reads the pipe");
+    std::fs::remove_file(own.join("audit.log")).unwrap();
+    assert_eq!(post(), 200);
+    assert_eq!(std::fs::read_to_string(own.join("audit.log")).unwrap().lines().count(), 1);
+    let _ = server.end();
+    let kept = own.join("projections/p");
+    std::fs::remove_file(&kept).unwrap();
+    nix::unistd::mkfifo(&kept, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let server = Server::start(&root);
+    assert_eq!(server.get("/api/projects")["projects"][0]["id"], "p", "a pipe there holds up nobody");
+    assert_eq!(server.end(), 0);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "as it was");
+}

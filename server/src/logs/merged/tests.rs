@@ -3,9 +3,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::{ProjectId, RunId, StreamKey, TaskId};
+use run_agent_core::{Draft, ProjectId, RunId, StreamKey, TaskId};
+use serde_json::Value;
 
 use super::*;
+use crate::work::{Failed, Processes, Seen};
 
 /// A run's folder, and nothing else of what a server has done by others.
 #[derive(Debug)]
@@ -32,6 +34,31 @@ impl Work for Folder {
     fn counter(&self, _: &StreamKey) -> usize {
         0
     }
+    fn processes(&self, _: &ProjectId, _: &TaskId) -> Processes {
+        Processes::default()
+    }
+    fn look(&self, _: &ProjectId, _: &TaskId) -> Result<Seen, String> {
+        Ok(Seen::default())
+    }
+    fn command(&self, words: &[String], _: &str) -> Result<Value, Failed> {
+        panic!("nobody runs {words:?}")
+    }
+    fn fit(&self, _: &StreamKey, _: &mut Draft) -> Result<(), String> {
+        Ok(())
+    }
+    fn make_project(&self, project: &ProjectId, _: &Path) -> Result<bool, Failed> {
+        panic!("nobody makes {project}")
+    }
+    fn delete_run(&self, _: &ProjectId, _: &TaskId, run: &RunId) -> Result<u64, Failed> {
+        panic!("nobody deletes {run}")
+    }
+    fn delete_project(&self, project: &ProjectId) -> Result<u64, Failed> {
+        panic!("nobody deletes {project}")
+    }
+    fn deliver(&self, event: &str) -> Result<(), String> {
+        panic!("nobody delivers {event}")
+    }
+    fn redact(&self, _: &mut Value) {}
 }
 
 type Lines = Vec<(Source, String, At)>;
