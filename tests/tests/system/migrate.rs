@@ -306,6 +306,24 @@ fn damage_is_told_and_refused_and_left_behind_only_when_that_is_said() {
 }
 
 #[test]
+fn a_bus_that_is_a_link_is_not_taken_from_outside_the_root() {
+    let root = Root::made();
+    let task = root.task_with("linked", "true");
+    let all = ids(&root, &task);
+    let (bus, outside) = (root.bus(&task), root.scratch().join("outside"));
+    std::fs::rename(&bus, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &bus).unwrap();
+    let [first, second] = stores(&root);
+    let refused = migrate(&root, second, &[]);
+    assert!(refused.code != 0 && refused.stderr.contains("symbolic link"), "{refused:?}");
+    assert_eq!(backend(&root), first);
+    std::fs::remove_file(&bus).unwrap();
+    std::fs::rename(&outside, &bus).unwrap();
+    assert_eq!(moved(&root, second, &[])["moved"], true);
+    assert_eq!(ids(&root, &task), all);
+}
+
+#[test]
 fn a_bus_that_was_cut_does_not_go_over_as_if_it_were_whole() {
     let root = Root::made_of_markdown();
     let task = root.task_with("cut", "true");
