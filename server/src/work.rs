@@ -40,7 +40,16 @@ pub struct Seen {
     pub why: String,
 }
 
-pub trait Work: Send + Sync + std::fmt::Debug + 'static {
+/// Whoever opens files below the root.
+pub trait Opens: Send + Sync + std::fmt::Debug + 'static {
+    /// Opens a regular file below the root to read it. No link is followed.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is no regular file, or a link lies on the way.
+    fn open(&self, path: &Path) -> io::Result<File>;
+}
+
+pub trait Work: Opens {
     /// Makes stream and processes of a task agree: closes runs whose supervisors are lost, takes in the DONE marker. What it
     /// finds it posts. Called now and then for tasks with active runs.
     fn settle(&self, project: &ProjectId, task: &TaskId);
@@ -53,12 +62,6 @@ pub trait Work: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// In words, when it cannot be read.
     fn look(&self, project: &ProjectId, task: &TaskId) -> Result<Seen, String>;
-
-    /// Opens a regular file below the root to read it. No link is followed.
-    ///
-    /// # Errors
-    /// When it cannot be opened, is no regular file, or a link lies on the way.
-    fn open(&self, path: &Path) -> io::Result<File>;
 
     /// The agents that can be named.
     fn agents(&self) -> Vec<String>;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use super::lines::{self, LINE_MAX, Piece};
-use crate::work::Work;
+use crate::work::Opens;
 
 /// What is read at once; more than the longest line.
 const CHUNK_BYTES: usize = 2 * LINE_MAX;
@@ -49,7 +49,7 @@ impl Reading {
     }
 
     /// None: it is not there yet.
-    pub(super) fn open(&mut self, work: &dyn Work) -> Result<Option<File>, Fault> {
+    pub(super) fn open(&mut self, work: &dyn Opens) -> Result<Option<File>, Fault> {
         let file = match work.open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -12,7 +12,7 @@ use run_agent_core::output::{Mark, Merge, Source};
 
 use super::file::{Fault, Reading, read_at};
 use super::place::At;
-use crate::work::Work;
+use crate::work::Opens;
 
 /// What is read of the marks at once.
 const MARKS_BYTES: usize = 4 << 10;
@@ -100,7 +100,7 @@ impl Merged {
     /// Gives lines, for as long as `each` wants more. `ended`: the run had ended before.
     pub(super) fn read(
         &mut self,
-        work: &dyn Work,
+        work: &dyn Opens,
         ended: bool,
         mut each: impl FnMut(Line<'_>) -> bool,
     ) -> Result<Came, Fault> {
@@ -175,7 +175,7 @@ impl Merged {
     }
 
     /// Takes in marks that are new. False when there are none. Marks that cannot be read are none: they only order.
-    fn put_in_order(&mut self, work: &dyn Work) -> bool {
+    fn put_in_order(&mut self, work: &dyn Opens) -> bool {
         let Ok(file) = work.open(&self.marks.path) else { return false };
         let mut text = vec![0; MARKS_BYTES];
         let got = read_at(&file, &mut text, self.marks.at).unwrap_or(0);

@@ -78,11 +78,11 @@ fn page(app: &App, project: &ProjectId, query: &List) -> Result<Page<TaskItem>, 
 fn with_processes(app: &App, project: &ProjectId, mut page: Page<TaskItem>) -> Page<TaskItem> {
     for item in &mut page.items {
         // Of what is at rest no process is left.
-        let found = match TaskId::parse(&item.id) {
+        let Processes { foreign_runs, no_driver } = match TaskId::parse(&item.id) {
             Ok(id) if item.active => app.live.work.processes(project, &id),
             Ok(_) | Err(_) => Processes::default(),
         };
-        item.processes = Some(found.into());
+        (item.foreign_runs, item.no_driver) = (Some(foreign_runs), Some(no_driver));
     }
     page
 }

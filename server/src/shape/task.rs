@@ -7,7 +7,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Run;
-use crate::work::Processes;
 
 /// A task as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,9 +37,12 @@ pub(crate) struct TaskItem {
     /// What needs a person.
     #[schema(value_type = Vec<Object>)]
     pub(crate) needs: Vec<Need>,
-    /// How its processes stand, where that was asked for.
-    #[serde(flatten)]
-    pub(crate) processes: Option<ProcessesShape>,
+    /// Active runs that were started on another machine or in another container, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) foreign_runs: Option<usize>,
+    /// Its loop is open, and its driver died: nothing moves until somebody takes it up. Where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_driver: Option<bool>,
     /// All that lists show of it.
     #[schema(value_type = Object)]
     pub(crate) row: TaskRow,
@@ -51,20 +53,6 @@ pub(crate) struct TaskItem {
 pub(crate) struct V1Tasks {
     pub(crate) tasks: Vec<TaskItem>,
     pub(crate) total: usize,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ProcessesShape {
-    /// Active runs that were started on another machine or in another container.
-    foreign_runs: usize,
-    /// Its loop is open, and its driver died: nothing moves until somebody takes it up.
-    no_driver: bool,
-}
-
-impl From<Processes> for ProcessesShape {
-    fn from(Processes { foreign_runs, no_driver }: Processes) -> Self {
-        Self { foreign_runs, no_driver }
-    }
 }
 
 /// One task, whole.
@@ -147,7 +135,8 @@ impl TaskItem {
             active: task.ralph.is_open() || task.active().next().is_some(),
             loop_open: task.ralph.is_open(),
             needs: inbox::of_task(task),
-            processes: None,
+            foreign_runs: None,
+            no_driver: None,
             row,
         }
     }

@@ -16,7 +16,7 @@ use run_agent_runner::supervise::close::{self, Life};
 use run_agent_runner::supervise::start::program;
 use run_agent_runner::tree::TaskName;
 use run_agent_runner::{TaskView, Tree, files, make, marker, seen};
-use run_agent_server::work::{Failed, Processes, Seen, Work};
+use run_agent_server::work::{Failed, Opens, Processes, Seen, Work};
 use run_agent_store_shared::doorbell::{Listener, Ringer};
 use serde_json::Value;
 
@@ -79,6 +79,12 @@ impl Own {
     }
 }
 
+impl Opens for Own {
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.tree.open(path)
+    }
+}
+
 impl Work for Own {
     fn settle(&self, project: &ProjectId, task: &TaskId) {
         let name = Self::name(project, task);
@@ -111,10 +117,6 @@ impl Work for Own {
         let view = status::look(&self.tree, &name).map_err(|error| chain(&error))?;
         let why = why::of_task(&view, &seen::around(&self.tree, &view)).summary().to_owned();
         Ok(Seen { notes: status::notes(&self.tree, &name, &view), why })
-    }
-
-    fn open(&self, path: &Path) -> io::Result<File> {
-        self.tree.open(path)
     }
 
     fn agents(&self) -> Vec<String> {

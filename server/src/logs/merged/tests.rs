@@ -3,11 +3,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use run_agent_core::layout::Layout;
-use run_agent_core::{Draft, ProjectId, RunId, StreamKey, TaskId};
-use serde_json::Value;
+use run_agent_core::{ProjectId, RunId, TaskId};
 
 use super::*;
-use crate::work::{Failed, Processes, Seen};
 
 /// A run's folder, and nothing else of what a server has done by others.
 #[derive(Debug)]
@@ -16,49 +14,10 @@ struct Folder {
     run: RunPaths,
 }
 
-impl Work for Folder {
-    fn settle(&self, _: &ProjectId, _: &TaskId) {}
+impl Opens for Folder {
     fn open(&self, path: &Path) -> io::Result<File> {
         File::open(path)
     }
-    fn agents(&self) -> Vec<String> {
-        Vec::new()
-    }
-    fn wait_for_appends(&self, _: Duration) -> Vec<usize> {
-        Vec::new()
-    }
-    fn wake(&self) {}
-    fn renew(&self) -> bool {
-        false
-    }
-    fn counter(&self, _: &StreamKey) -> usize {
-        0
-    }
-    fn processes(&self, _: &ProjectId, _: &TaskId) -> Processes {
-        Processes::default()
-    }
-    fn look(&self, _: &ProjectId, _: &TaskId) -> Result<Seen, String> {
-        Ok(Seen::default())
-    }
-    fn command(&self, words: &[String], _: &str) -> Result<Value, Failed> {
-        panic!("nobody runs {words:?}")
-    }
-    fn fit(&self, _: &StreamKey, _: &mut Draft) -> Result<(), String> {
-        Ok(())
-    }
-    fn make_project(&self, project: &ProjectId, _: &Path) -> Result<bool, Failed> {
-        panic!("nobody makes {project}")
-    }
-    fn delete_run(&self, _: &ProjectId, _: &TaskId, run: &RunId) -> Result<u64, Failed> {
-        panic!("nobody deletes {run}")
-    }
-    fn delete_project(&self, project: &ProjectId) -> Result<u64, Failed> {
-        panic!("nobody deletes {project}")
-    }
-    fn deliver(&self, event: &str) -> Result<(), String> {
-        panic!("nobody delivers {event}")
-    }
-    fn redact(&self, _: &mut Value) {}
 }
 
 type Lines = Vec<(Source, String, At)>;
