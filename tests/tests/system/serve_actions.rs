@@ -191,6 +191,7 @@ fn agents_outlive_a_server_that_is_killed_and_pages_may_not_delete() {
         );
         assert_eq!(look.0, 200, "{}", look.1);
     }
+    status_is(&server, &task, "running");
     server.signal(Signal::SIGKILL);
     drop(server);
     let status = root.json(&["status", "--project", "p", "--task", &task, "--json"]);
