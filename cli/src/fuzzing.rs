@@ -30,7 +30,7 @@ pub fn config(name: &str, text: &str) -> Read {
     let problems = problems.collect();
     // What the rest of the program asks of it.
     let _ = (config.policy(None), config.store_options(), config.durability(), config.grace());
-    let _ = (config.not_in_effect(), config.default_agent().is_ok());
+    let _ = config.default_agent().is_ok();
     for agent in config.agent_names() {
         let _ = (config.agent(agent).is_ok(), config.timeout_of(agent));
     }
