@@ -104,6 +104,8 @@ impl SegmentedStream {
 
     fn put_in_place(&self, (made, end): &(Segment, u64), from: u64, tail: &Tail) -> io::Result<Tail> {
         made.link()?;
+        // A power cut may keep any of the changes of a folder: what is removed has to stand elsewhere for good first.
+        os::sync_folder(&self.folder)?;
         self.remove_behind(from)?;
         os::sync_folder(&self.folder)?;
         Ok(Tail { base: from, offset: *end, ..*tail })
